@@ -1,0 +1,1 @@
+//! Drives the ledger through one Application trait; engine local; blocks, mempool, light-client commits.

@@ -1,0 +1,1 @@
+//! Deterministic kernels: the arithmetic that every machine recomputes bit for bit.

@@ -1,0 +1,1 @@
+//! HTTP: node RPC, trustless blob gateway, OpenAI-compatible API, metrics.

@@ -1,0 +1,1 @@
+//! Engines, scheduling, sampling, streaming, receipts and re-execution of answers.

@@ -1,0 +1,1 @@
+//! The replicated state machine, one module per domain; pure.

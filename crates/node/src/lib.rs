@@ -1,0 +1,1 @@
+//! Configuration, agents, supervisor and command line: the binary r3mes.

@@ -1,0 +1,2 @@
+//! The binary `r3mes`.
+fn main() {}

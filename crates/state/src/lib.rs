@@ -1,0 +1,1 @@
+//! Versioned, authenticated key-value state with ICS-23 proofs.

@@ -1,0 +1,1 @@
+//! Tasks, deterministic steps, commitments, packages, aggregation and re-execution.

@@ -1,0 +1,1 @@
+//! Ids, addresses, keys, coins, roles, transactions, messages and their canonical encoding.

@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr};
 use cid::multihash::Multihash;
 use sha2::{Digest, Sha256};
 
+use crate::wire::{DELIMITED, DecodeError, Reader, Value, put_delimited};
+
 /// Multicodec number of `raw`: the block is the content itself.
 const RAW: u64 = 0x55;
 /// Multicodec number of `dag-pb`: the block is a MerkleDAG node with links.
@@ -179,6 +181,18 @@ pub enum CidError {
         /// The multihash number found.
         code: u64,
     },
+}
+
+/// Carried in its binary form.
+impl Value for Cid {
+    const WIRE_TYPE: u8 = DELIMITED;
+    fn put(&self, out: &mut Vec<u8>) {
+        put_delimited(&self.to_bytes(), out);
+    }
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Self::from_bytes(reader.delimited()?)
+            .map_err(|error| DecodeError::invalid(error.to_string()))
+    }
 }
 
 #[cfg(test)]

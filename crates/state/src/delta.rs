@@ -30,9 +30,16 @@ impl<'a> Delta<'a> {
         }
     }
 
-    /// Sets `key` to `value`.
+    /// Sets `key` to `value`. Neither is empty: ICS-23 has no proof for such an entry, nor of absence
+    /// beside it, so that a [`Storage`](crate::Storage) refuses it.
     pub fn put(&mut self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
-        self.changes.insert(key.into(), Some(value.into()));
+        let (key, value) = (key.into(), value.into());
+        debug_assert!(!key.is_empty(), "an empty key cannot be proved");
+        debug_assert!(
+            !value.is_empty(),
+            "an empty value cannot be proved: {key:x?}"
+        );
+        self.changes.insert(key, Some(value));
     }
 
     /// Removes `key`; nothing happens if it is not there.
@@ -70,44 +77,54 @@ impl Read for Delta<'_> {
         start_after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Entries, ReadError> {
-        let mut changed = self
-            .changes
-            .range::<[u8], _>((lower_bound(prefix, start_after), Bound::Unbounded))
-            .take_while(|(key, _)| key.starts_with(prefix))
-            .peekable();
-        if changed.peek().is_none() {
-            return self.base.scan(prefix, start_after, limit);
-        }
-        let mut merged = Entries::new();
-        let mut after = start_after.map(<[u8]>::to_vec);
-        let mut page_size = limit.clamp(1, MAX_SCAN_PAGE);
-        while merged.len() < limit {
-            let page = self.base.scan(prefix, after.as_deref(), page_size)?;
-            let last_page = page.len() < page_size;
-            after = page.last().map(|(key, _)| key.clone());
-            for (key, value) in page {
-                take_below(&mut changed, &key, &mut merged);
-                match changed.next_if(|(changed_key, _)| **changed_key == key) {
-                    Some((_, change)) => {
-                        merged.extend(change.clone().map(|value| (key, value)));
-                    }
-                    None => merged.push((key, value)),
-                }
-            }
-            if last_page {
-                for (key, change) in changed {
-                    merged.extend(change.clone().map(|value| (key.clone(), value)));
-                    if merged.len() >= limit {
-                        break;
-                    }
-                }
-                break;
-            }
-            page_size = (page_size * 2).min(MAX_SCAN_PAGE);
-        }
-        merged.truncate(limit);
-        Ok(merged)
+        scan_overlaid(&self.changes, self.base, prefix, start_after, limit)
     }
+}
+
+/// A scan of `base` with `changes` laid over it.
+pub(crate) fn scan_overlaid(
+    changes: &Changes,
+    base: &dyn Read,
+    prefix: &[u8],
+    start_after: Option<&[u8]>,
+    limit: usize,
+) -> Result<Entries, ReadError> {
+    let mut changed = changes
+        .range::<[u8], _>((lower_bound(prefix, start_after), Bound::Unbounded))
+        .take_while(|(key, _)| key.starts_with(prefix))
+        .peekable();
+    if changed.peek().is_none() {
+        return base.scan(prefix, start_after, limit);
+    }
+    let mut merged = Entries::new();
+    let mut after = start_after.map(<[u8]>::to_vec);
+    let mut page_size = limit.clamp(1, MAX_SCAN_PAGE);
+    while merged.len() < limit {
+        let page = base.scan(prefix, after.as_deref(), page_size)?;
+        let last_page = page.len() < page_size;
+        after = page.last().map(|(key, _)| key.clone());
+        for (key, value) in page {
+            take_below(&mut changed, &key, &mut merged);
+            match changed.next_if(|(changed_key, _)| **changed_key == key) {
+                Some((_, change)) => {
+                    merged.extend(change.clone().map(|value| (key, value)));
+                }
+                None => merged.push((key, value)),
+            }
+        }
+        if last_page {
+            for (key, change) in changed {
+                merged.extend(change.clone().map(|value| (key.clone(), value)));
+                if merged.len() >= limit {
+                    break;
+                }
+            }
+            break;
+        }
+        page_size = (page_size * 2).min(MAX_SCAN_PAGE);
+    }
+    merged.truncate(limit);
+    Ok(merged)
 }
 
 /// Moves the changed entries with keys below `key` into `merged`.
@@ -129,7 +146,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn key() -> impl Strategy<Value = Vec<u8>> {
-        prop::collection::vec(0u8..3, 0..4)
+        prop::collection::vec(0u8..3, 1..4)
     }
 
     proptest! {

@@ -1,0 +1,10 @@
+//! How an operation leaves its result.
+
+/// Whether an operation replaces its output or adds to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Write {
+    /// `out = value`
+    Replace,
+    /// `out = out + value`, one rounded addition for each element
+    Add,
+}

@@ -82,7 +82,7 @@ impl Cid {
     /// Whether `block` is what this CID names.
     #[must_use]
     pub fn matches(&self, block: &[u8]) -> bool {
-        Sha256::digest(block).as_slice() == self.digest
+        <[u8; 32]>::from(Sha256::digest(block)) == self.digest
     }
 
     /// The binary form: version, codec, hash code, hash length, hash.

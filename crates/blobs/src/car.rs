@@ -1,0 +1,370 @@
+//! CAR version 1: blocks in a row, to carry a blob in one stream.
+//!
+//! Specification: <https://ipld.io/specs/transport/car/carv1/>. The header is DAG-CBOR
+//! `{roots: [CID], version: 1}`, of which we read and write the canonical form only; then come
+//! sections of a length (varint), a CID and the block's bytes.
+//!
+//! ```
+//! use r3mes_blobs::{BlobStore, MemoryStore, car};
+//!
+//! let (here, there) = (MemoryStore::new(), MemoryStore::new());
+//! let cid = here.put(&[7; 3_000_000])?;
+//! let mut stream = Vec::new();
+//! car::write(&here, &cid, &mut stream)?;
+//! assert_eq!(car::import(&there, &mut &stream[..], 1 << 30)?, [cid]);
+//! assert_eq!(there.get(&cid, 1 << 30)?, [7; 3_000_000]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::{
+    collections::HashSet,
+    io::{self, Read, Write},
+};
+
+use bytes::Bytes;
+use r3mes_types::{Cid, CidError};
+
+use crate::{BlobStore, Block, BlockError, MAX_BLOCK_BYTES, NodeError, StoreError};
+
+/// Most roots that a header may name.
+pub const MAX_ROOTS: usize = 16;
+
+/// Longest header: a map of two keys and [`MAX_ROOTS`] CIDs of 41 bytes.
+const MAX_HEADER_BYTES: u64 = 24 + 41 * MAX_ROOTS as u64;
+
+/// Longest section.
+const MAX_SECTION_BYTES: u64 = (Cid::LEN + MAX_BLOCK_BYTES) as u64;
+
+/// Blocks stored together when a stream is imported.
+const BATCH_BLOCKS: usize = 16;
+
+/// The header for these roots (at most [`MAX_ROOTS`]), with its length before it.
+#[must_use]
+pub fn header(roots: &[Cid]) -> Vec<u8> {
+    assert!(roots.len() <= MAX_ROOTS, "our own code names one root");
+    // {"roots": [...
+    let mut body = vec![0xa2, 0x65];
+    body.extend(b"roots");
+    // An array of up to 23 items has its length in the first byte.
+    body.push(0x80 | roots.len() as u8);
+    for root in roots {
+        // Tag 42, then the CID as bytes after a zero (the multibase of binary).
+        body.extend([0xd8, 0x2a, 0x58, Cid::LEN as u8 + 1, 0]);
+        body.extend(root.to_bytes());
+    }
+    body.push(0x67);
+    body.extend(b"version");
+    body.push(1);
+    let mut header = varint(body.len() as u64);
+    header.extend(body);
+    header
+}
+
+/// The start of a block's section: its length and CID. The block's bytes follow.
+#[must_use]
+pub fn section_head(block: &Block) -> Vec<u8> {
+    let mut head = varint((Cid::LEN + block.bytes().len()) as u64);
+    head.extend(block.cid().to_bytes());
+    head
+}
+
+/// Writes a blob: the root first, then depth first, each block once.
+///
+/// # Errors
+/// [`CarError::Missing`] when a block is not in `store`, [`CarError::Write`] and what reading
+/// blocks may give.
+pub fn write<S: BlobStore + ?Sized>(
+    store: &S,
+    root: &Cid,
+    out: &mut dyn Write,
+) -> Result<(), CarError> {
+    let failed = |source| CarError::Write { source };
+    out.write_all(&header(&[*root])).map_err(failed)?;
+    for block in Blocks::new(store, root) {
+        let block = block?;
+        out.write_all(&section_head(&block)).map_err(failed)?;
+        out.write_all(block.bytes()).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// The blocks of a blob in the order of a CAR: depth first, each once.
+pub struct Blocks<'s, S: ?Sized> {
+    store: &'s S,
+    pending: Vec<Cid>,
+    seen: HashSet<Cid>,
+}
+
+impl<'s, S: BlobStore + ?Sized> Blocks<'s, S> {
+    /// Starts at `root`.
+    #[must_use]
+    pub fn new(store: &'s S, root: &Cid) -> Self {
+        Self {
+            store,
+            pending: vec![*root],
+            seen: HashSet::new(),
+        }
+    }
+
+    fn read(&mut self, cid: Cid) -> Result<Block, CarError> {
+        let failed = |source| CarError::Store { source };
+        let block = self.store.block(&cid).map_err(failed)?;
+        let block = block.ok_or(CarError::Missing { cid })?;
+        let links = block.links();
+        let links = links.map_err(|source| CarError::Node { cid, source })?;
+        self.pending.extend(links.into_iter().rev());
+        Ok(block)
+    }
+}
+
+impl<S: BlobStore + ?Sized> Iterator for Blocks<'_, S> {
+    type Item = Result<Block, CarError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let cid = self.pending.pop()?;
+            if self.seen.insert(cid) {
+                return Some(self.read(cid));
+            }
+        }
+    }
+}
+
+/// Reads a CAR of at most `max_bytes` into `store` and returns its roots. Every block is checked
+/// against its CID; whether the roots are complete, [`BlobStore::missing`] tells.
+///
+/// # Errors
+/// When the stream is not a CAR, is cut short, is too long, or the store fails. Blocks before the
+/// fault stay stored and are left to garbage collection.
+pub fn import<S: BlobStore + ?Sized>(
+    store: &S,
+    reader: &mut dyn Read,
+    max_bytes: u64,
+) -> Result<Vec<Cid>, CarError> {
+    let mut car = Reader::new(reader, max_bytes)?;
+    let mut batch = Vec::new();
+    while let Some(block) = car.next_block()? {
+        batch.push(block);
+        if batch.len() == BATCH_BLOCKS {
+            store.insert(&batch)?;
+            batch.clear();
+        }
+    }
+    store.insert(&batch)?;
+    Ok(car.roots)
+}
+
+/// Reads a CAR block by block.
+pub struct Reader<'r> {
+    reader: &'r mut dyn Read,
+    roots: Vec<Cid>,
+    left: u64,
+    limit: u64,
+}
+
+impl<'r> Reader<'r> {
+    /// Reads the header. The whole stream may have at most `max_bytes`.
+    ///
+    /// # Errors
+    /// As [`import`], without those of a store.
+    pub fn new(reader: &'r mut dyn Read, max_bytes: u64) -> Result<Self, CarError> {
+        let mut car = Self {
+            reader,
+            roots: Vec::new(),
+            left: max_bytes,
+            limit: max_bytes,
+        };
+        let length = car.read_length(MAX_HEADER_BYTES)?.ok_or(CarError::Header)?;
+        let header = car.read_exactly(length)?;
+        car.roots = parse_header(&header)?;
+        Ok(car)
+    }
+
+    /// The roots that the header names.
+    #[must_use]
+    pub fn roots(&self) -> &[Cid] {
+        &self.roots
+    }
+
+    /// The next block, checked, or `None` at the end.
+    ///
+    /// # Errors
+    /// As [`import`], without those of a store.
+    pub fn next_block(&mut self) -> Result<Option<Block>, CarError> {
+        let Some(length) = self.read_length(MAX_SECTION_BYTES)? else {
+            return Ok(None);
+        };
+        let mut section = Bytes::from(self.read_exactly(length)?);
+        if section.len() < Cid::LEN {
+            return Err(CarError::Section { bytes: length });
+        }
+        let bytes = section.split_off(Cid::LEN);
+        let cid = Cid::from_bytes(&section).map_err(|source| CarError::Cid { source })?;
+        let block = Block::verify(cid, bytes).map_err(|source| CarError::Block { source })?;
+        Ok(Some(block))
+    }
+
+    /// A varint of at most `limit`; `None` at the end of the stream.
+    fn read_length(&mut self, limit: u64) -> Result<Option<u64>, CarError> {
+        let mut value = 0;
+        // Both limits fit into 28 bits.
+        for index in 0..4 {
+            let mut byte = [0];
+            let read = read_fully(self.reader, &mut byte)?;
+            match (read, index) {
+                (0, 0) => return Ok(None),
+                (0, _) => return Err(CarError::Cut),
+                _ => self.spend(1)?,
+            }
+            value |= u64::from(byte[0] & 0x7f) << (7 * index);
+            if byte[0] & 0x80 == 0 {
+                let canonical = index == 0 || byte[0] != 0;
+                let valid = canonical && value > 0 && value <= limit;
+                return valid
+                    .then_some(Some(value))
+                    .ok_or(CarError::Section { bytes: value });
+            }
+        }
+        Err(CarError::Section { bytes: value })
+    }
+
+    fn read_exactly(&mut self, length: u64) -> Result<Vec<u8>, CarError> {
+        self.spend(length)?;
+        let mut bytes = vec![0; length as usize];
+        if read_fully(self.reader, &mut bytes)? < bytes.len() {
+            return Err(CarError::Cut);
+        }
+        Ok(bytes)
+    }
+
+    fn spend(&mut self, bytes: u64) -> Result<(), CarError> {
+        let limit = self.limit;
+        let left = self.left.checked_sub(bytes);
+        self.left = left.ok_or(CarError::TooLong { limit })?;
+        Ok(())
+    }
+}
+
+fn parse_header(bytes: &[u8]) -> Result<Vec<Cid>, CarError> {
+    let rest = bytes
+        .strip_prefix(&[0xa2, 0x65])
+        .and_then(|rest| rest.strip_prefix(b"roots"))
+        .ok_or(CarError::Header)?;
+    let (count, mut rest) = match rest {
+        [few @ 0x80..=0x97, rest @ ..] => (usize::from(few & 0x1f), rest),
+        _ => return Err(CarError::Header),
+    };
+    let mut roots = Vec::new();
+    for _ in 0..count {
+        let cid = rest.strip_prefix(&[0xd8, 0x2a, 0x58, Cid::LEN as u8 + 1, 0]);
+        let (cid, after) = cid
+            .and_then(|rest| rest.split_at_checked(Cid::LEN))
+            .ok_or(CarError::Header)?;
+        roots.push(Cid::from_bytes(cid).map_err(|source| CarError::Cid { source })?);
+        rest = after;
+    }
+    let end = rest
+        .strip_prefix(&[0x67])
+        .and_then(|rest| rest.strip_prefix(b"version"));
+    if end != Some(&[1]) || roots.len() > MAX_ROOTS {
+        return Err(CarError::Header);
+    }
+    Ok(roots)
+}
+
+fn varint(mut value: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+    out
+}
+
+fn read_fully(reader: &mut dyn Read, buffer: &mut [u8]) -> Result<usize, CarError> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(source) => return Err(CarError::Read { source }),
+        }
+    }
+    Ok(filled)
+}
+
+/// Why a CAR could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CarError {
+    /// The header is not that of a CAR version 1.
+    #[error("not a CAR of version 1 with up to {MAX_ROOTS} roots")]
+    Header,
+    /// The stream ends within a header or section.
+    #[error("the CAR is cut short: fetch it again")]
+    Cut,
+    /// A section of an impossible length.
+    #[error("the CAR has a section of {bytes} bytes, which no block can have")]
+    Section {
+        /// Length given.
+        bytes: u64,
+    },
+    /// More bytes than the caller accepts.
+    #[error("the CAR is longer than the {limit} bytes accepted here")]
+    TooLong {
+        /// Bytes accepted.
+        limit: u64,
+    },
+    /// A CID that cannot be read or is not used here.
+    #[error("the CAR names something that is not supported")]
+    Cid {
+        /// What is wrong with the CID.
+        #[source]
+        source: CidError,
+    },
+    /// A block that does not match its CID.
+    #[error("the CAR has a wrong block")]
+    Block {
+        /// What is wrong with it.
+        #[source]
+        source: BlockError,
+    },
+    /// A block of the blob that is to be written is not here.
+    #[error("block {cid} is not stored here")]
+    Missing {
+        /// The block.
+        cid: Cid,
+    },
+    /// A block that says it is a node and is none.
+    #[error("{cid} cannot be followed")]
+    Node {
+        /// The block.
+        cid: Cid,
+        /// What is wrong with it.
+        #[source]
+        source: NodeError,
+    },
+    /// The store failed.
+    #[error("the blob store failed")]
+    Store {
+        /// What it said.
+        #[from]
+        source: StoreError,
+    },
+    /// The stream could not be read.
+    #[error("cannot read the CAR")]
+    Read {
+        /// What the reader said.
+        #[source]
+        source: io::Error,
+    },
+    /// The stream could not be written.
+    #[error("cannot write the CAR")]
+    Write {
+        /// What the writer said.
+        #[source]
+        source: io::Error,
+    },
+}

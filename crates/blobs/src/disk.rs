@@ -1,0 +1,539 @@
+use std::{
+    collections::{BTreeSet, HashSet},
+    fs::{self, File},
+    io::{self, ErrorKind, Read, Write},
+    path::{Path, PathBuf},
+    process,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use r3mes_types::Cid;
+
+use crate::{
+    BlobStore, Block, Collected, MAX_BLOCK_BYTES, Pin, PinName, StoreError, Usage,
+    walk::{self, Reached},
+};
+
+/// How long an unpinned block is safe, unless an option says otherwise: ten minutes.
+pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(600);
+
+/// Version of the folder's layout.
+const VERSION: u32 = 1;
+
+/// How the version file is called while it is written.
+const NEW_PREFIX: &str = ".version-";
+
+/// Most bytes of the version file that are read.
+const MAX_VERSION_BYTES: u64 = 32;
+
+/// Tells apart the temporary files of one process.
+static NEXT_TEMPORARY: AtomicU64 = AtomicU64::new(0);
+
+/// How a [`DiskStore`] behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskOptions {
+    /// Most bytes of blocks kept. Unpinned blocks make room, oldest first; when none is left,
+    /// new ones are refused.
+    pub max_bytes: u64,
+    /// How long an unpinned block is kept at least: the time from storing to pinning.
+    pub grace: Duration,
+}
+
+impl Default for DiskOptions {
+    /// No size limit, ten minutes of grace.
+    fn default() -> Self {
+        Self {
+            max_bytes: u64::MAX,
+            grace: DEFAULT_GRACE,
+        }
+    }
+}
+
+/// Blocks in a folder, one file each.
+///
+/// ```text
+/// version              "1\n"
+/// lock                 shared by writers, exclusive to the garbage collector
+/// blocks/XY/CID        a block; XY are the last two characters before the last one
+/// pins/CID~NAME        a pin, empty
+/// quarantine/CID~N     bytes that no longer matched their name
+/// tmp/                 files being written
+/// ```
+///
+/// A block is written to `tmp`, flushed to the disk and renamed, so a file under `blocks` is
+/// always whole. Several processes may use one folder at once.
+#[derive(Debug)]
+pub struct DiskStore {
+    folder: PathBuf,
+    options: DiskOptions,
+    /// Bytes stored as far as this process knows; counted anew when the limit seems reached.
+    used: AtomicU64,
+}
+
+impl DiskStore {
+    /// Opens the store in `folder`, which is created when missing.
+    ///
+    /// # Errors
+    /// [`StoreError::Foreign`] when the folder holds something else; I/O errors.
+    pub fn open(folder: impl Into<PathBuf>, options: DiskOptions) -> Result<Self, StoreError> {
+        let store = Self {
+            folder: folder.into(),
+            options,
+            used: AtomicU64::new(0),
+        };
+        store.check_version()?;
+        for part in ["blocks", "pins", "quarantine", "tmp"] {
+            let path = store.folder.join(part);
+            fs::create_dir_all(&path).map_err(io_error("create", &path))?;
+        }
+        store.remove_leftovers()?;
+        let used = store.usage()?.bytes;
+        store.used.store(used, Ordering::Relaxed);
+        Ok(store)
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn check_version(&self) -> Result<(), StoreError> {
+        fs::create_dir_all(&self.folder).map_err(io_error("create", &self.folder))?;
+        let path = self.folder.join("version");
+        if !fs::exists(&path).map_err(io_error("look for", &path))? {
+            self.create_version(&path)?;
+        }
+        let mut found = String::new();
+        let file = File::open(&path).map_err(io_error("open", &path))?;
+        let read = file.take(MAX_VERSION_BYTES).read_to_string(&mut found);
+        read.map_err(io_error("read", &path))?;
+        if found.trim_end() == VERSION.to_string() {
+            return Ok(());
+        }
+        let expected = VERSION;
+        Err(StoreError::Foreign {
+            path,
+            expected,
+            found,
+        })
+    }
+
+    /// Makes an empty folder a store. Another process may be doing the same.
+    fn create_version(&self, path: &Path) -> Result<(), StoreError> {
+        for entry in list(&self.folder)? {
+            let name = entry?.file_name();
+            let name = name.to_string_lossy();
+            if name == "version" {
+                return Ok(());
+            }
+            if !name.starts_with(NEW_PREFIX) {
+                return Err(StoreError::Foreign {
+                    path: path.to_owned(),
+                    expected: VERSION,
+                    found: format!("{name} and no version file"),
+                });
+            }
+        }
+        let number = NEXT_TEMPORARY.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{NEW_PREFIX}{}-{number}", process::id());
+        let temporary = self.folder.join(name);
+        let file = write_file(&temporary, format!("{VERSION}\n").as_bytes())?;
+        file.sync_all().map_err(write_error(&temporary))?;
+        fs::rename(&temporary, path).map_err(write_error(path))?;
+        sync_folder(&self.folder)
+    }
+
+    /// Writers hold the lock shared, so nothing in `tmp` is in use when it can be had alone.
+    fn remove_leftovers(&self) -> Result<(), StoreError> {
+        let (path, lock) = self.lock_file()?;
+        match lock.try_lock() {
+            Ok(()) => self.clear_temporaries(),
+            Err(fs::TryLockError::WouldBlock) => Ok(()),
+            Err(fs::TryLockError::Error(error)) => Err(io_error("lock", &path)(error)),
+        }
+    }
+
+    fn clear_temporaries(&self) -> Result<(), StoreError> {
+        for entry in list(&self.folder.join("tmp"))? {
+            remove(&entry?.path())?;
+        }
+        Ok(())
+    }
+
+    fn lock_file(&self) -> Result<(PathBuf, File), StoreError> {
+        let path = self.folder.join("lock");
+        let mut options = File::options();
+        let file = options.create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(io_error("open", &path))?;
+        Ok((path, file))
+    }
+
+    /// Holds off the garbage collectors of all processes until dropped.
+    fn lock_shared(&self) -> Result<File, StoreError> {
+        let (path, file) = self.lock_file()?;
+        file.lock_shared().map_err(io_error("lock", &path))?;
+        Ok(file)
+    }
+
+    /// Waits until no process is writing; dropped, it lets them go on.
+    fn lock_exclusive(&self) -> Result<File, StoreError> {
+        let (path, file) = self.lock_file()?;
+        file.lock().map_err(io_error("lock", &path))?;
+        Ok(file)
+    }
+
+    fn block_path(&self, cid: &Cid) -> PathBuf {
+        let name = cid.to_string();
+        let shard = &name[name.len() - 3..name.len() - 1];
+        self.folder.join("blocks").join(shard).join(name)
+    }
+
+    fn pin_path(&self, root: &Cid, name: &PinName) -> PathBuf {
+        self.folder.join("pins").join(format!("{root}~{name}"))
+    }
+
+    fn temporary_path(&self) -> PathBuf {
+        let number = NEXT_TEMPORARY.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{number}", process::id());
+        self.folder.join("tmp").join(name)
+    }
+
+    /// Makes room for `needed` bytes, or says that there is none.
+    fn make_room(&self, needed: u64) -> Result<(), StoreError> {
+        let limit = self.options.max_bytes;
+        let fits = |used: u64| used.checked_add(needed).is_some_and(|sum| sum <= limit);
+        if fits(self.used.load(Ordering::Relaxed)) {
+            return Ok(());
+        }
+        let kept = self.collect_garbage(limit.saturating_sub(needed))?.kept;
+        if fits(kept.bytes) {
+            return Ok(());
+        }
+        Err(StoreError::Full {
+            used: kept.bytes,
+            needed,
+            limit,
+        })
+    }
+
+    /// Whether a whole block of that name is here already; if so its age starts again.
+    fn refresh(&self, block: &Block) -> Result<bool, StoreError> {
+        let path = self.block_path(block.cid());
+        match File::options().write(true).open(&path) {
+            Ok(file) => {
+                let length = file.metadata().map_err(io_error("read", &path))?.len();
+                if length != block.bytes().len() as u64 {
+                    return Ok(false);
+                }
+                let touched = file.set_modified(SystemTime::now());
+                touched.map_err(io_error("touch", &path))?;
+                Ok(true)
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(io_error("open", &path)(error)),
+        }
+    }
+
+    /// Writes blocks: all files first, then one flush each, then the names. The flushes of a
+    /// batch share the file system's journal commits, which is most of their cost.
+    fn write_blocks(&self, blocks: &[&Block]) -> Result<(), StoreError> {
+        let mut written = Temporaries::default();
+        for block in blocks {
+            let path = self.temporary_path();
+            written.0.push(path.clone());
+            let file = write_file(&path, block.bytes())?;
+            file.sync_data().map_err(write_error(&path))?;
+        }
+        let mut shards = BTreeSet::new();
+        for (block, temporary) in blocks.iter().zip(&written.0) {
+            let path = self.block_path(block.cid());
+            let shard = path.parent().unwrap_or(&self.folder).to_owned();
+            match fs::create_dir(&shard) {
+                Ok(()) => sync_folder(&self.folder.join("blocks"))?,
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(write_error(&shard)(error)),
+            }
+            fs::rename(temporary, &path).map_err(write_error(&path))?;
+            shards.insert(shard);
+            let length = block.bytes().len() as u64;
+            self.used.fetch_add(length, Ordering::Relaxed);
+        }
+        shards.iter().try_for_each(|shard| sync_folder(shard))
+    }
+
+    /// Moves damaged bytes out of the way, unless another process has replaced them meanwhile.
+    fn quarantine(&self, cid: &Cid, path: &Path) -> Result<PathBuf, StoreError> {
+        let number = NEXT_TEMPORARY.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{cid}~{}-{number}", process::id());
+        let aside = self.folder.join("quarantine").join(name);
+        match fs::rename(path, &aside) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(aside),
+            Err(error) => return Err(io_error("move", path)(error)),
+        }
+        if read_block(&aside)?.is_some_and(|bytes| cid.matches(&bytes)) {
+            fs::rename(&aside, path).map_err(io_error("move", &aside))?;
+        }
+        Ok(aside)
+    }
+
+    /// Files under `blocks` with their name, length and age.
+    fn stored(&self) -> Result<Vec<Stored>, StoreError> {
+        let mut stored = Vec::new();
+        for shard in list(&self.folder.join("blocks"))? {
+            for entry in list(&shard?.path())? {
+                let entry = entry?;
+                let path = entry.path();
+                // Whatever else lies here is not ours to count or to remove.
+                let Some(cid) = entry
+                    .file_name()
+                    .to_str()
+                    .and_then(|name| name.parse().ok())
+                else {
+                    continue;
+                };
+                match entry.metadata() {
+                    Ok(metadata) => stored.push(Stored {
+                        cid,
+                        bytes: metadata.len(),
+                        since: metadata.modified().map_err(io_error("read", &path))?,
+                        path,
+                    }),
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    Err(error) => return Err(io_error("read", &path)(error)),
+                }
+            }
+        }
+        Ok(stored)
+    }
+
+    fn reached_by_pins(&self) -> Result<HashSet<Cid>, StoreError> {
+        let mut reached = Reached::default();
+        for pin in self.pins()? {
+            let root = pin.root;
+            walk::reach(self, &root, &mut reached).map_err(|source| StoreError::Unreadable {
+                root,
+                source: Box::new(source),
+            })?;
+        }
+        Ok(reached.all)
+    }
+}
+
+impl BlobStore for DiskStore {
+    fn block(&self, cid: &Cid) -> Result<Option<Block>, StoreError> {
+        let path = self.block_path(cid);
+        if !self.contains(cid)? {
+            return Ok(None);
+        }
+        let bytes = match read_block(&path) {
+            Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            other => other?,
+        };
+        match bytes.map(|bytes| Block::verify(*cid, bytes)) {
+            Some(Ok(block)) => Ok(Some(block)),
+            _ => Err(StoreError::Corrupt {
+                cid: *cid,
+                quarantined: self.quarantine(cid, &path)?,
+            }),
+        }
+    }
+
+    fn contains(&self, cid: &Cid) -> Result<bool, StoreError> {
+        let path = self.block_path(cid);
+        fs::exists(&path).map_err(io_error("look for", &path))
+    }
+
+    fn insert(&self, blocks: &[Block]) -> Result<(), StoreError> {
+        let mut new = Vec::new();
+        let mut names = HashSet::new();
+        let shared = self.lock_shared()?;
+        for block in blocks {
+            if names.insert(*block.cid()) && !self.refresh(block)? {
+                new.push(block);
+            }
+        }
+        let needed = new.iter().map(|block| block.bytes().len() as u64).sum();
+        if needed == 0 && new.is_empty() {
+            return Ok(());
+        }
+        // The collector needs the lock for itself.
+        drop(shared);
+        self.make_room(needed)?;
+        let _shared = self.lock_shared()?;
+        self.write_blocks(&new)
+    }
+
+    fn pin(&self, root: &Cid, name: &PinName) -> Result<(), StoreError> {
+        let _shared = self.lock_shared()?;
+        let path = self.pin_path(root, name);
+        let file = File::options().create(true).append(true).open(&path);
+        let synced = file.and_then(|file| file.sync_all());
+        synced.map_err(write_error(&path))?;
+        sync_folder(&self.folder.join("pins"))
+    }
+
+    fn unpin(&self, root: &Cid, name: &PinName) -> Result<bool, StoreError> {
+        remove(&self.pin_path(root, name))
+    }
+
+    fn pins(&self) -> Result<Vec<Pin>, StoreError> {
+        let mut pins = Vec::new();
+        for entry in list(&self.folder.join("pins"))? {
+            let file_name = entry?.file_name();
+            let pin = file_name.to_str().and_then(|name| {
+                let (root, name) = name.split_once('~')?;
+                let (root, name) = (root.parse().ok()?, name.parse().ok()?);
+                Some(Pin { root, name })
+            });
+            pins.extend(pin);
+        }
+        pins.sort();
+        Ok(pins)
+    }
+
+    fn usage(&self) -> Result<Usage, StoreError> {
+        Ok(total(&self.stored()?))
+    }
+
+    fn collect_garbage(&self, keep_bytes: u64) -> Result<Collected, StoreError> {
+        let _exclusive = self.lock_exclusive()?;
+        self.clear_temporaries()?;
+        let reached = self.reached_by_pins()?;
+        let mut stored = self.stored()?;
+        stored.sort_by_key(|file| (file.since, file.cid));
+        let mut kept = total(&stored);
+        let mut removed = Usage::default();
+        let now = SystemTime::now();
+        for file in &stored {
+            if kept.bytes <= keep_bytes && !(keep_bytes == 0 && file.bytes == 0) {
+                break;
+            }
+            // A time in the future (the clock was set back) counts as recent.
+            let age = now.duration_since(file.since).unwrap_or_default();
+            if age < self.options.grace || reached.contains(&file.cid) {
+                continue;
+            }
+            remove(&file.path)?;
+            kept.blocks -= 1;
+            kept.bytes -= file.bytes;
+            removed.blocks += 1;
+            removed.bytes += file.bytes;
+        }
+        self.used.store(kept.bytes, Ordering::Relaxed);
+        Ok(Collected { removed, kept })
+    }
+}
+
+/// A file under `blocks`.
+struct Stored {
+    cid: Cid,
+    path: PathBuf,
+    bytes: u64,
+    since: SystemTime,
+}
+
+fn total(stored: &[Stored]) -> Usage {
+    Usage {
+        blocks: stored.len() as u64,
+        bytes: stored.iter().map(|file| file.bytes).sum(),
+    }
+}
+
+/// Temporary files, removed when dropped unless they have been renamed.
+#[derive(Default)]
+struct Temporaries(Vec<PathBuf>);
+
+impl Drop for Temporaries {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // Renamed files are gone; others are cleared when the store is opened next.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// The content of a block's file, or `None` when it is too long to be one.
+fn read_block(path: &Path) -> Result<Option<Bytes>, StoreError> {
+    let file = File::open(path).map_err(io_error("read", path))?;
+    let length = file.metadata().map_err(io_error("read", path))?.len();
+    if length > MAX_BLOCK_BYTES as u64 {
+        return Ok(None);
+    }
+    let mut bytes = Vec::with_capacity(length as usize);
+    let mut bounded = file.take(MAX_BLOCK_BYTES as u64 + 1);
+    let read = bounded.read_to_end(&mut bytes);
+    read.map_err(io_error("read", path))?;
+    Ok(Some(bytes.into()))
+}
+
+fn write_file(path: &Path, content: &[u8]) -> Result<File, StoreError> {
+    let mut options = File::options();
+    let file = options.create_new(true).write(true).open(path);
+    let mut file = file.map_err(write_error(path))?;
+    file.write_all(content).map_err(write_error(path))?;
+    Ok(file)
+}
+
+fn sync_folder(path: &Path) -> Result<(), StoreError> {
+    let synced = File::open(path).and_then(|folder| folder.sync_all());
+    synced.map_err(write_error(path))
+}
+
+/// Removes a file and says whether it was there.
+fn remove(path: &Path) -> Result<bool, StoreError> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(io_error("remove", path)(error)),
+    }
+}
+
+fn list(path: &Path) -> Result<impl Iterator<Item = Result<fs::DirEntry, StoreError>>, StoreError> {
+    let entries = fs::read_dir(path).map_err(io_error("list", path))?;
+    Ok(entries.map(move |entry| entry.map_err(io_error("list", path))))
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> StoreError {
+    move |source| StoreError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn write_error(path: &Path) -> impl Fn(io::Error) -> StoreError {
+    move |source| {
+        let path = path.to_owned();
+        match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                StoreError::DiskFull { path, source }
+            }
+            _ => StoreError::Io {
+                action: "write",
+                path,
+                source,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_disk_is_told_from_other_faults() {
+        // Linux's device that is always full.
+        let path = Path::new("/dev/full");
+        let mut full = File::options().write(true).open(path).unwrap();
+        let error = full.write_all(b"x").map_err(write_error(path)).unwrap_err();
+        assert!(matches!(error, StoreError::DiskFull { .. }), "{error:?}");
+        assert!(error.to_string().contains("nothing stored before is lost"));
+    }
+}

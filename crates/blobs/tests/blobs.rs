@@ -1,0 +1,10 @@
+//! The stores, files and CARs through the public interface.
+
+mod blobs {
+    mod car;
+    mod disk;
+    mod files;
+    mod processes;
+    mod stores;
+    pub(crate) mod support;
+}

@@ -1,0 +1,509 @@
+//! The package: a miner's round, compressed.
+//!
+//! The update of a round is added to what earlier rounds could not send
+//! (`e = decay * e + delta`), and of every chunk only the `top_k` largest
+//! entries are sent, as int8 with one power-of-two scale per chunk; what was
+//! sent is subtracted again. Powers of two make every division and every
+//! subtraction here exact, so the remainder is the same everywhere.
+//!
+//! See `docs/spec/round.md`, "Package", and SparseLoCo (arXiv 2508.15706).
+
+use r3mes_types::Hash;
+
+use crate::bits::{BitReader, BitWriter};
+
+/// The smallest exponent of a chunk's scale, and the unit of the fixed point
+/// in which packages are aggregated: 2^-40.
+pub const MIN_SCALE_EXPONENT: i8 = -40;
+/// The largest exponent of a chunk's scale: no entry of an update passes 127.
+pub const MAX_SCALE_EXPONENT: i8 = 0;
+/// The most parameters that a package may describe.
+pub const MAX_PARAMETERS: usize = 1 << 30;
+/// The longest chunk: positions and counts fit 16 bits.
+pub const MAX_CHUNK: usize = 1 << 15;
+
+const MAGIC: [u8; 4] = *b"R3PK";
+const VERSION: u16 = 1;
+const HEADER: usize = 4 + 2 + 4 + 8;
+/// Below this code a chunk's largest entry would have deserved half the scale.
+const MIN_LARGEST_CODE: u8 = 64;
+
+/// What a task says about the form of its packages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Entries of the flat adapter.
+    pub parameters: usize,
+    /// Entries of a chunk; the last may be shorter.
+    pub chunk: usize,
+    /// The most entries sent of one chunk.
+    pub top_k: usize,
+}
+
+/// Why a [`Shape`] is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ShapeError {
+    /// No parameters, or more than [`MAX_PARAMETERS`].
+    #[error("a package of {parameters} parameters is outside 1..={MAX_PARAMETERS}")]
+    Parameters {
+        /// What was asked for.
+        parameters: usize,
+    },
+    /// A chunk of no entries, or longer than [`MAX_CHUNK`].
+    #[error("a chunk of {chunk} entries is outside 1..={MAX_CHUNK}")]
+    Chunk {
+        /// What was asked for.
+        chunk: usize,
+    },
+    /// A top-k of zero, or more than a chunk has.
+    #[error("top-k of {top_k} is outside 1..={chunk}, the length of a chunk")]
+    TopK {
+        /// What was asked for.
+        top_k: usize,
+        /// Entries of a chunk.
+        chunk: usize,
+    },
+}
+
+impl Shape {
+    /// Checks the bounds and returns the shape.
+    ///
+    /// # Errors
+    /// [`ShapeError`] names the first figure out of bounds.
+    pub fn new(parameters: usize, chunk: usize, top_k: usize) -> Result<Self, ShapeError> {
+        if parameters == 0 || parameters > MAX_PARAMETERS {
+            return Err(ShapeError::Parameters { parameters });
+        }
+        if chunk == 0 || chunk > MAX_CHUNK {
+            return Err(ShapeError::Chunk { chunk });
+        }
+        if top_k == 0 || top_k > chunk {
+            return Err(ShapeError::TopK { top_k, chunk });
+        }
+        Ok(Self {
+            parameters,
+            chunk,
+            top_k,
+        })
+    }
+
+    /// The length of each chunk, in order.
+    fn chunk_lengths(self) -> impl Iterator<Item = usize> {
+        (0..self.parameters)
+            .step_by(self.chunk)
+            .map(move |from| self.chunk.min(self.parameters - from))
+    }
+
+    /// No package of this shape encodes to more bytes: the bound for whoever
+    /// fetches one.
+    #[must_use]
+    pub fn max_encoded_len(self) -> usize {
+        let per_chunk = |length: usize| {
+            // At worst: every entry sent, one bit of stop and all low bits each,
+            // and the gaps' quotients, which together never pass the length.
+            let count = self.top_k.min(length);
+            3 + count + (count * 16 + length).div_ceil(8)
+        };
+        HEADER + self.chunk_lengths().map(per_chunk).sum::<usize>()
+    }
+}
+
+/// The entries sent of one chunk: value = `code * 2^exponent`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Chunk {
+    exponent: i8,
+    /// Ascending positions in the chunk.
+    positions: Vec<u16>,
+    /// Never zero, never -128.
+    codes: Vec<i8>,
+}
+
+/// A compressed adapter update in its checked, canonical form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Package {
+    shape: Shape,
+    chunks: Vec<Chunk>,
+}
+
+/// Why an update cannot be compressed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CompressError {
+    /// Feedback or update does not have the shape's length.
+    #[error("{what} has {got} entries, the adapter has {expected}")]
+    Length {
+        /// Which of the two.
+        what: &'static str,
+        /// Its length.
+        got: usize,
+        /// The shape's.
+        expected: usize,
+    },
+    /// Training diverged: an entry is not finite or above 127.
+    #[error("the update diverged: entry {index} is not finite or its magnitude passes 127")]
+    Diverged {
+        /// Position in the flat adapter.
+        index: usize,
+    },
+}
+
+/// Why bytes are not a package.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodePackageError {
+    /// The bytes end before the package does.
+    #[error("the package ends early, in chunk {chunk}")]
+    Truncated {
+        /// Chunk being read.
+        chunk: usize,
+    },
+    /// Bytes follow the package.
+    #[error("{bytes} bytes follow the package's end")]
+    Trailing {
+        /// How many.
+        bytes: usize,
+    },
+    /// Not a package, or of another version.
+    #[error("not a version {VERSION} package")]
+    Header,
+    /// A package for other parameters or chunks than the task's.
+    #[error("the package has {parameters} parameters in chunks of {chunk}, the task {expected:?}")]
+    Shape {
+        /// Parameters in the header.
+        parameters: u64,
+        /// Chunk length in the header.
+        chunk: u32,
+        /// The task's.
+        expected: Shape,
+    },
+    /// More entries than the task's top-k, or than the chunk has.
+    #[error("chunk {chunk} sends {count} entries, at most {limit} are allowed")]
+    Count {
+        /// Chunk being read.
+        chunk: usize,
+        /// Entries it claims.
+        count: usize,
+        /// Entries it may have.
+        limit: usize,
+    },
+    /// A scale outside the allowed exponents, or twice as large as needed.
+    #[error(
+        "chunk {chunk} has a scale that is not the smallest power of two (exponent {exponent})"
+    )]
+    Scale {
+        /// Chunk being read.
+        chunk: usize,
+        /// Its exponent.
+        exponent: i8,
+    },
+    /// A code of zero or -128.
+    #[error("chunk {chunk} holds the code {code}, which no encoder writes")]
+    Code {
+        /// Chunk being read.
+        chunk: usize,
+        /// The code.
+        code: i8,
+    },
+    /// A position outside the chunk, or bits set in the padding.
+    #[error("chunk {chunk} has positions outside it or padding that is not zero")]
+    Positions {
+        /// Chunk being read.
+        chunk: usize,
+    },
+}
+
+impl Package {
+    /// Compresses the update `delta`, given the error feedback of the round
+    /// before, and leaves the new error feedback in `feedback`.
+    ///
+    /// Both slices have `shape.parameters` entries. On an error `feedback` is
+    /// unspecified.
+    ///
+    /// # Errors
+    /// [`CompressError`] when a length is wrong or training diverged.
+    pub fn compress(
+        shape: Shape,
+        decay: f32,
+        feedback: &mut [f32],
+        delta: &[f32],
+    ) -> Result<Self, CompressError> {
+        for (what, got) in [
+            ("the error feedback", feedback.len()),
+            ("the update", delta.len()),
+        ] {
+            if got != shape.parameters {
+                return Err(CompressError::Length {
+                    what,
+                    got,
+                    expected: shape.parameters,
+                });
+            }
+        }
+        let mut keys = Vec::with_capacity(shape.chunk);
+        let mut chunks = Vec::with_capacity(shape.parameters.div_ceil(shape.chunk));
+        let parts = feedback
+            .chunks_mut(shape.chunk)
+            .zip(delta.chunks(shape.chunk));
+        for (number, (feedback, delta)) in parts.enumerate() {
+            for (e, d) in feedback.iter_mut().zip(delta) {
+                *e = decay * *e + *d;
+            }
+            let chunk = compress_chunk(feedback, shape.top_k, &mut keys).map_err(|index| {
+                CompressError::Diverged {
+                    index: number * shape.chunk + index,
+                }
+            })?;
+            chunks.push(chunk);
+        }
+        Ok(Self { shape, chunks })
+    }
+
+    /// The shape this package was checked against.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Number of entries sent.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        self.chunks.iter().map(|chunk| chunk.codes.len()).sum()
+    }
+
+    /// Every entry sent as (position in the flat adapter, value in units of
+    /// 2^-40), positions ascending. Values lie within ±127 * 2^40.
+    pub fn fixed_point(&self) -> impl Iterator<Item = (usize, i64)> {
+        self.chunks.iter().enumerate().flat_map(|(number, chunk)| {
+            let base = number * self.shape.chunk;
+            let shift = (chunk.exponent - MIN_SCALE_EXPONENT) as u32;
+            let entries = chunk.positions.iter().zip(&chunk.codes);
+            entries.map(move |(&at, &code)| (base + usize::from(at), i64::from(code) << shift))
+        })
+    }
+
+    /// The sum of squares of all entries, in units of 2^-80; exact.
+    #[must_use]
+    pub fn squared_norm(&self) -> u128 {
+        let mut total = 0u128;
+        for chunk in &self.chunks {
+            let squares = chunk
+                .codes
+                .iter()
+                .map(|&c| u64::from(c.unsigned_abs()).pow(2));
+            let shift = 2 * (chunk.exponent - MIN_SCALE_EXPONENT) as u32;
+            total += u128::from(squares.sum::<u64>()) << shift;
+        }
+        total
+    }
+
+    /// The canonical bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(HEADER + 3 * self.chunks.len() + 2 * self.entries());
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&(self.shape.chunk as u32).to_le_bytes());
+        out.extend_from_slice(&(self.shape.parameters as u64).to_le_bytes());
+        for (chunk, length) in self.chunks.iter().zip(self.shape.chunk_lengths()) {
+            let count = chunk.codes.len();
+            out.extend_from_slice(&(count as u16).to_le_bytes());
+            if count == 0 {
+                continue;
+            }
+            out.push(chunk.exponent as u8);
+            out.extend(chunk.codes.iter().map(|&code| code as u8));
+            let low_bits = rice_parameter(length, count);
+            let mut gaps = BitWriter::new(&mut out);
+            let mut next = 0;
+            for &position in &chunk.positions {
+                gaps.write_rice(u32::from(position) - next, low_bits);
+                next = u32::from(position) + 1;
+            }
+            gaps.finish();
+        }
+        out
+    }
+
+    /// Parses canonical bytes; every other byte string is refused, so that two
+    /// different byte strings never mean the same package.
+    ///
+    /// # Errors
+    /// [`DecodePackageError`] names the chunk and what is wrong with it.
+    pub fn decode(bytes: &[u8], shape: Shape) -> Result<Self, DecodePackageError> {
+        let mut rest = check_header(bytes, shape)?;
+        let mut chunks = Vec::with_capacity(shape.parameters.div_ceil(shape.chunk));
+        for (number, length) in shape.chunk_lengths().enumerate() {
+            let limit = shape.top_k.min(length);
+            chunks.push(decode_chunk(&mut rest, number, length, limit)?);
+        }
+        if !rest.is_empty() {
+            return Err(DecodePackageError::Trailing { bytes: rest.len() });
+        }
+        Ok(Self { shape, chunks })
+    }
+
+    /// BLAKE3 of the canonical bytes.
+    #[must_use]
+    pub fn hash(&self) -> Hash {
+        Hash::of(&self.encode())
+    }
+}
+
+/// Takes the top-k entries out of `feedback`; the error is the position of an
+/// entry that is not finite or too large.
+fn compress_chunk(feedback: &mut [f32], top_k: usize, keys: &mut Vec<u64>) -> Result<Chunk, usize> {
+    // Magnitude descending, position ascending, as one ascending integer key.
+    keys.clear();
+    keys.extend(feedback.iter().enumerate().map(|(position, e)| {
+        let magnitude = e.to_bits() & 0x7fff_ffff;
+        (u64::from(!magnitude) << 32) | position as u64
+    }));
+    if top_k < keys.len() {
+        keys.select_nth_unstable(top_k - 1);
+        keys.truncate(top_k);
+    }
+    let mut largest = u64::MAX;
+    for &key in keys.iter() {
+        largest = largest.min(key);
+    }
+    let position = (largest & 0xffff_ffff) as usize;
+    let exponent = scale_exponent(feedback[position].abs()).ok_or(position)?;
+    let scale = power_of_two(exponent);
+    let inverse = power_of_two(-exponent);
+
+    let mut selected: Vec<u16> = keys.iter().map(|&key| key as u16).collect();
+    selected.sort_unstable();
+    let mut chunk = Chunk {
+        exponent,
+        ..Chunk::default()
+    };
+    for position in selected {
+        let e = &mut feedback[usize::from(position)];
+        let code = round_ties_even(*e * inverse);
+        if code != 0 {
+            *e -= code as f32 * scale;
+            chunk.positions.push(position);
+            chunk.codes.push(code as i8);
+        }
+    }
+    if chunk.codes.is_empty() {
+        chunk.exponent = 0;
+    }
+    Ok(chunk)
+}
+
+/// The exponent of the smallest power of two `s >= 2^-40` with
+/// `largest <= 127 s`; none if that passes the largest exponent allowed.
+fn scale_exponent(largest: f32) -> Option<i8> {
+    let bits = largest.to_bits();
+    // 127 * 2^x = (1 + 63/64) * 2^(x + 6): the mantissa decides which x.
+    let above = (bits & 0x007f_ffff) > 0x007e_0000;
+    let exponent = (bits >> 23) as i32 - 127 - 6 + i32::from(above);
+    let exponent = exponent.max(i32::from(MIN_SCALE_EXPONENT));
+    i8::try_from(exponent)
+        .ok()
+        .filter(|&x| x <= MAX_SCALE_EXPONENT)
+}
+
+/// 2^`exponent`, exact for every exponent of a scale.
+fn power_of_two(exponent: i8) -> f32 {
+    f32::from_bits(((i32::from(exponent) + 127) as u32) << 23)
+}
+
+/// Rounds a value within ±127 to an integer, ties to even.
+fn round_ties_even(value: f32) -> i32 {
+    // Adding 1.5 * 2^23 leaves no room for a fraction: the addition rounds.
+    const SHIFT: f32 = 12_582_912.0;
+    (value + SHIFT).to_bits() as i32 - SHIFT.to_bits() as i32
+}
+
+/// Low bits of a gap between positions: with `count` of `length` entries sent
+/// the gaps are near geometric, and this is the best power of two for them.
+fn rice_parameter(length: usize, count: usize) -> u32 {
+    let mean_gap_times_ln2 = (length - count) * 7 / (10 * count);
+    mean_gap_times_ln2.max(1).ilog2()
+}
+
+fn check_header(bytes: &[u8], expected: Shape) -> Result<&[u8], DecodePackageError> {
+    let Some((header, rest)) = bytes.split_first_chunk::<HEADER>() else {
+        return Err(DecodePackageError::Truncated { chunk: 0 });
+    };
+    let [a, b, c, d, v0, v1, c0, c1, c2, c3, parameters @ ..] = *header;
+    if [a, b, c, d] != MAGIC || u16::from_le_bytes([v0, v1]) != VERSION {
+        return Err(DecodePackageError::Header);
+    }
+    let chunk = u32::from_le_bytes([c0, c1, c2, c3]);
+    let parameters = u64::from_le_bytes(parameters);
+    if chunk as usize != expected.chunk || parameters != expected.parameters as u64 {
+        return Err(DecodePackageError::Shape {
+            parameters,
+            chunk,
+            expected,
+        });
+    }
+    Ok(rest)
+}
+
+fn decode_chunk(
+    rest: &mut &[u8],
+    number: usize,
+    length: usize,
+    limit: usize,
+) -> Result<Chunk, DecodePackageError> {
+    let truncated = || DecodePackageError::Truncated { chunk: number };
+    let (count, tail) = rest.split_first_chunk().ok_or_else(truncated)?;
+    *rest = tail;
+    let count = usize::from(u16::from_le_bytes(*count));
+    if count > limit {
+        return Err(DecodePackageError::Count {
+            chunk: number,
+            count,
+            limit,
+        });
+    }
+    if count == 0 {
+        return Ok(Chunk::default());
+    }
+    let exponent = *rest.split_off_first().ok_or_else(truncated)? as i8;
+    let codes = rest.split_off(..count).ok_or_else(truncated)?;
+    let codes: Vec<i8> = codes.iter().map(|&code| code as i8).collect();
+    check_codes(number, exponent, &codes)?;
+
+    let low_bits = rice_parameter(length, count);
+    let mut gaps = BitReader::new(rest);
+    let mut positions = Vec::with_capacity(count);
+    let mut next = 0usize;
+    for _ in 0..count {
+        let room = (length - next) as u32;
+        let gap = gaps.read_rice(low_bits, room).ok_or_else(truncated)?;
+        let position = next + gap as usize;
+        if position >= length {
+            return Err(DecodePackageError::Positions { chunk: number });
+        }
+        positions.push(position as u16);
+        next = position + 1;
+    }
+    *rest = gaps
+        .finish()
+        .ok_or(DecodePackageError::Positions { chunk: number })?;
+    Ok(Chunk {
+        exponent,
+        positions,
+        codes,
+    })
+}
+
+fn check_codes(chunk: usize, exponent: i8, codes: &[i8]) -> Result<(), DecodePackageError> {
+    if let Some(&code) = codes.iter().find(|&&code| code == 0 || code == i8::MIN) {
+        return Err(DecodePackageError::Code { chunk, code });
+    }
+    let largest = codes
+        .iter()
+        .map(|code| code.unsigned_abs())
+        .max()
+        .unwrap_or(0);
+    let in_range = (MIN_SCALE_EXPONENT..=MAX_SCALE_EXPONENT).contains(&exponent);
+    let smallest = exponent == MIN_SCALE_EXPONENT || largest >= MIN_LARGEST_CODE;
+    if in_range && smallest {
+        Ok(())
+    } else {
+        Err(DecodePackageError::Scale { chunk, exponent })
+    }
+}

@@ -27,6 +27,7 @@ mod time;
 
 pub mod commitment;
 pub mod merkle;
+pub mod task;
 
 pub use address::{Address, AddressError};
 pub use amount::{Amount, AmountError, Coin, DENOM, Ppm, UREMES_PER_REMES};

@@ -29,11 +29,28 @@ pub mod commitment;
 pub mod merkle;
 pub mod task;
 
+pub mod event;
+pub mod query;
+
+pub mod auth;
+pub mod bank;
+pub mod beacon;
+pub mod data;
+pub mod governance;
+pub mod models;
+pub mod nodes;
+
+mod message;
+pub mod tx;
+
 pub use address::{Address, AddressError};
 pub use amount::{Amount, AmountError, Coin, DENOM, Ppm, UREMES_PER_REMES};
 pub use cid::{Cid, CidError, Codec};
+pub use event::Event;
 pub use hash::{Hash, HashError, Hasher};
 pub use key::{ConsensusAddress, ConsensusKey, KeyError, PublicKey, SecretKey, Signature};
+pub use message::{Message, MessageError};
+pub use query::{PageRequest, Query};
 pub use resources::{Allocation, Resources};
 pub use role::{Role, RoleError, RoleSet};
 pub use time::{Millis, Time};

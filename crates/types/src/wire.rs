@@ -765,3 +765,46 @@ macro_rules! wire_enum {
         }
     };
 }
+
+/// Declares an enum of messages: exactly one numbered field is present.
+#[macro_export]
+macro_rules! wire_oneof {
+    (
+        $(#[$meta:meta])*
+        pub enum $name:ident {
+            $( $(#[$variant_meta:meta])* $tag:literal => $variant:ident($type:ty) ),* $(,)?
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $( $(#[$variant_meta])* $variant($type), )*
+        }
+
+        impl $crate::wire::Wire for $name {
+            fn write_fields(&self, out: &mut Vec<u8>) {
+                match self {
+                    $( Self::$variant(value) => {
+                        $crate::wire::put_key($tag, $crate::wire::DELIMITED, out);
+                        $crate::wire::Value::put(value, out);
+                    } )*
+                }
+            }
+
+            fn read_fields(
+                reader: &mut $crate::wire::Reader<'_>,
+            ) -> Result<Self, $crate::wire::DecodeError> {
+                $(
+                    if reader.take_key($tag, $crate::wire::DELIMITED)? {
+                        return <$type as $crate::wire::Value>::take(reader)
+                            .map(Self::$variant)
+                            .map_err(|error| error.within(stringify!($variant)));
+                    }
+                )*
+                Err($crate::wire::DecodeError::invalid(concat!("no known ", stringify!($name))))
+            }
+        }
+
+        $crate::message_value!($name);
+    };
+}

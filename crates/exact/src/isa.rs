@@ -65,10 +65,6 @@ impl Isa {
             }
             #[cfg(target_arch = "aarch64")]
             Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),
-            #[expect(
-                unreachable_patterns,
-                reason = "which are reachable depends on the target"
-            )]
             _ => false,
         }
     }

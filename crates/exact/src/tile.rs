@@ -118,34 +118,31 @@ impl<'a, T> Tile<'a, T> {
         )
     }
 
-    /// Tiles of at most `rows` rows, in order.
+    /// Tiles of at most `rows` rows, in order, each with the range of its rows.
     pub fn row_chunks(self, rows: usize) -> impl Iterator<Item = (Range<usize>, Self)> {
-        chunks(self, rows, Self::rows, Self::split_rows)
+        assert!(rows > 0, "empty chunks");
+        let len = self.rows;
+        let mut rest = Some(self);
+        (0..len).step_by(rows).filter_map(move |start| {
+            let end = len.min(start + rows);
+            let (tile, others) = rest.take()?.split_rows(end - start);
+            rest = Some(others);
+            Some((start..end, tile))
+        })
     }
 
-    /// Tiles of at most `cols` columns, in order.
+    /// Tiles of at most `cols` columns, in order, each with the range of its columns.
     pub fn col_chunks(self, cols: usize) -> impl Iterator<Item = (Range<usize>, Self)> {
-        chunks(self, cols, Self::cols, Self::split_cols)
+        assert!(cols > 0, "empty chunks");
+        let len = self.cols;
+        let mut rest = Some(self);
+        (0..len).step_by(cols).filter_map(move |start| {
+            let end = len.min(start + cols);
+            let (tile, others) = rest.take()?.split_cols(end - start);
+            rest = Some(others);
+            Some((start..end, tile))
+        })
     }
-}
-
-fn chunks<'a, T>(
-    tile: Tile<'a, T>,
-    size: usize,
-    len: fn(&Tile<'a, T>) -> usize,
-    split: fn(Tile<'a, T>, usize) -> (Tile<'a, T>, Tile<'a, T>),
-) -> impl Iterator<Item = (Range<usize>, Tile<'a, T>)> {
-    assert!(size > 0, "empty chunks");
-    let mut rest = Some(tile);
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        let tile = rest.take().filter(|tile| len(tile) > 0)?;
-        let n = size.min(len(&tile));
-        let (chunk, others) = split(tile, n);
-        rest = Some(others);
-        at += n;
-        Some((at - n..at, chunk))
-    })
 }
 
 #[cfg(test)]

@@ -1,0 +1,206 @@
+//! Attention on the processor: heads and sequences over threads.
+
+use super::{Cpu, CpuBuffer, CpuKvCache};
+use crate::attention::{BLOCK, HeadPass, HeadRows, KvHead, head_block, store_position};
+use crate::tile::Tile;
+use crate::{AttentionBackward, AttentionShape, kernels};
+
+impl Cpu {
+    pub(super) fn attend_sequences(
+        &self,
+        shape: &AttentionShape,
+        qkv: [&[f32]; 3],
+        sequences: &[usize],
+        out: &mut [f32],
+    ) {
+        shape.check();
+        let [q, k, v] = qkv;
+        let d = shape.head_dim;
+        self.pool.each(
+            self.by_head(shape, sequences, out),
+            |(first, kv_head, mut out)| {
+                let rows = out.rows();
+                let keys = HeadRows::new(k, first, shape.kv_width(), kv_head, d);
+                let values = HeadRows::new(v, first, shape.kv_width(), kv_head, d);
+                let mut blocks = CpuBuffer::<f32>::zeros(rows.div_ceil(BLOCK) * head_block(d));
+                for row in 0..rows {
+                    let block = &mut blocks[row / BLOCK * head_block(d)..];
+                    store_position(block, row, keys.row(row), values.row(row));
+                }
+                let kv = KvHead {
+                    data: &blocks,
+                    stride: head_block(d),
+                    head_dim: d,
+                };
+                self.attend_group(shape, q, first, kv_head, kv, 0, &mut out);
+            },
+        );
+    }
+
+    pub(super) fn attend_caches(
+        &self,
+        shape: &AttentionShape,
+        qkv: [&[f32]; 3],
+        segments: &[usize],
+        caches: &mut [&mut CpuKvCache],
+        out: &mut [f32],
+    ) {
+        shape.check();
+        assert_eq!(segments.len(), caches.len(), "one cache for each segment");
+        let [q, k, v] = qkv;
+        let width = shape.kv_width();
+        let mut first = 0;
+        for (rows, cache) in segments.iter().zip(&mut *caches) {
+            let part = first * width..(first + rows) * width;
+            cache.append(&k[part.clone()], &v[part]);
+            first += rows;
+        }
+        let firsts: Vec<usize> = segments
+            .iter()
+            .scan(0, |first, rows| {
+                let start = *first;
+                *first += rows;
+                Some(start)
+            })
+            .collect();
+        let caches: Vec<&CpuKvCache> = caches.iter().map(|cache| &**cache).collect();
+        self.pool.each(
+            self.by_head(shape, segments, out),
+            |(first, kv_head, mut out)| {
+                // Empty segments have no items, so the last segment that starts here has the rows.
+                let i = firsts.partition_point(|start| *start <= first) - 1;
+                let start = caches[i].len() - out.rows();
+                self.attend_group(
+                    shape,
+                    q,
+                    first,
+                    kv_head,
+                    caches[i].head(kv_head),
+                    start,
+                    &mut out,
+                );
+            },
+        );
+    }
+
+    pub(super) fn attend_gradients(
+        &self,
+        shape: &AttentionShape,
+        pass: AttentionBackward<'_, Self>,
+        sequences: &[usize],
+    ) {
+        shape.check();
+        let AttentionBackward {
+            qkv: [q, k, v],
+            out,
+            dout,
+            dqkv: [dq, dk, dv],
+        } = pass;
+        let d = shape.head_dim;
+        let dk = one_head_tiles(dk, sequences, shape.kv_width(), d);
+        let dv = one_head_tiles(dv, sequences, shape.kv_width(), d);
+        let items = self.by_head(shape, sequences, dq).zip(dk).zip(dv);
+        self.pool
+            .each(items, |(((first, kv_head, dq), mut dk), mut dv)| {
+                for row in 0..dk.rows() {
+                    dk.row_mut(row).fill(0.0);
+                    dv.row_mut(row).fill(0.0);
+                }
+                let group = shape.group();
+                for (i, (_, dq)) in dq.col_chunks(d).enumerate() {
+                    let head = kv_head * group + i;
+                    let of_query = |m| HeadRows::new(m, first, shape.q_width(), head, d);
+                    let of_key = |m| HeadRows::new(m, first, shape.kv_width(), kv_head, d);
+                    let pass = HeadPass {
+                        q: of_query(q),
+                        k: of_key(k),
+                        v: of_key(v),
+                        out: of_query(out),
+                        dout: of_query(dout),
+                        rows: dq.rows(),
+                        scale: shape.scale(),
+                    };
+                    kernels::attend_backward(self.isa, &pass, dq, dk.reborrow(), dv.reborrow());
+                }
+            });
+    }
+
+    /// The output cut by sequence and key-value head: (first row, head, tile of the group).
+    fn by_head<'a>(
+        &self,
+        shape: &AttentionShape,
+        sequences: &'a [usize],
+        out: &'a mut [f32],
+    ) -> impl Iterator<Item = (usize, usize, Tile<'a, f32>)> {
+        let width = shape.group() * shape.head_dim;
+        let mut first = 0;
+        sequence_tiles(out, sequences, shape.q_width()).flat_map(move |tile| {
+            let start = first;
+            first += tile.rows();
+            tile.col_chunks(width)
+                .enumerate()
+                .map(move |(kv_head, (_, tile))| (start, kv_head, tile))
+        })
+    }
+
+    /// Attends with all rows of one sequence, in all heads that share a key-value head.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call site's loop body, named"
+    )]
+    fn attend_group(
+        &self,
+        shape: &AttentionShape,
+        q: &[f32],
+        first: usize,
+        kv_head: usize,
+        kv: KvHead<'_>,
+        start: usize,
+        out: &mut Tile<'_, f32>,
+    ) {
+        let d = shape.head_dim;
+        for i in 0..shape.group() {
+            let q = HeadRows::new(q, first, shape.q_width(), kv_head * shape.group() + i, d);
+            for row in 0..out.rows() {
+                let out = &mut out.row_mut(row)[i * d..][..d];
+                kernels::attend(
+                    self.isa,
+                    q.row(row),
+                    kv,
+                    start + row + 1,
+                    shape.scale(),
+                    out,
+                );
+            }
+        }
+    }
+}
+
+/// One tile for each sequence that has rows.
+fn sequence_tiles<'a>(
+    matrix: &'a mut [f32],
+    sequences: &'a [usize],
+    width: usize,
+) -> impl Iterator<Item = Tile<'a, f32>> {
+    let rows = sequences.iter().sum::<usize>();
+    let mut rest = Some(Tile::new(matrix, rows, width));
+    sequences
+        .iter()
+        .filter(|len| **len > 0)
+        .filter_map(move |len| {
+            let (tile, others) = rest.take()?.split_rows(*len);
+            rest = Some(others);
+            Some(tile)
+        })
+}
+
+/// One tile for each sequence that has rows and each key-value head, in the order of `by_head`.
+fn one_head_tiles<'a>(
+    matrix: &'a mut [f32],
+    sequences: &'a [usize],
+    width: usize,
+    head_dim: usize,
+) -> impl Iterator<Item = Tile<'a, f32>> {
+    sequence_tiles(matrix, sequences, width)
+        .flat_map(move |tile| tile.col_chunks(head_dim).map(|(_, tile)| tile))
+}

@@ -1,0 +1,231 @@
+//! Threads that park between jobs.
+//!
+//! Work is cut into items that write to disjoint places, so which thread takes which item never
+//! shows in the result. With one thread everything runs on the caller.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use crate::environment::Environment;
+
+/// Most threads a pool may have.
+pub const MAX_THREADS: usize = 1024;
+
+/// A parking pool: `threads - 1` workers and the caller.
+pub(crate) struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    /// Held while a job runs; a second caller then runs its job alone.
+    turn: Mutex<()>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Tells workers that there is a job, or that the pool closes.
+    wake: Condvar,
+    /// Tells the caller that the last worker has left the job.
+    done: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    job: Option<Job>,
+    /// Number of the job, so that a worker joins each job once.
+    number: u64,
+    /// Workers inside the job.
+    inside: usize,
+    closing: bool,
+}
+
+/// The job's function, with its lifetime hidden: `Pool::broadcast` returns only after no worker
+/// can call it any more.
+#[derive(Clone, Copy)]
+struct Job(*const (dyn Fn() + Sync));
+
+// SAFETY: the function is Sync, and the pool keeps it alive while a worker may call it.
+unsafe impl Send for Job {}
+
+impl Pool {
+    pub(crate) fn new(threads: usize) -> Self {
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State::default()),
+            wake: Condvar::new(),
+            done: Condvar::new(),
+        });
+        let workers = (1..threads.clamp(1, MAX_THREADS))
+            .filter_map(|i| {
+                let shared = Arc::clone(&shared);
+                // A thread that the system refuses is one worker less, never a wrong result.
+                thread::Builder::new()
+                    .name(format!("exact-{i}"))
+                    .spawn(move || shared.work())
+                    .ok()
+            })
+            .collect();
+        Self {
+            shared,
+            workers,
+            turn: Mutex::new(()),
+        }
+    }
+
+    /// Threads that take part in a job, the caller among them.
+    pub(crate) fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Calls `f` once for every item, on any thread, in any order.
+    pub(crate) fn each<T: Send>(&self, items: impl Iterator<Item = T>, f: impl Fn(T) + Sync) {
+        let _environment = Environment::enter();
+        if self.workers.is_empty() {
+            items.for_each(f);
+            return;
+        }
+        let slots: Vec<_> = items.map(|item| Mutex::new(Some(item))).collect();
+        let turn = self.turn.try_lock();
+        if slots.len() < 2 || turn.is_err() {
+            for slot in slots {
+                if let Some(item) = slot.into_inner().unwrap_or_else(PoisonError::into_inner) {
+                    f(item);
+                }
+            }
+            return;
+        }
+        let next = AtomicUsize::new(0);
+        self.broadcast(&|| {
+            while let Some(slot) = slots.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if let Some(item) = lock(slot).take() {
+                    f(item);
+                }
+            }
+        });
+    }
+
+    /// Runs `f` on the caller and on every worker that wakes in time.
+    fn broadcast(&self, f: &(dyn Fn() + Sync)) {
+        // SAFETY: only the lifetime changes; the workers have left the job before this returns,
+        // also when `f` panics here.
+        let job = Job(unsafe {
+            std::mem::transmute::<&(dyn Fn() + Sync), &'static (dyn Fn() + Sync)>(f)
+        });
+        {
+            let mut state = lock(&self.shared.state);
+            state.job = Some(job);
+            state.number += 1;
+        }
+        self.shared.wake.notify_all();
+        let own = catch_unwind(AssertUnwindSafe(f));
+        let mut state = lock(&self.shared.state);
+        state.job = None;
+        while state.inside > 0 {
+            state = self
+                .shared
+                .done
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(state);
+        if let Err(panic) = own {
+            resume_unwind(panic);
+        }
+    }
+}
+
+impl Shared {
+    fn work(&self) {
+        let _environment = Environment::enter();
+        let mut seen = 0;
+        loop {
+            let mut state = lock(&self.state);
+            let job = loop {
+                if state.closing {
+                    return;
+                }
+                match state.job {
+                    Some(job) if state.number != seen => break job,
+                    _ => {
+                        state = self
+                            .wake
+                            .wait(state)
+                            .unwrap_or_else(PoisonError::into_inner)
+                    }
+                }
+            };
+            seen = state.number;
+            state.inside += 1;
+            drop(state);
+            let outcome = {
+                let _environment = Environment::enter();
+                // SAFETY: `inside` was raised while the job was present, so `broadcast` waits.
+                catch_unwind(AssertUnwindSafe(|| unsafe { (*job.0)() }))
+            };
+            let mut state = lock(&self.state);
+            state.inside -= 1;
+            if state.inside == 0 {
+                self.done.notify_all();
+            }
+            drop(state);
+            if outcome.is_err() {
+                // A kernel panics only on a broken invariant of ours: results would be incomplete.
+                std::process::abort();
+            }
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        lock(&self.shared.state).closing = true;
+        self.shared.wake.notify_all();
+        for worker in self.workers.drain(..) {
+            // A worker cannot have panicked: it aborts instead.
+            let _ = worker.join();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU64;
+
+    #[test]
+    fn every_item_is_taken_once_by_any_number_of_threads() {
+        for threads in 1..=4 {
+            let pool = Pool::new(threads);
+            for items in [0, 1, 2, 3, 100] {
+                let sum = AtomicU64::new(0);
+                for _ in 0..20 {
+                    pool.each(0..items, |i| {
+                        sum.fetch_add(i + 1, Ordering::Relaxed);
+                    });
+                }
+                assert_eq!(sum.into_inner(), 20 * (items * (items + 1) / 2));
+            }
+        }
+    }
+
+    #[test]
+    fn callers_share_a_pool_without_waiting_for_each_other() {
+        let pool = Pool::new(3);
+        let sum = AtomicU64::new(0);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        pool.each(0..10, |i| {
+                            sum.fetch_add(i, Ordering::Relaxed);
+                        });
+                    }
+                });
+            }
+        });
+        assert_eq!(sum.into_inner(), 4 * 100 * 45);
+    }
+}

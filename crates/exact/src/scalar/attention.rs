@@ -1,0 +1,91 @@
+//! Attention of one head (rule 13).
+
+use super::lane_sum;
+use super::loss::maximum;
+use crate::attention::{BLOCK, HeadPass, KvHead};
+use crate::elementary::exp;
+use crate::tile::Tile;
+
+/// Attends from one query to the first `visible` positions.
+pub(crate) fn attend(q: &[f32], kv: KvHead<'_>, visible: usize, scale: f32, out: &mut [f32]) {
+    let scores: Vec<f32> = (0..visible)
+        .map(|j| chain((0..q.len()).map(|d| q[d] * kv.key(j, d))) * scale)
+        .collect();
+    let (e, sum) = exponentials(scores);
+    for (d, out) in out.iter_mut().enumerate() {
+        *out = blocks(0, visible, |j| e[j] * kv.value(j, d)) / sum;
+    }
+}
+
+/// Gradients of one query head, written to `dq` and added to `dk` and `dv`.
+pub(crate) fn attend_backward(
+    pass: &HeadPass<'_>,
+    mut dq: Tile<'_, f32>,
+    mut dk: Tile<'_, f32>,
+    mut dv: Tile<'_, f32>,
+) {
+    let HeadPass {
+        q,
+        k,
+        v,
+        out,
+        dout,
+        rows,
+        scale,
+    } = *pass;
+    let head_dim = q.head_dim;
+    // Row i of each holds what belongs to positions 0..=i.
+    let mut probabilities = Vec::with_capacity(rows);
+    let mut gradients = Vec::with_capacity(rows);
+    for i in 0..rows {
+        let products = |a: &[f32], b: &[f32]| chain(a.iter().zip(b).map(|(a, b)| a * b));
+        let scores = (0..=i)
+            .map(|j| products(q.row(i), k.row(j)) * scale)
+            .collect();
+        let (e, sum) = exponentials(scores);
+        let p: Vec<f32> = e.iter().map(|e| e / sum).collect();
+        let d = lane_sum(dout.row(i).iter().zip(out.row(i)).map(|(a, b)| a * b));
+        let dz: Vec<f32> = (0..=i)
+            .map(|j| (p[j] * (products(dout.row(i), v.row(j)) - d)) * scale)
+            .collect();
+        for (c, dq) in dq.row_mut(i).iter_mut().enumerate() {
+            *dq = blocks(0, i + 1, |j| dz[j] * k.row(j)[c]);
+        }
+        probabilities.push(p);
+        gradients.push(dz);
+    }
+    for j in 0..rows {
+        for c in 0..head_dim {
+            dk.row_mut(j)[c] += blocks(j, rows, |i| gradients[i][j] * q.row(i)[c]);
+            dv.row_mut(j)[c] += blocks(j, rows, |i| probabilities[i][j] * dout.row(i)[c]);
+        }
+    }
+}
+
+/// `exp(score - max)` and their sum by blocks.
+fn exponentials(scores: Vec<f32>) -> (Vec<f32>, f32) {
+    let max = maximum(&scores);
+    let e: Vec<f32> = scores.iter().map(|s| exp(s - max)).collect();
+    let sum = chain(e.chunks(BLOCK).map(|block| lane_sum(block.iter().copied())));
+    (e, sum)
+}
+
+/// Adds in order, from +0.0.
+fn chain(terms: impl Iterator<Item = f32>) -> f32 {
+    let mut sum = 0.0;
+    for term in terms {
+        sum += term;
+    }
+    sum
+}
+
+/// Adds the terms of positions `start..end`: a chain inside each absolute block, blocks ascending.
+fn blocks(start: usize, end: usize, term: impl Fn(usize) -> f32) -> f32 {
+    let mut sum = 0.0;
+    for block in start / BLOCK..end.div_ceil(BLOCK) {
+        let first = start.max(block * BLOCK);
+        let last = end.min((block + 1) * BLOCK);
+        sum += chain((first..last).map(&term));
+    }
+    sum
+}

@@ -28,6 +28,7 @@ mod time;
 pub mod commitment;
 pub mod merkle;
 pub mod task;
+pub mod training;
 
 pub mod event;
 pub mod query;

@@ -387,6 +387,13 @@ impl<T, const MAX: usize> std::ops::Deref for List<T, MAX> {
     }
 }
 
+/// The values can change in place; their number cannot.
+impl<T, const MAX: usize> std::ops::DerefMut for List<T, MAX> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.0
+    }
+}
+
 impl<'a, T, const MAX: usize> IntoIterator for &'a List<T, MAX> {
     type Item = &'a T;
     type IntoIter = std::slice::Iter<'a, T>;

@@ -9,6 +9,8 @@
 //! over at most [`LIMIT`] columns is at most 2^18 * 127 * 2^22 < 2^47: i64 holds it, and f64
 //! exactly, so the one rounding is that to f32.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod pack;
 mod scalar;
 
@@ -108,7 +110,15 @@ pub fn forward(
         w.cols
     );
     assert_eq!(row_scales.len(), w.rows, "one scale for each row");
-    scalar::forward(w, panels, x, row_scales, &mut y);
+    if panels.is_empty() || x.rows == 0 {
+        return;
+    }
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `check` has seen that the processor has AVX2, and the shapes.
+        Isa::Avx2 => unsafe { avx2::forward(w, panels, x, row_scales, &mut y) },
+        _ => scalar::forward(w, panels, x, row_scales, &mut y),
+    }
 }
 
 /// `dx[t][i] (+)= f32(sum_o w[o][i] * g[t][o]) * s_g[t]` for the inputs of `panels`.
@@ -132,5 +142,13 @@ pub fn backward(
         g.high.is_empty() || g.high.len() >= g.rows * g.stride,
         "high parts too short"
     );
-    scalar::backward(wt, panels, g, write, &mut dx);
+    if panels.is_empty() || g.rows == 0 {
+        return;
+    }
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `check` has seen that the processor has AVX2, and the shapes.
+        Isa::Avx2 => unsafe { avx2::backward(wt, panels, g, write, &mut dx) },
+        _ => scalar::backward(wt, panels, g, write, &mut dx),
+    }
 }

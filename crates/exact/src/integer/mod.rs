@@ -1,5 +1,10 @@
 //! What the ternary and the int8 products share: checks of shapes, and stores.
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 
 use crate::panels::{LANES, padded};

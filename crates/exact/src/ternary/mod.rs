@@ -9,6 +9,8 @@
 //! a forward sum is at most 2^16 * 128 = 2^23, and a backward sum at most
 //! 2^16 * 32,512 = 2,130,706,432 < 2^31, so i32 holds both.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod pack;
 mod scalar;
 
@@ -107,7 +109,15 @@ pub fn forward(
         (x.rows, x.stride, x.codes.len()),
         &y,
     );
-    scalar::forward(w, panels, x, scale, &mut y);
+    if panels.is_empty() || x.rows == 0 {
+        return;
+    }
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `check` has seen that the processor has AVX2, and the shapes.
+        Isa::Avx2 => unsafe { avx2::forward(w, panels, x, scale, &mut y) },
+        _ => scalar::forward(w, panels, x, scale, &mut y),
+    }
 }
 
 /// `dx[t][i] (+)= f32(sum_o w[o][i] * g[t][o]) * (s_g[t] * scale)` for the inputs of `panels`.
@@ -134,5 +144,13 @@ pub fn backward(
         &dx,
     );
     assert!(g.high.is_empty(), "ternary gradients have 16-bit codes");
-    scalar::backward(wt, panels, g, scale, write, &mut dx);
+    if panels.is_empty() || g.rows == 0 {
+        return;
+    }
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `check` has seen that the processor has AVX2, and the shapes.
+        Isa::Avx2 => unsafe { avx2::backward(wt, panels, g, scale, write, &mut dx) },
+        _ => scalar::backward(wt, panels, g, scale, write, &mut dx),
+    }
 }

@@ -1,0 +1,398 @@
+//! int8 products with AVX2.
+//!
+//! Bytes times bytes would need `vpmaddubsw`, whose i16 saturates at 255 * 127 * 2, and tricks
+//! around it cost as much as what is done here: weights become i16, and `vpmaddwd` adds two
+//! products into i32, sixteen at a time. That takes 16-bit codes at the same price, so a gradient
+//! of 23 bits is one pass over its lower sixteen bits and a sparse pass over the few codes that
+//! have upper bits.
+//!
+//! **Forward.** |sum| <= 2^16 * 127 * 128 < 2^31.
+//!
+//! **Backward.** Two products of the lower parts are at most 2 * 127 * 2^15 = 8,323,072; after
+//! [`BLOCK`] blocks of sixteen columns, 256 steps, a sum is at most 2,130,706,432 < 2^31. Then it
+//! goes to f64, where sums of integers stay exact below 2^53. The sparse pass over the upper
+//! parts, at most 64 in magnitude, sums to at most 127 * 64 * 2^18 = 2,130,706,432 < 2^31.
+
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+use super::Panels;
+use super::pack::GROUP;
+use crate::integer::avx2::{
+    COLUMNS, Expanded, Target, Words, chunks, even, for_columns, scaled, tile,
+};
+use crate::panels::LANES;
+use crate::{Codes, Tile, WideCodes, Write};
+
+/// Most blocks of sixteen columns expanded to i16 at a time, and summed in i32: 16 KiB.
+const BLOCK: usize = 32;
+
+/// Bytes of a block of sixteen columns.
+const BLOCK_BYTES: usize = 4 * GROUP;
+
+/// Rows of codes that a backward pass sums up together.
+const BACKWARD_ROWS: usize = 128;
+
+/// Bytes ahead of their use at which weights are prefetched.
+const AHEAD: usize = 2048;
+
+/// See [`super::forward`]. The shapes are checked there.
+///
+/// # Safety
+/// The processor has AVX2.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn forward(
+    w: Panels<'_>,
+    panels: Range<usize>,
+    x: Codes<'_>,
+    row_scales: &[f32],
+    y: &mut Tile<'_, f32>,
+) {
+    for rows in chunks(x.rows, x.stride * 2) {
+        let codes = &x.codes[rows.start * x.stride..rows.end * x.stride];
+        let words: Vec<i16> = codes.iter().map(|&code| i16::from(code)).collect();
+        let chunk = Chunk {
+            words: &words,
+            stride: x.stride,
+            scales: &x.scales[rows.clone()],
+        };
+        for (index, panel) in panels.clone().enumerate() {
+            let scales = &row_scales[panel * LANES..];
+            let mut factors = [0.0; LANES];
+            let len = scales.len().min(LANES);
+            factors[..len].copy_from_slice(&scales[..len]);
+            let place = Place {
+                panel: index,
+                row: rows.start,
+            };
+            if rows.len() == 1 {
+                forward_vector(w.panel(panel), chunk, &factors, place, y);
+            } else {
+                let next = if panel + 1 < panels.end {
+                    w.panel(panel + 1)
+                } else {
+                    &[]
+                };
+                forward_panel([w.panel(panel), next], chunk, &factors, place, y);
+            }
+        }
+    }
+}
+
+/// Activations widened to 16 bits.
+#[derive(Clone, Copy)]
+struct Chunk<'a> {
+    words: &'a [i16],
+    stride: usize,
+    scales: &'a [f32],
+}
+
+/// Where in the output a chunk's results for a panel go.
+#[derive(Clone, Copy)]
+struct Place {
+    panel: usize,
+    row: usize,
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn factors_of(scale: f32, row_scales: &[f32; LANES]) -> [__m256; 2] {
+    let scale = _mm256_set1_ps(scale);
+    // SAFETY: there are sixteen scales.
+    let halves = unsafe { [0, 8].map(|at| _mm256_loadu_ps(row_scales.as_ptr().add(at))) };
+    halves.map(|half| _mm256_mul_ps(scale, half))
+}
+
+/// The products of one panel; the next one is prefetched meanwhile.
+#[target_feature(enable = "avx2")]
+fn forward_panel(
+    [panel, next]: [&[u8]; 2],
+    x: Chunk<'_>,
+    row_scales: &[f32; LANES],
+    place: Place,
+    y: &mut Tile<'_, f32>,
+) {
+    let rows = x.scales.len();
+    let parts = even(rows, COLUMNS);
+    let fetched = next
+        .len()
+        .div_ceil(parts.clone().count())
+        .next_multiple_of(GROUP);
+    let mut fetches = next.chunks(fetched.max(GROUP));
+    let mut expanded = Expanded([0; BLOCK * LANES * LANES * 2]);
+    let mut sums = vec![[_mm256_setzero_si256(); 2]; rows];
+    let blocks = even(x.stride / LANES, BLOCK);
+    for block in blocks.clone() {
+        expand(
+            &panel[block.start * BLOCK_BYTES..block.end * BLOCK_BYTES],
+            &mut expanded,
+        );
+        for part in parts.clone() {
+            let codes = &x.words[part.start * x.stride + block.start * LANES..];
+            let weights = expanded.0.as_ptr().cast();
+            let sums = &mut sums[part.clone()];
+            prefetch(fetches.next().unwrap_or_default());
+            for_columns!(
+                part.len(),
+                add_tile(weights, codes, x.stride, block.len(), sums)
+            );
+        }
+    }
+    for (t, (&sums, &scale)) in sums.iter().zip(x.scales).enumerate() {
+        let target = Target::new(y, place.row + t, place.panel, Write::Replace);
+        target.put(scaled(sums, factors_of(scale, row_scales)));
+    }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn prefetch(bytes: &[u8]) {
+    for line in bytes.chunks(GROUP) {
+        _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
+    }
+}
+
+/// Adds the sums of `C` rows over `blocks` blocks of sixteen columns to `sums`.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn add_tile<const C: usize>(
+    weights: *const __m256i,
+    codes: &[i16],
+    stride: usize,
+    blocks: usize,
+    sums: &mut [[__m256i; 2]],
+) {
+    assert!(
+        codes.len() >= (C - 1) * stride + blocks * LANES,
+        "codes of the tile"
+    );
+    let codes = codes.as_ptr().cast();
+    let init = [_mm256_setzero_si256(); C];
+    // SAFETY: the expanded weights hold `blocks * 8` steps, and so do the rows, as asserted.
+    let products = unsafe { tile::<Words, C>(weights, blocks * 8, codes, stride * 2, init) };
+    for (sums, products) in sums.iter_mut().zip(products) {
+        for (sum, product) in sums.iter_mut().zip(products) {
+            *sum = _mm256_add_epi32(*sum, product);
+        }
+    }
+}
+
+/// The product of one panel with one row of codes, straight from the packed bytes.
+#[target_feature(enable = "avx2")]
+fn forward_vector(
+    panel: &[u8],
+    x: Chunk<'_>,
+    row_scales: &[f32; LANES],
+    place: Place,
+    y: &mut Tile<'_, f32>,
+) {
+    let mut sums = [_mm256_setzero_si256(); 2];
+    for (group, words) in panel.chunks_exact(GROUP).zip(x.words.chunks_exact(4)) {
+        _mm_prefetch::<_MM_HINT_T0>(group.as_ptr().wrapping_add(AHEAD).cast());
+        add_group(group, words, &mut sums);
+    }
+    let target = Target::new(y, place.row, place.panel, Write::Replace);
+    target.put(scaled(sums, factors_of(x.scales[0], row_scales)));
+}
+
+/// Adds the products of four columns with four words to the sums of a panel's rows.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn add_group(group: &[u8], words: &[i16], sums: &mut [__m256i; 2]) {
+    let [w0, w1, w2, w3] = [0, 1, 2, 3].map(|j| i32::from(words[j]));
+    let even = _mm256_set1_epi32(w2 << 16 | w0 & 0xffff);
+    let odd = _mm256_set1_epi32(w3 << 16 | w1 & 0xffff);
+    for (half, sum) in sums.iter_mut().enumerate() {
+        // SAFETY: a group has two halves of 32 bytes.
+        let weights = unsafe { _mm256_loadu_si256(group.as_ptr().add(half * 32).cast()) };
+        // Bytes 0 and 2 of each lane, and bytes 1 and 3, sign-extended.
+        let evens = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(weights));
+        let odds = _mm256_srai_epi16::<8>(weights);
+        let products =
+            _mm256_add_epi32(_mm256_madd_epi16(evens, even), _mm256_madd_epi16(odds, odd));
+        *sum = _mm256_add_epi32(*sum, products);
+    }
+}
+
+/// Expands weights to sixteen bits: for each pair of columns, sixteen rows of two.
+#[target_feature(enable = "avx2")]
+fn expand<const N: usize>(bytes: &[u8], out: &mut Expanded<N>) {
+    // Bytes 0, 1 and bytes 2, 3 of each 32-bit lane as the upper halves of two words.
+    let first = _mm256_set1_epi32(0x0180_0080);
+    let second = _mm256_set1_epi32(0x0380_0280);
+    let lanes = _mm256_setr_epi32(
+        0,
+        0x0404_0404,
+        0x0808_0808,
+        0x0c0c_0c0c,
+        0,
+        0x0404_0404,
+        0x0808_0808,
+        0x0c0c_0c0c,
+    );
+    let select = [
+        _mm256_add_epi8(first, lanes),
+        _mm256_add_epi8(second, lanes),
+    ];
+    for (group, out) in bytes
+        .chunks_exact(GROUP)
+        .zip(out.0.chunks_exact_mut(2 * 64))
+    {
+        for half in 0..2 {
+            // SAFETY: a group has two halves of 32 bytes, and `out` two pairs of two.
+            unsafe {
+                let weights = _mm256_loadu_si256(group.as_ptr().add(half * 32).cast());
+                for (p, select) in select.into_iter().enumerate() {
+                    let words = _mm256_srai_epi16::<8>(_mm256_shuffle_epi8(weights, select));
+                    _mm256_store_si256(out.as_mut_ptr().add(p * 64 + half * 32).cast(), words);
+                }
+            }
+        }
+    }
+}
+
+/// See [`super::backward`]. The shapes are checked there.
+///
+/// # Safety
+/// The processor has AVX2.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn backward(
+    wt: Panels<'_>,
+    panels: Range<usize>,
+    g: WideCodes<'_>,
+    write: Write,
+    dx: &mut Tile<'_, f32>,
+) {
+    let mut expanded = Expanded([0; BLOCK * LANES * LANES * 2]);
+    for rows in even(g.rows, BACKWARD_ROWS) {
+        // For each panel, for each row of codes, sixteen sums: integers, exact in f64.
+        let mut sums = vec![[0.0; LANES]; panels.len() * rows.len()];
+        for block in even(g.stride / LANES, BLOCK) {
+            for (panel, sums) in panels.clone().zip(sums.chunks_exact_mut(rows.len())) {
+                expand(
+                    &wt.panel(panel)[block.start * BLOCK_BYTES..block.end * BLOCK_BYTES],
+                    &mut expanded,
+                );
+                for part in even(rows.len(), COLUMNS) {
+                    let codes =
+                        &g.low[(rows.start + part.start) * g.stride + block.start * LANES..];
+                    let weights = expanded.0.as_ptr().cast();
+                    let sums = &mut sums[part.clone()];
+                    for_columns!(
+                        part.len(),
+                        low_tile(weights, codes, g.stride, block.len(), sums)
+                    );
+                }
+            }
+        }
+        let occupied = occupied_groups(g, rows.clone());
+        for (index, (panel, sums)) in panels
+            .clone()
+            .zip(sums.chunks_exact_mut(rows.len()))
+            .enumerate()
+        {
+            for (t, (sums, occupied)) in sums.iter_mut().zip(&occupied).enumerate() {
+                add_high(wt.panel(panel), occupied, sums);
+                let factor = _mm256_set1_ps(g.scales[rows.start + t]);
+                let target = Target::new(dx, rows.start + t, index, write);
+                target.put(rounded(sums).map(|value| _mm256_mul_ps(value, factor)));
+            }
+        }
+    }
+}
+
+/// Sixteen sums of integers.
+type Sums = [f64; LANES];
+
+/// Adds the sums of `C` rows of lower parts over `blocks` blocks of sixteen columns.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn low_tile<const C: usize>(
+    weights: *const __m256i,
+    codes: &[i16],
+    stride: usize,
+    blocks: usize,
+    sums: &mut [Sums],
+) {
+    let mut part = [[_mm256_setzero_si256(); 2]; C];
+    add_tile::<C>(weights, codes, stride, blocks, &mut part);
+    for (sums, part) in sums.iter_mut().zip(part) {
+        add_wide(sums, part, _mm256_set1_pd(1.0));
+    }
+}
+
+/// Adds sixteen i32 times a power of two, exactly.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn add_wide(sums: &mut Sums, values: [__m256i; 2], factor: __m256d) {
+    let quarters = [
+        _mm256_castsi256_si128(values[0]),
+        _mm256_extracti128_si256::<1>(values[0]),
+        _mm256_castsi256_si128(values[1]),
+        _mm256_extracti128_si256::<1>(values[1]),
+    ];
+    for (quarter, sums) in quarters.into_iter().zip(sums.chunks_exact_mut(4)) {
+        // SAFETY: each chunk has four sums.
+        unsafe {
+            let value = _mm256_mul_pd(_mm256_cvtepi32_pd(quarter), factor);
+            let sum = _mm256_add_pd(_mm256_loadu_pd(sums.as_ptr()), value);
+            _mm256_storeu_pd(sums.as_mut_ptr(), sum);
+        }
+    }
+}
+
+/// The sums, rounded once to f32.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn rounded(sums: &Sums) -> [__m256; 2] {
+    [0, 8].map(|at| {
+        // SAFETY: there are sixteen sums.
+        let [low, high] = unsafe {
+            [at, at + 4].map(|at| _mm256_cvtpd_ps(_mm256_loadu_pd(sums.as_ptr().add(at))))
+        };
+        _mm256_set_m128(high, low)
+    })
+}
+
+/// A group of four columns in which a row of codes has upper parts.
+struct Occupied {
+    group: usize,
+    words: [i16; 4],
+}
+
+/// The groups that the sparse pass visits, for each row of codes.
+fn occupied_groups(g: WideCodes<'_>, rows: Range<usize>) -> Vec<Vec<Occupied>> {
+    rows.map(|row| {
+        let high = g
+            .high
+            .get(row * g.stride..(row + 1) * g.stride)
+            .unwrap_or_default();
+        let mut occupied = Vec::new();
+        for (block, high) in high.chunks_exact(LANES).enumerate() {
+            if high == [0; LANES] {
+                continue;
+            }
+            for (part, high) in high.chunks_exact(4).enumerate() {
+                if high != [0; 4] {
+                    let words = [0, 1, 2, 3].map(|j| i16::from(high[j]));
+                    occupied.push(Occupied {
+                        group: block * 4 + part,
+                        words,
+                    });
+                }
+            }
+        }
+        occupied
+    })
+    .collect()
+}
+
+/// Adds 65,536 times the products of the upper parts.
+#[target_feature(enable = "avx2")]
+fn add_high(panel: &[u8], occupied: &[Occupied], sums: &mut Sums) {
+    let mut high = [_mm256_setzero_si256(); 2];
+    for Occupied { group, words } in occupied {
+        add_group(&panel[group * GROUP..(group + 1) * GROUP], words, &mut high);
+    }
+    add_wide(sums, high, _mm256_set1_pd(65_536.0));
+}

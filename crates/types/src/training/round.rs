@@ -448,7 +448,10 @@ mod tests {
         };
         let (validator, nonce) = (Address::from([4; 20]), Hash::from([5; 32]));
         let base = verdict(Backend::Avx2, 2, false).commitment(&work, &validator, &nonce);
-        assert_eq!(base.to_string(), "8ccebdda9190bcc20a9187e9df7fff8975523e5094887412d645adc44febb079");
+        assert_eq!(
+            base.to_string(),
+            "8ccebdda9190bcc20a9187e9df7fff8975523e5094887412d645adc44febb079"
+        );
         let others = [
             verdict(Backend::Neon, 2, false).commitment(&work, &validator, &nonce),
             verdict(Backend::Avx2, 9, false).commitment(&work, &validator, &nonce),

@@ -27,7 +27,6 @@ mod time;
 
 pub mod commitment;
 pub mod merkle;
-pub mod rewards;
 pub mod task;
 pub mod training;
 

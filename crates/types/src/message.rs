@@ -7,7 +7,6 @@ use crate::data::DataMessage;
 use crate::governance::GovernanceMessage;
 use crate::models::ModelsMessage;
 use crate::nodes::NodesMessage;
-use crate::training::TrainingMessage;
 use crate::tx::Any;
 use crate::wire::{Blob, DecodeError, Text};
 use crate::{Address, Hash};
@@ -141,7 +140,6 @@ domains! {
     Models(ModelsMessage),
     Data(DataMessage),
     Governance(GovernanceMessage),
-    Training(TrainingMessage),
 }
 
 impl Message {

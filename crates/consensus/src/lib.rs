@@ -1,1 +1,15 @@
-//! Drives the ledger through one Application trait; engine local; blocks, mempool, light-client commits.
+//! Drives the ledger through one [`application::Application`]: blocks, commits, mempool, history.
+//!
+//! Engine [`local`] is one validator in this process. It makes a block as soon as a transaction waits,
+//! in CometBFT's shape and signed so that a light client accepts it, and goes on from any crash with
+//! the same hashes.
+
+pub mod application;
+pub mod block;
+pub mod clock;
+pub mod genesis;
+pub mod key;
+pub mod local;
+pub mod mempool;
+mod results;
+pub mod store;

@@ -15,6 +15,7 @@ use crate::tables::{self, Preimage, UndoEntry, VersionRecord, decode, encode, no
 const MAX_PRUNED_PER_COMMIT: usize = 8;
 
 /// Everything that one version writes.
+#[derive(Debug)]
 pub(crate) struct Update {
     pub(crate) version: u64,
     pub(crate) record: VersionRecord,

@@ -45,4 +45,6 @@ pub use delta::{Changes, Delta};
 pub use ics23::CommitmentProof;
 pub use read::{Entries, Read, ReadError};
 pub use snapshot::{ProveError, Snapshot, proof_spec};
-pub use storage::{CommitError, MAX_KEY_BYTES, MAX_VALUE_BYTES, OpenError, Options, Storage};
+pub use storage::{
+    CommitError, MAX_KEY_BYTES, MAX_VALUE_BYTES, OpenError, Options, Staged, Storage,
+};

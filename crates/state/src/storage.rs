@@ -248,25 +248,56 @@ impl Storage {
     /// # Errors
     /// [`CommitError`]; then nothing was written.
     pub fn commit(&self, version: u64, changes: Changes) -> Result<[u8; 32], CommitError> {
+        let staged = self.stage(version, changes)?;
+        let root = staged.root();
+        self.write(staged)?;
+        Ok(root)
+    }
+
+    /// Works out the root that [`Storage::commit`] would give, and writes nothing.
+    ///
+    /// # Errors
+    /// As [`Storage::commit`].
+    pub fn stage(&self, version: u64, changes: Changes) -> Result<Staged, CommitError> {
         check_bounds(&changes)?;
+        let latest = self
+            .latest()
+            .map_err(|source| CommitError::Read { version, source })?;
+        self.check_follows(version)?;
+        Update::new(&latest, version, changes).map(Staged)
+    }
+
+    /// Commits what was staged, if no other version was committed since.
+    ///
+    /// # Errors
+    /// As [`Storage::commit`].
+    pub fn write(&self, Staged(update): Staged) -> Result<(), CommitError> {
         let mut unsynced = self.lock();
-        let read = |source| CommitError::Read { version, source };
-        let latest = self.latest().map_err(read)?;
-        if self.version().map_err(read)?.is_some() && latest.version() + 1 != version {
-            return Err(CommitError::Version {
-                version,
-                latest: latest.version(),
-            });
-        }
-        let update = Update::new(&latest, version, changes)?;
+        self.check_follows(update.version)?;
         let sync = *unsynced + 1 >= self.inner.options.sync_every;
-        self.write(&update, sync)
+        let oldest = (update.version + 1).saturating_sub(self.inner.options.keep_versions);
+        self.begin_write(sync)
+            .and_then(|transaction| {
+                update.write(&transaction)?;
+                prune(&transaction, oldest)?;
+                Ok(transaction.commit()?)
+            })
             .map_err(|source| CommitError::Write {
-                version,
+                version: update.version,
                 source: Box::new(source),
             })?;
         *unsynced = if sync { 0 } else { *unsynced + 1 };
-        Ok(update.record.root)
+        Ok(())
+    }
+
+    fn check_follows(&self, version: u64) -> Result<(), CommitError> {
+        let latest = self
+            .version()
+            .map_err(|source| CommitError::Read { version, source })?;
+        match latest {
+            Some(latest) if latest + 1 != version => Err(CommitError::Version { version, latest }),
+            _ => Ok(()),
+        }
     }
 
     /// Waits until everything committed is on disk.
@@ -284,15 +315,6 @@ impl Storage {
                 })?;
             *unsynced = 0;
         }
-        Ok(())
-    }
-
-    fn write(&self, update: &Update, sync: bool) -> Result<(), redb::Error> {
-        let transaction = self.begin_write(sync)?;
-        update.write(&transaction)?;
-        let oldest = (update.version + 1).saturating_sub(self.inner.options.keep_versions);
-        prune(&transaction, oldest)?;
-        transaction.commit()?;
         Ok(())
     }
 
@@ -316,6 +338,17 @@ impl Storage {
             .unsynced
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A version worked out but not written.
+#[derive(Debug)]
+pub struct Staged(Update);
+
+impl Staged {
+    /// The root that the version will have.
+    pub fn root(&self) -> [u8; 32] {
+        self.0.record.root
     }
 }
 

@@ -209,6 +209,25 @@ fn versions_follow_without_gaps_and_bounds_hold() {
 }
 
 #[test]
+fn a_staged_version_is_written_only_on_the_version_it_was_staged_on() {
+    let storage = Storage::memory(Options::default()).unwrap();
+    storage.commit(1, [put("a", "1")].into()).unwrap();
+    let first = storage.stage(2, [put("a", "2")].into()).unwrap();
+    let second = storage.stage(2, [put("a", "3")].into()).unwrap();
+    assert_eq!(storage.version().unwrap(), Some(1));
+    storage.write(second).unwrap();
+    assert!(matches!(
+        storage.write(first),
+        Err(CommitError::Version {
+            version: 2,
+            latest: 2
+        })
+    ));
+    let value = storage.latest().unwrap().get(b"a").unwrap();
+    assert_eq!(value, Some(b"3".to_vec()));
+}
+
+#[test]
 fn a_database_in_use_is_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("state.redb");

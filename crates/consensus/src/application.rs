@@ -1,0 +1,245 @@
+//! The seam between an engine and what it drives.
+//!
+//! An engine orders transactions into blocks; an [`Application`] says what they mean. Both engines
+//! (`local` here, CometBFT over ABCI) drive the same application through these calls, and the same
+//! [`BlockInput`]s give the same hashes under both.
+
+use r3mes_types::{ConsensusAddress, ConsensusKey, Time};
+
+/// A transaction's SHA-256, by which CometBFT and its clients name it.
+pub type TxHash = [u8; 32];
+
+/// What a replicated state machine does for an engine. Synchronous: an engine calls it from a thread
+/// that may block.
+///
+/// Nothing is durable before [`sync`](Application::sync): after a crash the application is back at some
+/// earlier height as a whole, and the engine gives it the blocks since then again.
+pub trait Application: Send + Sync + 'static {
+    /// The newest committed block, or `None` before [`init_chain`](Application::init_chain).
+    fn committed(&self) -> Result<Option<Committed>, ApplicationError>;
+
+    /// Builds the state before the first block and commits it as height `initial_height - 1`. Called
+    /// again after a crash in between, it gives the same answer.
+    fn init_chain(&self) -> Result<InitChain, ApplicationError>;
+
+    /// Whether a transaction may enter the mempool, given what `pending` already waits there. With
+    /// `recheck`, the same bytes passed before, and only the state has changed: what depends on the
+    /// bytes alone (signatures) need not be checked again.
+    fn check(
+        &self,
+        tx: &[u8],
+        pending: &dyn Pending,
+        recheck: bool,
+    ) -> Result<CheckResult, ApplicationError>;
+
+    /// Orders candidate transactions into the next block's, adds the proposer's own, and leaves out
+    /// what no longer fits.
+    fn prepare(&self, proposal: Proposal<'_>) -> Result<Vec<Vec<u8>>, ApplicationError>;
+
+    /// Whether a block that somebody proposed may be voted for; if not, why.
+    fn process(&self, block: &BlockInput) -> Result<Result<(), String>, ApplicationError>;
+
+    /// Executes a block on the state of the height before, and holds the outcome. The newest committed
+    /// block may be executed once more, for its results; that outcome is not committed.
+    fn finalize(&self, block: &BlockInput) -> Result<BlockOutput, ApplicationError>;
+
+    /// Makes the outcome of the last [`finalize`](Application::finalize) the newest state.
+    fn commit(&self) -> Result<(), ApplicationError>;
+
+    /// Waits until everything committed is on disk.
+    fn sync(&self) -> Result<(), ApplicationError>;
+
+    /// When the next block is due although no transaction waits.
+    fn next_deadline(&self) -> Result<Option<Time>, ApplicationError>;
+
+    /// Reads committed state.
+    fn query(&self, query: &Query) -> Result<QueryResult, ApplicationError>;
+}
+
+/// The application cannot go on: its database or its own invariants failed. The engine stops.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing} failed")]
+pub struct ApplicationError {
+    /// What was being done, as in "reading the state".
+    pub doing: &'static str,
+    /// Why it failed.
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// A committed block as the application knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Its height.
+    pub height: u64,
+    /// The state's root after it.
+    pub app_hash: [u8; 32],
+}
+
+/// What a chain begins with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InitChain {
+    /// The state's root before the first block.
+    pub app_hash: [u8; 32],
+    /// Who signs the first blocks.
+    pub validators: Vec<ValidatorUpdate>,
+}
+
+/// A validator with its power; power 0 removes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ValidatorUpdate {
+    /// The key it signs blocks with.
+    pub key: ConsensusKey,
+    /// Its voting power.
+    pub power: u64,
+}
+
+/// Everything that decides what a block does. The same inputs from the same state give the same
+/// outputs on every machine and under either engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockInput {
+    /// Height of the block.
+    pub height: u64,
+    /// Its time, later than that of the block before.
+    pub time: Time,
+    /// Who proposed it.
+    pub proposer: ConsensusAddress,
+    /// Who signed the block before.
+    pub last_commit: Vec<CommitVote>,
+    /// Who is shown to have signed two blocks at one height.
+    pub misbehaviour: Vec<Misbehaviour>,
+    /// The transactions in order.
+    pub txs: Vec<Vec<u8>>,
+}
+
+/// A validator's part in the commit of the block before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommitVote {
+    /// The validator.
+    pub validator: ConsensusAddress,
+    /// Its power at that height.
+    pub power: u64,
+    /// Whether its signature is in the commit.
+    pub signed: bool,
+}
+
+/// Evidence that a validator misbehaved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Misbehaviour {
+    /// The validator.
+    pub validator: ConsensusAddress,
+    /// Its power then.
+    pub power: u64,
+    /// Where it misbehaved.
+    pub height: u64,
+    /// When it misbehaved.
+    pub time: Time,
+}
+
+/// What executing a block gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BlockOutput {
+    /// The state's root after the block.
+    pub app_hash: [u8; 32],
+    /// One result per transaction, in order.
+    pub tx_results: Vec<TxResult>,
+    /// What happened outside of transactions.
+    pub events: Vec<Event>,
+    /// Changes to who signs, in force two heights later.
+    pub validator_updates: Vec<ValidatorUpdate>,
+}
+
+/// What a transaction did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TxResult {
+    /// 0, or the error's code within `codespace`.
+    pub code: u32,
+    /// Which list of errors `code` belongs to.
+    pub codespace: String,
+    /// What went wrong, for people; not part of any hash.
+    pub log: String,
+    /// What the messages answered.
+    pub data: Vec<u8>,
+    /// The gas it allowed.
+    pub gas_wanted: u64,
+    /// The gas it took.
+    pub gas_used: u64,
+    /// What happened.
+    pub events: Vec<Event>,
+}
+
+/// Something that happened, for those who follow the chain. Not part of any hash.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    /// Its kind, as in `transfer`.
+    pub kind: String,
+    /// Keys with values, in order.
+    pub attributes: Vec<(String, String)>,
+}
+
+/// What waits in the mempool already, as far as a check has to know.
+pub trait Pending {
+    /// The sequence that `account` (an address's bytes) will have once its waiting transactions are
+    /// executed, if any waits.
+    fn sequence(&self, account: &[u8]) -> Option<u64>;
+}
+
+/// Whether a transaction is welcome, and what the mempool has to know of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CheckResult {
+    /// Code, log and gas. A code other than 0 refuses it.
+    pub result: TxResult,
+    /// The account whose sequence it takes, as address bytes.
+    pub sender: Vec<u8>,
+    /// The sequence it takes.
+    pub sequence: u64,
+    /// Whether it goes before those that pay: what a registered node owes, at most one of a kind.
+    pub obligation: bool,
+}
+
+/// What to make the next block of.
+#[derive(Clone, Copy, Debug)]
+pub struct Proposal<'a> {
+    /// Height of the block.
+    pub height: u64,
+    /// Its time.
+    pub time: Time,
+    /// Who proposes it.
+    pub proposer: ConsensusAddress,
+    /// Candidates, in the mempool's order.
+    pub txs: &'a [Vec<u8>],
+    /// How many bytes of transactions fit.
+    pub max_bytes: usize,
+}
+
+/// A read of committed state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query {
+    /// What is asked, as in `/r3mes.bank.v1.Query/Balance`; `/store` reads one key of the state.
+    pub path: String,
+    /// The request, encoded.
+    pub data: Vec<u8>,
+    /// The version asked, or the newest.
+    pub height: Option<u64>,
+    /// Whether a proof is wanted. Only reads of one key have one.
+    pub prove: bool,
+}
+
+/// The answer to a [`Query`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct QueryResult {
+    /// 0, or the error's code within `codespace`.
+    pub code: u32,
+    /// Which list of errors `code` belongs to.
+    pub codespace: String,
+    /// What went wrong.
+    pub log: String,
+    /// The key of the state that was read, if it was one.
+    pub key: Vec<u8>,
+    /// The answer, encoded.
+    pub value: Vec<u8>,
+    /// ICS-23 proof of `key` and `value` against the app hash in the header of `height + 1`.
+    pub proof: Option<ics23::CommitmentProof>,
+    /// The version that was read.
+    pub height: u64,
+}

@@ -1,0 +1,57 @@
+//! What an engine has to know of a chain before its first block.
+
+use r3mes_types::Time;
+use tendermint::chain;
+
+/// The longest chain id, as in CometBFT.
+pub const MAX_CHAIN_ID_BYTES: usize = 50;
+
+/// The part of the genesis that engines use; the ledger's own part is the application's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Genesis {
+    /// Names the chain in every signature.
+    pub chain_id: chain::Id,
+    /// When the chain begins; its first block is later.
+    pub time: Time,
+    /// Height of the first block: 1, or higher for a chain that goes on from an exported one.
+    pub initial_height: u64,
+    /// How many bytes an encoded block may have.
+    pub max_block_bytes: usize,
+    /// How much gas the transactions of a block may take; unlimited if `None`.
+    pub max_block_gas: Option<u64>,
+    /// Voting power of the only validator under engine `local`.
+    pub local_power: u32,
+}
+
+/// A genesis cannot begin a chain.
+#[derive(Debug, thiserror::Error)]
+pub enum GenesisError {
+    /// The chain id is empty, too long, or has characters that CometBFT refuses.
+    #[error(
+        "chain id {chain_id:?} is not 1 to {MAX_CHAIN_ID_BYTES} letters, digits, '-', '_' or '.'"
+    )]
+    ChainId {
+        /// The id.
+        chain_id: String,
+    },
+}
+
+impl Genesis {
+    /// A chain `chain_id` from `time`, with CometBFT's usual parameters.
+    ///
+    /// # Errors
+    /// [`GenesisError`] if the chain id is not one.
+    pub fn new(chain_id: &str, time: Time) -> Result<Self, GenesisError> {
+        let refused = || GenesisError::ChainId {
+            chain_id: chain_id.to_owned(),
+        };
+        Ok(Self {
+            chain_id: chain::Id::try_from(chain_id).map_err(|_| refused())?,
+            time,
+            initial_height: 1,
+            max_block_bytes: 4 << 20,
+            max_block_gas: None,
+            local_power: 1,
+        })
+    }
+}

@@ -13,3 +13,6 @@ pub mod local;
 pub mod mempool;
 mod results;
 pub mod store;
+
+#[cfg(test)]
+extern crate self as r3mes_consensus;

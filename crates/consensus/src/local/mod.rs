@@ -24,6 +24,8 @@ use crate::store::{BlockStore, StoreError};
 mod actor;
 mod mailbox;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use actor::Engine;
 pub use mailbox::{

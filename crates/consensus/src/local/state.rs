@@ -216,6 +216,3 @@ fn fingerprint(genesis: &Genesis) -> [u8; 32] {
     }
     hasher.finalize().into()
 }
-
-#[cfg(test)]
-mod tests;

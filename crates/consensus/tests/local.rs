@@ -204,7 +204,7 @@ async fn the_hashes_of_a_known_chain_are_pinned() {
     let third = running.handle.block(3).await.unwrap().unwrap();
     assert_eq!(
         third.id.hash.to_string(),
-        "0000000000000000000000000000000000000000000000000000000000000000"
+        "FA574EAD0F5F7DD48E8DB9A9D83D40A1CA2B0D5823161267FF443EA732D8FED0"
     );
     running.stop().await;
 }

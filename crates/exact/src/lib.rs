@@ -34,8 +34,11 @@ mod rows;
 pub mod tile;
 
 pub mod elementary;
+mod hash;
+mod order;
 mod philox;
 mod rope;
+mod sampler;
 
 mod attention;
 mod kernels;
@@ -57,11 +60,14 @@ pub use cpu::{
     Cpu, CpuBuffer, CpuCodes, CpuInt8, CpuKvCache, CpuOptions, CpuRope, CpuTernary, MAX_THREADS,
 };
 pub use device::{AttentionBackward, Device, Element, GatedBackward, LoraBackward};
+pub use hash::{CanonicalHasher, hash_f32};
 pub use isa::{Isa, IsaError};
+pub use order::top_k;
 pub use philox::{Philox, signed_unit};
 pub use rope::{MAX_POSITIONS, rope_tables};
-pub use scalar::lane_sum;
 pub use rows::{Codes, ROW_PADDING, WideCodes, row_stride};
+pub use sampler::{Sampling, TOP_P_ALL};
+pub use scalar::lane_sum;
 pub use scalar::loss::LOSS_ONE;
 pub use shapes::{
     Activation, AdamW, AttentionShape, LoraSite, NotFinite, RopeDirection, RopePairs, RopeShape,

@@ -1,1 +1,40 @@
 //! The replicated state machine, one module per domain; pure.
+//!
+//! An engine hands blocks in and gets changes out ([`Ledger`]); nothing here knows a clock, a disk or
+//! a network. Every domain has the same files: `messages` (what can be checked about a message by
+//! itself), `state` (what is kept), `params`, `handle` (what messages and hooks do), `query`,
+//! `events`, `genesis`. Where domains meet there is one list each: [`hooks`] for blocks, `dispatch`
+//! for messages and questions, [`obligations`] for what travels free.
+//!
+//! ```
+//! use r3mes_ledger::{Ledger, genesis};
+//! use r3mes_types::Address;
+//!
+//! let genesis = genesis::development("r3mes-doc", Address::from([1; 20]), &[]);
+//! let (changes, validators) = Ledger::init_chain(&genesis)?;
+//! assert_eq!(validators.len(), 1);
+//! # Ok::<(), r3mes_ledger::Fault>(())
+//! ```
+
+pub mod block;
+pub mod genesis;
+
+mod app;
+mod dispatch;
+mod error;
+pub mod gas;
+pub mod hooks;
+pub mod obligations;
+pub mod query;
+pub mod store;
+
+pub mod bank;
+
+pub mod auth;
+
+pub mod beacon;
+
+pub use app::{CHAIN_ID, LAST_HEIGHT, LAST_TIME, Ledger, Proposal, Waiting};
+pub use block::{BlockInput, BlockOutput};
+pub use error::{Fault, LedgerError, QueryError, TxRefusal};
+pub use genesis::Genesis;

@@ -1,1 +1,24 @@
-//! Configuration, agents, supervisor and command line: the binary r3mes.
+//! Configuration, agents, supervisor and command line: everything the binary `r3mes` does.
+//!
+//! ```no_run
+//! # fn main() -> anyhow::Result<()> {
+//! use clap::Parser;
+//! r3mes_node::cli::run(r3mes_node::cli::Cli::parse_from(["r3mes", "version"]))
+//! # }
+//! ```
+//!
+//! In reading order: a node's [`home`] holds its [`config`] and [`keyring`]; [`process`] runs each
+//! service and role as a child; [`services`] are the ledger and the gateway, [`agents`] play the
+//! roles; [`demo`] puts a whole network on one machine; [`cli`] is what a person types.
+
+// pub mod agents;
+// pub mod assets;
+// pub mod cli;
+pub mod config;
+// pub mod demo;
+// pub mod genesis;
+pub mod home;
+pub mod keyring;
+pub mod process;
+// pub mod services;
+pub mod telemetry;

@@ -1,2 +1,16 @@
-//! The binary `r3mes`.
-fn main() {}
+//! The binary `r3mes`: what was typed becomes what is valid, then runs.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let typed = r3mes_node::cli::Cli::parse();
+    match r3mes_node::cli::run(typed) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", r3mes_node::cli::explain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}

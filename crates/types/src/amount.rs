@@ -2,7 +2,9 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::wire::{DELIMITED, DecodeError, Reader, Text, VARINT, Value, put_delimited, put_varint};
+use crate::wire::{
+    DELIMITED, DecodeError, Reader, Shown, Text, VARINT, Value, put_delimited, put_varint,
+};
 
 /// The coin's name on the ledger; 1 REMES is 1,000,000 of them.
 pub const DENOM: &str = "uremes";
@@ -125,6 +127,9 @@ fn parse_digits(text: &str) -> Option<u64> {
 
 impl Value for Amount {
     const WIRE_TYPE: u8 = VARINT;
+    fn shown(&self) -> Shown {
+        Shown::Number(i128::from(self.0))
+    }
     fn put(&self, out: &mut Vec<u8>) {
         put_varint(self.0, out);
     }
@@ -151,6 +156,10 @@ const MAX_DIGITS: usize = 20;
 const MAX_DENOM: usize = 128;
 
 impl crate::wire::Wire for Coin {
+    fn shown(&self) -> Shown {
+        Value::shown(&self.0)
+    }
+
     fn write_fields(&self, out: &mut Vec<u8>) {
         crate::wire::put_key(1, DELIMITED, out);
         put_delimited(DENOM.as_bytes(), out);
@@ -221,6 +230,9 @@ impl fmt::Display for Ppm {
 
 impl Value for Ppm {
     const WIRE_TYPE: u8 = VARINT;
+    fn shown(&self) -> Shown {
+        Shown::Number(i128::from(self.0))
+    }
     fn put(&self, out: &mut Vec<u8>) {
         put_varint(u64::from(self.0), out);
     }

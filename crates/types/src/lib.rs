@@ -27,6 +27,7 @@ mod time;
 
 pub mod commitment;
 pub mod merkle;
+pub mod rewards;
 pub mod task;
 pub mod training;
 

@@ -7,6 +7,7 @@ use crate::data::DataMessage;
 use crate::governance::GovernanceMessage;
 use crate::models::ModelsMessage;
 use crate::nodes::NodesMessage;
+use crate::training::TrainingMessage;
 use crate::tx::Any;
 use crate::wire::{Blob, DecodeError, Text};
 use crate::{Address, Hash};
@@ -140,6 +141,7 @@ domains! {
     Models(ModelsMessage),
     Data(DataMessage),
     Governance(GovernanceMessage),
+    Training(TrainingMessage),
 }
 
 impl Message {

@@ -90,6 +90,14 @@ impl FromIterator<Role> for RoleSet {
 }
 
 impl Field for RoleSet {
+    fn shown(&self) -> crate::wire::Shown {
+        crate::wire::Shown::List(
+            self.iter()
+                .map(|role| crate::wire::Value::shown(&role))
+                .collect(),
+        )
+    }
+
     fn write(&self, tag: u32, out: &mut Vec<u8>) {
         let mut list = List::<Role, 4>::default();
         for role in self.iter() {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::wire::{DecodeError, Reader, VARINT, Value, put_varint};
+use crate::wire::{DecodeError, Reader, Shown, VARINT, Value, put_varint};
 
 /// Nanoseconds since 1970-01-01T00:00:00Z; good until the year 2554.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,6 +67,9 @@ macro_rules! varint_newtype {
     ($($name:ident),*) => { $(
         impl Value for $name {
             const WIRE_TYPE: u8 = VARINT;
+            fn shown(&self) -> Shown {
+                Shown::Number(i128::from(self.0))
+            }
             fn put(&self, out: &mut Vec<u8>) {
                 put_varint(self.0, out);
             }

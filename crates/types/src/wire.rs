@@ -33,8 +33,28 @@ pub const VARINT: u8 = 0;
 /// Length-delimited wire type of protobuf.
 pub const DELIMITED: u8 = 2;
 
+/// A value laid open for people and programs: what JSON and command-line output are made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// An absent field.
+    Absent,
+    /// A truth value.
+    Bool(bool),
+    /// A whole number.
+    Number(i128),
+    /// Text: names, addresses, hashes.
+    Text(String),
+    /// Values in order.
+    List(Vec<Shown>),
+    /// Named fields in order.
+    Record(Vec<(&'static str, Shown)>),
+}
+
 /// A type with one canonical protobuf encoding.
 pub trait Wire: Sized {
+    /// The value laid open.
+    fn shown(&self) -> Shown;
+
     /// Appends the fields, in ascending order, to `out`.
     fn write_fields(&self, out: &mut Vec<u8>);
 
@@ -270,9 +290,14 @@ pub fn put_key(tag: u32, wire_type: u8, out: &mut Vec<u8>) {
 }
 
 /// A single value inside a field.
-pub trait Value: Sized {
+pub trait Value: Sized + fmt::Debug {
     /// [`VARINT`] or [`DELIMITED`].
     const WIRE_TYPE: u8;
+
+    /// The value laid open; by default its debug form as text.
+    fn shown(&self) -> Shown {
+        Shown::Text(format!("{self:?}"))
+    }
 
     /// Appends the value, with its length if it is delimited.
     fn put(&self, out: &mut Vec<u8>);
@@ -296,6 +321,9 @@ pub trait Value: Sized {
 
 /// A field of a message: a [`Value`], an `Option` of one, or a [`List`].
 pub trait Field: Sized {
+    /// The field laid open.
+    fn shown(&self) -> Shown;
+
     /// Appends key and value, or nothing.
     fn write(&self, tag: u32, out: &mut Vec<u8>);
 
@@ -307,6 +335,10 @@ pub trait Field: Sized {
 }
 
 impl<T: Value> Field for T {
+    fn shown(&self) -> Shown {
+        Value::shown(self)
+    }
+
     fn write(&self, tag: u32, out: &mut Vec<u8>) {
         if !self.is_default() {
             put_key(tag, T::WIRE_TYPE, out);
@@ -328,6 +360,10 @@ impl<T: Value> Field for T {
 
 /// An absent field is `None`; a present one is `Some`, defaults included.
 impl<T: Value> Field for Option<T> {
+    fn shown(&self) -> Shown {
+        self.as_ref().map_or(Shown::Absent, Value::shown)
+    }
+
     fn write(&self, tag: u32, out: &mut Vec<u8>) {
         if let Some(value) = self {
             put_key(tag, T::WIRE_TYPE, out);
@@ -418,6 +454,10 @@ impl<T, const MAX: usize> TryFrom<Vec<T>> for List<T, MAX> {
 }
 
 impl<T: Value, const MAX: usize> Field for List<T, MAX> {
+    fn shown(&self) -> Shown {
+        Shown::List(self.0.iter().map(Value::shown).collect())
+    }
+
     fn write(&self, tag: u32, out: &mut Vec<u8>) {
         if T::WIRE_TYPE == DELIMITED {
             for value in &self.0 {
@@ -508,6 +548,9 @@ impl<const MAX: usize> std::str::FromStr for Text<MAX> {
 
 impl<const MAX: usize> Value for Text<MAX> {
     const WIRE_TYPE: u8 = DELIMITED;
+    fn shown(&self) -> Shown {
+        Shown::Text(self.0.clone())
+    }
     fn put(&self, out: &mut Vec<u8>) {
         put_delimited(self.0.as_bytes(), out);
     }
@@ -586,6 +629,9 @@ pub fn take_str(bytes: &[u8]) -> Result<&str, DecodeError> {
 
 impl Value for u64 {
     const WIRE_TYPE: u8 = VARINT;
+    fn shown(&self) -> Shown {
+        Shown::Number(i128::from(*self))
+    }
     fn put(&self, out: &mut Vec<u8>) {
         put_varint(*self, out);
     }
@@ -602,6 +648,9 @@ impl Value for u64 {
 
 impl Value for u32 {
     const WIRE_TYPE: u8 = VARINT;
+    fn shown(&self) -> Shown {
+        Shown::Number(i128::from(*self))
+    }
     fn put(&self, out: &mut Vec<u8>) {
         put_varint(u64::from(*self), out);
     }
@@ -618,6 +667,9 @@ impl Value for u32 {
 
 impl Value for bool {
     const WIRE_TYPE: u8 = VARINT;
+    fn shown(&self) -> Shown {
+        Shown::Bool(*self)
+    }
     fn put(&self, out: &mut Vec<u8>) {
         out.push(u8::from(*self));
     }
@@ -639,6 +691,9 @@ impl Value for bool {
 /// Signed integers are zigzag (`sint64`).
 impl Value for i64 {
     const WIRE_TYPE: u8 = VARINT;
+    fn shown(&self) -> Shown {
+        Shown::Number(i128::from(*self))
+    }
     fn put(&self, out: &mut Vec<u8>) {
         put_varint(((*self << 1) ^ (*self >> 63)) as u64, out);
     }
@@ -672,6 +727,12 @@ macro_rules! schema {
         }
 
         impl $crate::wire::Wire for $name {
+            fn shown(&self) -> $crate::wire::Shown {
+                $crate::wire::Shown::Record(vec![
+                    $( (stringify!($field), $crate::wire::Field::shown(&self.$field)), )*
+                ])
+            }
+
             fn write_fields(&self, _out: &mut Vec<u8>) {
                 $( $crate::wire::Field::write(&self.$field, $tag, _out); )*
             }
@@ -696,6 +757,9 @@ macro_rules! message_value {
     ($name:ty) => {
         impl $crate::wire::Value for $name {
             const WIRE_TYPE: u8 = $crate::wire::DELIMITED;
+            fn shown(&self) -> $crate::wire::Shown {
+                $crate::wire::Wire::shown(self)
+            }
             fn put(&self, out: &mut Vec<u8>) {
                 $crate::wire::put_delimited(&$crate::wire::Wire::encode(self), out);
             }
@@ -756,6 +820,9 @@ macro_rules! wire_enum {
 
         impl $crate::wire::Value for $name {
             const WIRE_TYPE: u8 = $crate::wire::VARINT;
+            fn shown(&self) -> $crate::wire::Shown {
+                $crate::wire::Shown::Text(self.name().to_owned())
+            }
             fn put(&self, out: &mut Vec<u8>) {
                 $crate::wire::put_varint(u64::from(self.number()), out);
             }
@@ -789,6 +856,15 @@ macro_rules! wire_oneof {
         }
 
         impl $crate::wire::Wire for $name {
+            fn shown(&self) -> $crate::wire::Shown {
+                match self {
+                    $( Self::$variant(value) => $crate::wire::Shown::Record(vec![(
+                        stringify!($variant),
+                        $crate::wire::Value::shown(value),
+                    )]), )*
+                }
+            }
+
             fn write_fields(&self, out: &mut Vec<u8>) {
                 match self {
                     $( Self::$variant(value) => {

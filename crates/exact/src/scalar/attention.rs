@@ -1,7 +1,7 @@
 //! Attention of one head (rule 13).
 
-use super::lane_sum;
 use super::loss::maximum;
+use super::{lane_sum, lane_sum_of};
 use crate::attention::{BLOCK, HeadPass, KvHead};
 use crate::elementary::exp;
 use crate::tile::Tile;
@@ -44,7 +44,7 @@ pub(crate) fn attend_backward(
             .collect();
         let (e, sum) = exponentials(scores);
         let p: Vec<f32> = e.iter().map(|e| e / sum).collect();
-        let d = lane_sum(dout.row(i).iter().zip(out.row(i)).map(|(a, b)| a * b));
+        let d = lane_sum_of(dout.row(i).iter().zip(out.row(i)).map(|(a, b)| a * b));
         let dz: Vec<f32> = (0..=i)
             .map(|j| (p[j] * (products(dout.row(i), v.row(j)) - d)) * scale)
             .collect();
@@ -66,7 +66,7 @@ pub(crate) fn attend_backward(
 fn exponentials(scores: Vec<f32>) -> (Vec<f32>, f32) {
     let max = maximum(&scores);
     let e: Vec<f32> = scores.iter().map(|s| exp(s - max)).collect();
-    let sum = chain(e.chunks(BLOCK).map(|block| lane_sum(block.iter().copied())));
+    let sum = chain(e.chunks(BLOCK).map(|block| lane_sum(block)));
     (e, sum)
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn cross_entropy(
     for x in &mut *logits {
         *x = exp(*x - max);
     }
-    let z = lane_sum(logits.iter().copied());
+    let z = lane_sum(logits);
     for (v, (x, scale)) in logits.iter_mut().zip(row_scales).enumerate() {
         let p = *x / z;
         let p = if v == target { p - 1.0 } else { p };
@@ -39,11 +39,7 @@ pub(crate) fn cross_entropy_only(logits: &mut [f32], target: usize) -> Option<i6
     for x in &mut *logits {
         *x = exp(*x - max);
     }
-    Some(fixed_point(
-        max,
-        at_target,
-        lane_sum(logits.iter().copied()),
-    ))
+    Some(fixed_point(max, at_target, lane_sum(logits)))
 }
 
 /// `rne(((max - x_t) + ln z) * 2^24)`; the product is exact in f64.

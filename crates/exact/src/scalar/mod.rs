@@ -21,8 +21,13 @@ pub(crate) fn add_lanes(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
+/// Lane sum of values (rule 11): lane = index mod 16, then the tree of the lanes.
+pub fn lane_sum(values: &[f32]) -> f32 {
+    lane_sum_of(values.iter().copied())
+}
+
 /// Lane sum of values given in order (rule 11).
-pub fn lane_sum(values: impl Iterator<Item = f32>) -> f32 {
+pub(crate) fn lane_sum_of(values: impl Iterator<Item = f32>) -> f32 {
     let mut lanes = [0.0; LANES];
     for (i, value) in values.enumerate() {
         lanes[i % LANES] += value;

@@ -24,7 +24,5 @@ pub const MAX_RUN_NAME: usize = 64;
 pub const MAX_PACKAGE_BYTES: u64 = 1 << 30;
 /// Longest window of one phase: one week.
 pub const MAX_WINDOW: Millis = Millis::seconds(7 * 24 * 3600);
-/// Most summaries or runs that one query returns.
-pub const MAX_PAGE: usize = 256;
 /// Most obligations that one query returns.
 pub const MAX_OBLIGATIONS: usize = 1024;

@@ -6,7 +6,26 @@ use super::round::{Package, Served, Verdict};
 use super::run::RunParams;
 use crate::task::AdapterRef;
 use crate::wire::{List, Text};
-use crate::{Address, Hash, schema};
+use crate::{Address, Hash, messages, schema};
+
+messages! {
+    /// Messages of training.
+    pub enum TrainingMessage {
+        "/r3mes.training.v1.MsgCreateRun" => CreateRun(MsgCreateRun) by authority,
+        "/r3mes.training.v1.MsgPauseRun" => PauseRun(MsgPauseRun) by authority,
+        "/r3mes.training.v1.MsgResumeRun" => ResumeRun(MsgResumeRun) by authority,
+        "/r3mes.training.v1.MsgCommitStates" => CommitStates(MsgCommitStates) by miner,
+        "/r3mes.training.v1.MsgRevealPackage" => RevealPackage(MsgRevealPackage) by miner,
+        "/r3mes.training.v1.MsgAttestPackages" => AttestPackages(MsgAttestPackages) by validator,
+        "/r3mes.training.v1.MsgServeStates" => ServeStates(MsgServeStates) by miner,
+        "/r3mes.training.v1.MsgCommitVerdict" => CommitVerdict(MsgCommitVerdict) by validator,
+        "/r3mes.training.v1.MsgRevealVerdict" => RevealVerdict(MsgRevealVerdict) by validator,
+        "/r3mes.training.v1.MsgOpenLeaves" => OpenLeaves(MsgOpenLeaves) by miner,
+        "/r3mes.training.v1.MsgVoteCourt" => VoteCourt(MsgVoteCourt) by validator,
+        "/r3mes.training.v1.MsgProposeAggregate" => ProposeAggregate(MsgProposeAggregate) by proposer,
+        "/r3mes.training.v1.MsgAttestAggregate" => AttestAggregate(MsgAttestAggregate) by validator,
+    }
+}
 
 schema! {
     /// Starts a run. Sent by the training authority of the chain.

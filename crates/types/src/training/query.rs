@@ -1,11 +1,12 @@
 //! What nodes and users ask. Agents plan from [`Obligations`] alone.
 
-use super::limits::{MAX_AUDITED, MAX_MINERS, MAX_OBLIGATIONS, MAX_PAGE, MAX_VALIDATORS};
+use super::limits::{MAX_AUDITED, MAX_MINERS, MAX_OBLIGATIONS, MAX_VALIDATORS};
 use super::round::{CourtVote, Duty, Entry, Members, Package, Round, RoundSummary, Served};
 use super::run::Run;
+use crate::query::MAX_PAGE;
 use crate::task::{AdapterRef, HyperParameters, Task};
 use crate::wire::List;
-use crate::{Address, Hash, Time, schema, wire_enum};
+use crate::{Address, Hash, Time, queries, schema, wire_enum};
 
 /// Most court votes that one answer carries.
 pub const MAX_COURT_VOTES: usize = 4096;
@@ -168,4 +169,13 @@ schema! {
         /// Whose.
         3 => miner: Address,
     }
+}
+
+queries! {
+    "/r3mes.training.v1.Query/Obligations" => QueryObligations: Obligations,
+    "/r3mes.training.v1.Query/Run" => QueryRun: Run,
+    "/r3mes.training.v1.Query/Runs" => QueryRuns: Runs,
+    "/r3mes.training.v1.Query/Round" => QueryRound: RoundRecord,
+    "/r3mes.training.v1.Query/Rounds" => QueryRounds: RoundSummaries,
+    "/r3mes.training.v1.Query/Task" => QueryTask: Task,
 }

@@ -375,29 +375,39 @@ impl Verdict {
 }
 
 impl Audit {
-    /// The leaves that the miner opens, ascending: before and after each audited step, without the
-    /// first and the last, which were opened with the package.
+    /// The leaves that the miner opens, ascending: see [`opened_leaves`].
     pub fn leaves(&self) -> Vec<u32> {
-        let last = self.steps.last().copied().unwrap_or(0);
-        let mut leaves: Vec<u32> = self
-            .steps
-            .iter()
-            .flat_map(|&step| [step, step + 1])
-            .filter(|&leaf| leaf > 0 && leaf <= last)
-            .collect();
-        leaves.dedup();
-        leaves
+        opened_leaves(&self.steps)
     }
 
-    /// The steps whose state before is served: it is neither public (step 0) nor what the panel has
-    /// just computed as the state after the step before, which must not be given away.
+    /// The steps whose state before is served: see [`served_steps`].
     pub fn served_steps(&self) -> Vec<u32> {
-        self.steps
-            .iter()
-            .copied()
-            .filter(|&step| step > 0 && !self.steps.contains(&(step - 1)))
-            .collect()
+        served_steps(&self.steps)
     }
+}
+
+/// The leaves that an audited miner opens, ascending: before and after each audited step, without
+/// the first and the last, which were opened with the package. `steps` ascend and end with the
+/// packaging.
+pub fn opened_leaves(steps: &[u32]) -> Vec<u32> {
+    let last = steps.last().copied().unwrap_or(0);
+    let mut leaves: Vec<u32> = steps
+        .iter()
+        .flat_map(|&step| [step, step + 1])
+        .filter(|&leaf| leaf > 0 && leaf <= last)
+        .collect();
+    leaves.dedup();
+    leaves
+}
+
+/// The audited steps whose state before is served: it is neither public (step 0) nor what the panel
+/// has just computed as the state after the step before, which must not be given away.
+pub fn served_steps(steps: &[u32]) -> Vec<u32> {
+    steps
+        .iter()
+        .copied()
+        .filter(|&step| step > 0 && !steps.contains(&(step - 1)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -448,7 +458,10 @@ mod tests {
         };
         let (validator, nonce) = (Address::from([4; 20]), Hash::from([5; 32]));
         let base = verdict(Backend::Avx2, 2, false).commitment(&work, &validator, &nonce);
-        assert_eq!(base.to_string(), "8ccebdda9190bcc20a9187e9df7fff8975523e5094887412d645adc44febb079");
+        assert_eq!(
+            base.to_string(),
+            "8ccebdda9190bcc20a9187e9df7fff8975523e5094887412d645adc44febb079"
+        );
         let others = [
             verdict(Backend::Neon, 2, false).commitment(&work, &validator, &nonce),
             verdict(Backend::Avx2, 9, false).commitment(&work, &validator, &nonce),

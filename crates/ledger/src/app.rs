@@ -1,0 +1,442 @@
+//! The ledger as an engine drives it: genesis in, blocks in; changes, results and answers out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use r3mes_state::{Changes, Read};
+use r3mes_types::beacon::HashChain;
+use r3mes_types::tx::{MAX_CHAIN_ID, Tx, reveal_tx};
+use r3mes_types::wire::Text;
+use r3mes_types::{Address, Amount, ConsensusAddress, Hash, Time};
+use sha2::{Digest, Sha256};
+
+use crate::auth::{self, Pending, admit};
+use crate::block::{
+    Admitted, BlockInput, BlockOutput, CheckResult, Lane, QueryResult, TxResult, ValidatorUpdate,
+};
+use crate::error::{Fault, LedgerError, TxRefusal};
+use crate::gas::Gas;
+use crate::genesis::Genesis;
+use crate::store::{Block, Committed, Context, Item};
+use crate::{beacon, dispatch, genesis, hooks};
+
+/// Name of the chain.
+pub const CHAIN_ID: Item<Text<MAX_CHAIN_ID>> = Item::new("app/chain-id");
+/// Height of the last block.
+pub const LAST_HEIGHT: Item<u64> = Item::new("app/height");
+/// Time of the last block.
+pub const LAST_TIME: Item<Time> = Item::new("app/time");
+
+/// The state machine. It keeps nothing itself: state, time and randomness are arguments, and what it
+/// does to them is a value.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ledger;
+
+/// Transactions that wait for a block, as far as the next one to be checked has to know them.
+///
+/// The mempool admits to it what [`Ledger::check_tx`] lets in, and begins a new one after each commit
+/// or eviction, with what still waits, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Waiting {
+    sequences: BTreeMap<Address, u64>,
+    fees: BTreeMap<Address, Amount>,
+    answered: BTreeSet<Hash>,
+}
+
+impl Waiting {
+    /// Takes a transaction into account that begins to wait.
+    pub fn admit(&mut self, admitted: &Admitted) {
+        self.sequences
+            .insert(admitted.sender, admitted.sequence + 1);
+        if let Lane::Obligation(keys) = &admitted.lane {
+            self.answered.extend(keys);
+        }
+        let fees = self.fees.entry(admitted.payer).or_default();
+        *fees = fees.saturating_add(Amount::new(admitted.fee));
+    }
+
+    fn pending<'a>(
+        &'a self,
+        tx: &Tx,
+        fees: &'a dyn Fn(&Address) -> Amount,
+        verified: bool,
+    ) -> Pending<'a> {
+        let sequence = self.sequences.get(&tx.signer()).copied();
+        Pending {
+            sequence,
+            fees,
+            answered: &self.answered,
+            verified,
+            repeats: false,
+        }
+    }
+
+    fn fees_of(&self, payer: &Address) -> Amount {
+        self.fees.get(payer).copied().unwrap_or_default()
+    }
+}
+
+/// What a block proposer brings to its proposal.
+#[derive(Clone, Copy, Debug)]
+pub struct Proposal<'a> {
+    /// The block.
+    pub block: Block,
+    /// The block proposer.
+    pub proposer: ConsensusAddress,
+    /// Its hash chains: the registered one, and the next if it has one.
+    pub chains: &'a [HashChain],
+    /// Most bytes of all transactions together.
+    pub max_bytes: u64,
+}
+
+impl Ledger {
+    /// Begins a ledger: the state of height 0, and the first block validators.
+    ///
+    /// # Errors
+    /// [`Fault::Genesis`] says what is wrong.
+    pub fn init_chain(genesis: &Genesis) -> Result<(Changes, Vec<ValidatorUpdate>), Fault> {
+        genesis::check(genesis).map_err(|why| Fault::Genesis { why })?;
+        let empty = BTreeMap::<Vec<u8>, Vec<u8>>::new();
+        let mut ctx = Context::new(
+            &empty,
+            Block {
+                height: 0,
+                time: genesis.time,
+            },
+        );
+        match genesis::init(&mut ctx, genesis) {
+            Ok(updates) => Ok((ctx.finish().0, updates)),
+            Err(LedgerError::Fault(fault)) => Err(fault),
+            Err(refusal) => Err(Fault::Genesis {
+                why: refusal.to_string(),
+            }),
+        }
+    }
+
+    /// Whether a transaction may wait for a block. `block` is the next one, as far as it is known;
+    /// `verified` says that this process verified the signature over the very same bytes before.
+    ///
+    /// # Errors
+    /// Only for a [`Fault`]; a refusal is a [`CheckResult`].
+    pub fn check_tx(
+        state: &dyn Read,
+        block: Block,
+        waiting: &Waiting,
+        bytes: &[u8],
+        verified: bool,
+    ) -> Result<CheckResult, Fault> {
+        let tx = match Tx::parse(bytes) {
+            Ok(tx) => tx,
+            Err(error) => {
+                let result = TxResult::refused(0, 0, &undecodable(&error));
+                return Ok(CheckResult {
+                    result,
+                    admitted: None,
+                });
+            }
+        };
+        let limit = tx.fee.gas_limit;
+        let mut ctx = Context::with_gas(state, block, Gas::new(limit));
+        let fees = |payer: &Address| waiting.fees_of(payer);
+        let outcome = admit(
+            &mut ctx,
+            &tx,
+            bytes.len(),
+            &waiting.pending(&tx, &fees, verified),
+        );
+        let used = ctx.gas().used();
+        Ok(match refusal(outcome)? {
+            Ok(admitted) => {
+                let result = TxResult::ok(limit, used, Vec::new());
+                CheckResult {
+                    result,
+                    admitted: Some(admitted),
+                }
+            }
+            Err(error) => CheckResult {
+                result: TxResult::refused(limit, used, &error),
+                admitted: None,
+            },
+        })
+    }
+
+    /// The transactions of a block: the reveal, what nodes owe, then the rest by fee, each sender's in
+    /// the order of their sequences; without those that could not run. Signatures of `candidates` must
+    /// have been checked.
+    ///
+    /// # Errors
+    /// When the proposer has no reveal to make, or for another [`Fault`].
+    pub fn prepare(
+        state: &dyn Read,
+        proposal: &Proposal<'_>,
+        candidates: &[Vec<u8>],
+    ) -> Result<Vec<Vec<u8>>, Fault> {
+        let Proposal {
+            block,
+            proposer,
+            chains,
+            max_bytes,
+        } = *proposal;
+        let mut ctx = Context::new(state, block);
+        let reveal = beacon::preimage(&ctx, &proposer, chains, block.height).map_err(broken)?;
+        let params = auth::PARAMS.require(&ctx).map_err(broken)?;
+        let mut txs = vec![reveal_tx(&reveal)];
+        let mut bytes_left = max_bytes
+            .min(params.max_block_bytes)
+            .saturating_sub(txs[0].len() as u64);
+        let mut gas_left = params.max_block_gas;
+        for candidate in order(&ctx, candidates)? {
+            let (bytes, tx) = candidate;
+            let (size, gas) = (bytes.len() as u64, tx.fee.gas_limit);
+            if size > bytes_left || gas > gas_left {
+                continue;
+            }
+            let admitted = ctx.attempt(|inner| admit(inner, &tx, bytes.len(), &in_block(true)));
+            if refusal(admitted)?.is_ok() {
+                bytes_left -= size;
+                gas_left -= gas;
+                txs.push(bytes.to_vec());
+            }
+        }
+        Ok(txs)
+    }
+
+    /// Whether a proposed block may be voted for.
+    ///
+    /// # Errors
+    /// [`Fault::InvalidBlock`] says why not; other faults stop the node.
+    pub fn process(state: &dyn Read, input: &BlockInput) -> Result<(), Fault> {
+        let refuse = |why: String| Fault::InvalidBlock {
+            height: input.height,
+            why,
+        };
+        let view = Committed(state);
+        let last = LAST_TIME.require(&view).map_err(broken)?;
+        if input.time <= last {
+            return Err(refuse(
+                "its time is not after that of the block before".into(),
+            ));
+        }
+        beacon::verify(&view, input).map_err(broken)?;
+        let params = auth::PARAMS.require(&view).map_err(broken)?;
+        let bytes: u64 = input.txs.iter().map(|tx| tx.len() as u64).sum();
+        if bytes > params.max_block_bytes {
+            return Err(refuse(format!(
+                "{bytes} bytes of transactions are too many"
+            )));
+        }
+        let mut gas = 0u64;
+        for (index, bytes) in input.txs.iter().enumerate().skip(1) {
+            let tx = Tx::parse(bytes).map_err(|e| refuse(format!("transaction {index}: {e}")))?;
+            gas = gas.saturating_add(tx.fee.gas_limit);
+        }
+        if gas > params.max_block_gas {
+            return Err(refuse(format!(
+                "its transactions may use {gas} gas, which is too much"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Runs a decided block. `verified` names, by sha256, transactions whose signatures this process
+    /// verified before: they need not be verified twice, and the results are the same.
+    ///
+    /// # Errors
+    /// Only for a [`Fault`]: the engine must stop.
+    pub fn finalize_block(
+        state: &dyn Read,
+        input: &BlockInput,
+        verified: &dyn Fn(&[u8; 32]) -> bool,
+    ) -> Result<BlockOutput, Fault> {
+        let block = Block {
+            height: input.height,
+            time: input.time,
+        };
+        let mut ctx = Context::new(state, block);
+        hooks::begin_block(&mut ctx, input)?;
+        let max_gas = auth::PARAMS.require(&ctx).map_err(broken)?.max_block_gas;
+        let mut gas_left = max_gas;
+        let mut tx_results = vec![TxResult::ok(0, 0, Vec::new())];
+        for bytes in input.txs.iter().skip(1) {
+            let result = match Tx::parse(bytes) {
+                Err(error) => TxResult::refused(0, 0, &undecodable(&error)),
+                Ok(tx) if tx.fee.gas_limit > gas_left => {
+                    let error = TxRefusal::BlockGas { max: max_gas };
+                    TxResult::refused(tx.fee.gas_limit, 0, &error.into())
+                }
+                Ok(tx) => deliver(&mut ctx, &tx, bytes, verified)?,
+            };
+            gas_left = gas_left.saturating_sub(result.gas_used);
+            tx_results.push(result);
+        }
+        hooks::end_block(&mut ctx, input)?;
+        let validator_updates = hooks::validator_updates(&mut ctx)?;
+        LAST_HEIGHT.put(&mut ctx, &input.height).map_err(broken)?;
+        LAST_TIME.put(&mut ctx, &input.time).map_err(broken)?;
+        let next_deadline = hooks::next_deadline(&ctx).map_err(broken)?;
+        let (changes, events) = ctx.finish();
+        Ok(BlockOutput {
+            changes,
+            tx_results,
+            events,
+            validator_updates,
+            next_deadline,
+        })
+    }
+
+    /// Answers a question about committed state.
+    ///
+    /// # Errors
+    /// Only for a [`Fault`]; a refusal is a [`QueryResult`].
+    pub fn query(state: &dyn Read, path: &str, data: &[u8]) -> Result<QueryResult, Fault> {
+        Ok(
+            match refusal(dispatch::query(&Committed(state), path, data))? {
+                Ok(answer) => QueryResult {
+                    code: 0,
+                    codespace: String::new(),
+                    log: String::new(),
+                    value: answer.value,
+                    key: answer.key,
+                },
+                Err(error) => {
+                    let TxResult {
+                        code,
+                        codespace,
+                        log,
+                        ..
+                    } = TxResult::refused(0, 0, &error);
+                    QueryResult {
+                        code,
+                        codespace,
+                        log,
+                        value: Vec::new(),
+                        key: None,
+                    }
+                }
+            },
+        )
+    }
+
+    /// The next time at which something happens by itself. One that has passed asks for a block now.
+    ///
+    /// # Errors
+    /// Only for a [`Fault`].
+    pub fn next_deadline(state: &dyn Read) -> Result<Option<Time>, Fault> {
+        hooks::next_deadline(&Committed(state)).map_err(broken)
+    }
+}
+
+/// Runs one transaction; what it did stays in `ctx`, or only its fee and sequence if it failed.
+fn deliver(
+    ctx: &mut Context<'_>,
+    tx: &Tx,
+    bytes: &[u8],
+    verified: &dyn Fn(&[u8; 32]) -> bool,
+) -> Result<TxResult, Fault> {
+    let limit = tx.fee.gas_limit;
+    let (result, (changes, _)) = {
+        let mut inner = Context::with_gas(ctx.state(), ctx.block(), Gas::new(limit));
+        let pending = in_block(verified(&Sha256::digest(bytes).into()));
+        match refusal(admit(&mut inner, tx, bytes.len(), &pending))? {
+            Err(error) => return Ok(TxResult::refused(limit, inner.gas().used(), &error)),
+            Ok(_) => {}
+        }
+        let outcome = inner.attempt(|messages| {
+            tx.messages
+                .iter()
+                .try_for_each(|message| dispatch::execute(messages, message))
+        });
+        let used = inner.gas().used();
+        let (changes, events) = inner.finish();
+        let result = match refusal(outcome)? {
+            Ok(()) => TxResult::ok(limit, used, events.clone()),
+            Err(error) => TxResult::refused(limit, used, &error),
+        };
+        (result, (changes, events))
+    };
+    ctx.apply(changes, Vec::new());
+    Ok(result)
+}
+
+/// What is pending inside a block: nothing, since all before it has run.
+fn in_block(verified: bool) -> Pending<'static> {
+    static NOTHING: BTreeSet<Hash> = BTreeSet::new();
+    Pending {
+        sequence: None,
+        fees: &|_| Amount::ZERO,
+        answered: &NOTHING,
+        verified,
+        repeats: true,
+    }
+}
+
+/// Orders candidates: at each place the best transaction that is next of its sender.
+fn order<'a>(ctx: &Context<'_>, candidates: &'a [Vec<u8>]) -> Result<Vec<(&'a [u8], Tx)>, Fault> {
+    let mut senders: BTreeMap<Address, BTreeMap<u64, (Rank, &[u8], Tx)>> = BTreeMap::new();
+    for (arrival, bytes) in candidates.iter().enumerate() {
+        let Ok(tx) = Tx::parse(bytes) else { continue };
+        let rank = rank(ctx, &tx, arrival)?;
+        senders
+            .entry(tx.signer())
+            .or_default()
+            .entry(tx.sequence)
+            .or_insert((rank, bytes, tx));
+    }
+    let mut heads: BTreeSet<(Rank, Address)> = BTreeSet::new();
+    for (sender, queue) in &senders {
+        heads.extend(
+            queue
+                .first_key_value()
+                .map(|(_, (rank, ..))| (*rank, *sender)),
+        );
+    }
+    let mut ordered = Vec::with_capacity(candidates.len());
+    while let Some((_, sender)) = heads.pop_first() {
+        let Some(queue) = senders.get_mut(&sender) else {
+            continue;
+        };
+        if let Some((_, (_, bytes, tx))) = queue.pop_first() {
+            ordered.push((bytes, tx));
+        }
+        heads.extend(
+            queue
+                .first_key_value()
+                .map(|(_, (rank, ..))| (*rank, sender)),
+        );
+    }
+    Ok(ordered)
+}
+
+/// Place in a block, lower first: obligations before all, then by price, then by arrival.
+type Rank = (bool, std::cmp::Reverse<u64>, usize);
+
+fn rank(ctx: &Context<'_>, tx: &Tx, arrival: usize) -> Result<Rank, Fault> {
+    let lane = auth::lane(ctx, tx, &in_block(true));
+    let paid = !matches!(refusal(lane)?, Ok(Lane::Obligation(_)));
+    Ok((paid, std::cmp::Reverse(auth::priority(tx)), arrival))
+}
+
+/// Separates faults from refusals.
+fn refusal<T>(outcome: Result<T, LedgerError>) -> Result<Result<T, LedgerError>, Fault> {
+    match outcome {
+        Err(LedgerError::Fault(fault)) => Err(fault),
+        other => Ok(other),
+    }
+}
+
+/// A refusal where nothing may be refused is a fault.
+fn broken(error: LedgerError) -> Fault {
+    match error {
+        LedgerError::Fault(fault) => fault,
+        refusal => Fault::Damaged {
+            table: "app/",
+            why: refusal.to_string(),
+        },
+    }
+}
+
+fn undecodable(error: &r3mes_types::tx::TxError) -> LedgerError {
+    TxRefusal::Decode {
+        why: error.to_string(),
+    }
+    .into()
+}

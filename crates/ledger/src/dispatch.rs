@@ -1,0 +1,55 @@
+//! The domains in one place: which of them a message or a question is for.
+
+use r3mes_types::Message;
+
+use crate::error::{LedgerError, QueryError};
+use crate::query::Answer;
+use crate::store::{Context, View};
+use crate::{auth, bank, beacon};
+
+/// Checks a message by itself, without looking anything up.
+///
+/// # Errors
+/// What the message's domain gives.
+pub(crate) fn check(message: &Message) -> Result<(), LedgerError> {
+    match message {
+        Message::Bank(message) => bank::check(message),
+        Message::Auth(message) => auth::check(message),
+        Message::Beacon(message) => beacon::check(message),
+        Message::Nodes(_) | Message::Models(_) | Message::Data(_) | Message::Governance(_) => {
+            let why = format!("{} has no domain yet", message.type_url());
+            Err(crate::error::TxRefusal::Decode { why }.into())
+        }
+    }
+}
+
+/// Does what a message says, on behalf of the account it acts for.
+pub(crate) fn execute(ctx: &mut Context<'_>, message: &Message) -> Result<(), LedgerError> {
+    match message {
+        Message::Bank(message) => bank::execute(ctx, message),
+        Message::Auth(message) => auth::execute(ctx, message),
+        Message::Beacon(message) => beacon::execute(ctx, message),
+        Message::Nodes(_) | Message::Models(_) | Message::Data(_) | Message::Governance(_) => {
+            let why = format!("{} has no domain yet", message.type_url());
+            Err(crate::error::TxRefusal::Decode { why }.into())
+        }
+    }
+}
+
+/// Answers a question from one of the domains.
+type Route = fn(&dyn View, &str, &[u8]) -> Option<Result<Answer, LedgerError>>;
+
+const ROUTES: &[Route] = &[bank::route, auth::route, beacon::route];
+
+/// Answers a question.
+pub(crate) fn query(view: &dyn View, path: &str, data: &[u8]) -> Result<Answer, LedgerError> {
+    ROUTES
+        .iter()
+        .find_map(|route| route(view, path, data))
+        .unwrap_or_else(|| {
+            Err(QueryError::UnknownPath {
+                path: path.to_owned(),
+            }
+            .into())
+        })
+}

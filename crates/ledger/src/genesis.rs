@@ -1,0 +1,154 @@
+//! What a ledger begins with.
+
+use r3mes_types::bank::{Balance, BankParams};
+use r3mes_types::beacon::HashChain;
+use r3mes_types::data::{DataParams, DatasetSpec};
+use r3mes_types::governance::{GovernanceParams, Params};
+use r3mes_types::models::ModelSpec;
+use r3mes_types::nodes::{MsgRegister, NodesParams};
+use r3mes_types::tx::MAX_CHAIN_ID;
+use r3mes_types::wire::{List, Text, Wire};
+use r3mes_types::{Address, Amount, ConsensusKey, Hash, Millis, Ppm, Time, schema};
+
+use crate::block::ValidatorUpdate;
+use crate::error::LedgerError;
+use crate::store::Context;
+use crate::{CHAIN_ID, LAST_HEIGHT, LAST_TIME, auth, bank, beacon};
+
+/// Most balances, nodes and block validators at genesis.
+pub const MAX_ENTRIES: usize = 4096;
+/// Most models and datasets at genesis.
+pub const MAX_ASSETS: usize = 64;
+
+schema! {
+    /// What a ledger begins with. The same genesis gives the same app hash everywhere.
+    pub struct Genesis {
+        /// Name of the chain; every signature binds it.
+        1 => chain_id: Text<MAX_CHAIN_ID>,
+        /// When it begins.
+        2 => time: Time,
+        /// Parameters of all domains.
+        3 => params: Params,
+        /// Who has what.
+        4 => balances: List<Balance, MAX_ENTRIES>,
+        /// Who signs blocks from the start. At least one.
+        5 => validators: List<GenesisValidator, MAX_ENTRIES>,
+        /// Nodes that are registered from the start; their stake comes from their balance.
+        6 => nodes: List<MsgRegister, MAX_ENTRIES>,
+        /// Models that are registered from the start.
+        7 => models: List<ModelSpec, MAX_ASSETS>,
+        /// Datasets that are adopted from the start.
+        8 => datasets: List<DatasetSpec, MAX_ASSETS>,
+    }
+
+    /// Who signs blocks from the start.
+    #[derive(Copy)]
+    pub struct GenesisValidator {
+        /// The account that may register its next hash chain.
+        1 => operator: Address,
+        /// The key it signs blocks with.
+        2 => key: ConsensusKey,
+        /// Its voting power.
+        3 => power: u64,
+        /// The end of its hash chain for the beacon.
+        4 => chain_end: Hash,
+        /// The length of that chain.
+        5 => chain_length: u64,
+    }
+}
+
+impl Genesis {
+    /// A hash over all of it.
+    pub fn hash(&self) -> Hash {
+        Hash::of(&self.encode())
+    }
+}
+
+/// Checks what can be checked before anything is done.
+pub(crate) fn check(genesis: &Genesis) -> Result<(), String> {
+    if genesis.chain_id.is_empty() {
+        return Err("chain_id is empty: name the chain".into());
+    }
+    if genesis.validators.is_empty() {
+        return Err("there is no block validator: nobody could make a block".into());
+    }
+    bank::check_params(&genesis.params.bank)?;
+    auth::check_params(&genesis.params.auth)?;
+    Ok(())
+}
+
+/// Sets up all domains, in an order in which each finds what it needs.
+pub(crate) fn init(
+    ctx: &mut Context<'_>,
+    genesis: &Genesis,
+) -> Result<Vec<ValidatorUpdate>, LedgerError> {
+    CHAIN_ID.put(ctx, &genesis.chain_id)?;
+    LAST_HEIGHT.put(ctx, &0)?;
+    LAST_TIME.put(ctx, &genesis.time)?;
+    auth::init(ctx, genesis)?;
+    bank::init(ctx, genesis)?;
+    beacon::init(ctx, genesis)?;
+    Ok(genesis
+        .validators
+        .iter()
+        .map(|validator| ValidatorUpdate {
+            key: validator.key,
+            power: validator.power,
+        })
+        .collect())
+}
+
+/// Secret that the hash chain of a development network is made from; everybody knows it.
+pub const DEVELOPMENT_SECRET: [u8; 32] = [7; 32];
+/// Length of the hash chain of a development network made by [`development`].
+pub const DEVELOPMENT_CHAIN: u64 = 4096;
+
+/// A genesis for tests: one block validator, small windows, a faucet, and an authority.
+///
+/// # Panics
+/// When there are more balances than a genesis may have, or the chain id is too long.
+pub fn development(chain_id: &str, authority: Address, balances: &[Balance]) -> Genesis {
+    let chain = HashChain::new(&DEVELOPMENT_SECRET, DEVELOPMENT_CHAIN);
+    let validator = GenesisValidator {
+        operator: authority,
+        key: ConsensusKey::from([1; ConsensusKey::LEN]),
+        power: 1,
+        chain_end: chain.end(),
+        chain_length: chain.len(),
+    };
+    let few = "a development network has few entries and a short name";
+    Genesis {
+        chain_id: Text::new(chain_id).expect(few),
+        time: Time::from_nanos(1_700_000_000_000_000_000),
+        params: params(Some(authority), Amount::remes(1_000_000)),
+        balances: List::new(balances.to_vec()).expect(few),
+        validators: List::new(vec![validator]).expect(few),
+        nodes: List::default(),
+        models: List::default(),
+        datasets: List::default(),
+    }
+}
+
+/// Parameters of all domains: the defaults, with an authority and a faucet on development networks.
+pub fn params(authority: Option<Address>, faucet_limit: Amount) -> Params {
+    Params {
+        bank: BankParams { faucet_limit },
+        auth: auth::default_params(),
+        nodes: NodesParams {
+            minimum_stakes: List::default(),
+            unbonding: Millis::new(1),
+            appeal_window: Millis::new(1),
+            jail: Millis::new(1),
+            max_block_validators: 0,
+            double_sign_slash: Ppm::ZERO,
+        },
+        data: DataParams {
+            voting: Millis::new(1),
+        },
+        governance: GovernanceParams {
+            authority,
+            voting: Millis::new(1),
+            threshold: Ppm::ZERO,
+        },
+    }
+}

@@ -1,0 +1,351 @@
+//! The command line as typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use r3mes_types::{Amount, Address, Role};
+
+use crate::{config::Config, process::Service};
+
+/// R3MES: a network where machines train, serve and verify AI models, and where every result can
+/// be recomputed bit for bit.
+///
+/// First time here? `r3mes demo` runs a whole network on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "r3mes", version, max_term_width = 100, propagate_version = true)]
+pub struct Cli {
+    /// The node's home directory [default: ~/.r3mes]
+    #[arg(long, global = true, env = "R3MES_HOME", value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Print JSON for programs instead of text for people
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What wins over the configuration file.
+    #[command(flatten)]
+    pub overrides: Overrides,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Settings that win over the configuration file.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Overrides {
+    /// RPC of the ledger, over network.rpc of the configuration
+    #[arg(long, global = true, env = "R3MES_RPC", value_name = "URL")]
+    pub rpc: Option<String>,
+    /// Kernel back end: auto, scalar, avx2, avx512 or neon; every one gives the same bits
+    #[arg(long, global = true, env = "R3MES_KERNELS", value_name = "NAME")]
+    pub kernels: Option<String>,
+    /// Kernel threads of each process; the result never depends on it
+    #[arg(long, global = true, env = "R3MES_THREADS", value_name = "N")]
+    pub threads: Option<usize>,
+    /// Log level or filter, such as debug or info,r3mes_node=debug
+    #[arg(long, global = true, env = "R3MES_LOG_LEVEL", value_name = "FILTER")]
+    pub log_level: Option<String>,
+}
+
+impl Overrides {
+    /// Lays what was typed over a configuration and checks the whole again.
+    pub(super) fn apply(&self, config: &mut Config) -> anyhow::Result<()> {
+        if let Some(rpc) = &self.rpc {
+            config.network.rpc.clone_from(rpc);
+        }
+        if let Some(kernels) = &self.kernels {
+            config.compute.kernels.clone_from(kernels);
+        }
+        if let Some(threads) = self.threads {
+            config.compute.threads = threads;
+        }
+        if let Some(level) = &self.log_level {
+            config.log.level.clone_from(level);
+        }
+        garde::Validate::validate(config)
+            .map_err(|report| anyhow::anyhow!("a flag or R3MES_* variable is not valid: {}", report.to_string().trim()))
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a home: keys, configuration and, for a network of your own, a genesis
+    Init(Init),
+    /// Run what the configuration names: services and roles, each in a process of its own
+    Start(Start),
+    /// Run one service in this process (what `start` does for each)
+    #[command(hide = true)]
+    Run(Run),
+    /// Show what runs here and where the network stands
+    Status,
+    /// Show, export or recover keys
+    Keys(Keys),
+    /// Sign a transaction with this node's account and send it
+    Tx(Tx),
+    /// Ask the ledger
+    Query(Query),
+    /// Recompute what others claim: a training round, or an answer
+    Verify(Verify),
+    /// Complete a prompt on this machine, without a network
+    Generate(Generate),
+    /// Pack a checkpoint in Hugging Face layout into one file for the network
+    Pack(Pack),
+    /// Run a whole network on this machine: train, verify, aggregate and serve
+    Demo(Demo),
+    /// Print the golden hashes as this machine computes them, and which back end ran
+    Golden,
+    /// Print the version, the exact-arithmetic version and the back ends of this machine
+    Version,
+}
+
+/// `r3mes init`
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Roles this node will play
+    #[arg(long, value_delimiter = ',', value_name = "ROLE,...")]
+    pub roles: Vec<Role>,
+    /// Join a network: RPC URL of one of its nodes, from which the genesis is taken
+    #[arg(long, value_name = "URL")]
+    pub join: Option<String>,
+    /// Chain id of a network of your own
+    #[arg(long, default_value = "r3mes-local", conflicts_with = "join")]
+    pub chain_id: String,
+    /// Take the account's 24 words from standard input instead of making new ones
+    #[arg(long)]
+    pub recover: bool,
+}
+
+/// `r3mes start`
+#[derive(Debug, Args)]
+pub struct Start {
+    /// Play these roles, whatever the configuration names
+    #[arg(long, value_delimiter = ',', value_name = "ROLE,...")]
+    pub roles: Vec<Role>,
+}
+
+/// `r3mes run`
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Which service
+    pub service: Service,
+    /// Cheat in this way: demonstrations only, and it costs the stake
+    #[arg(long, hide = true, value_name = "KIND")]
+    pub lie: Option<String>,
+}
+
+/// `r3mes keys`
+#[derive(Debug, Args)]
+pub struct Keys {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub command: KeysCommand,
+}
+
+/// What to do with keys.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// List the addresses of the account and of each role's operations key
+    Show,
+    /// Print the account's 24 words; whoever reads them owns the account
+    Export,
+    /// Take the 24 words from standard input into an empty keyring
+    Recover,
+}
+
+/// `r3mes tx`
+#[derive(Debug, Args)]
+pub struct Tx {
+    /// Which transaction.
+    #[command(subcommand)]
+    pub command: TxCommand,
+}
+
+/// Which transaction.
+#[derive(Debug, Subcommand)]
+pub enum TxCommand {
+    /// Send coins
+    Send {
+        /// Receiver, remes1...
+        to: Address,
+        /// Amount, such as 1000000uremes
+        amount: Amount,
+    },
+    /// Register this node's roles with a stake
+    Register {
+        /// Roles, as names or numbers
+        #[arg(long, value_delimiter = ',', required = true)]
+        roles: Vec<Role>,
+        /// Stake, such as 1000000uremes [default: the least that the roles need]
+        #[arg(long)]
+        stake: Option<Amount>,
+    },
+    /// Leave: stop taking work and unbond the stake
+    Leave,
+}
+
+/// `r3mes query`
+#[derive(Debug, Args)]
+pub struct Query {
+    /// What to ask.
+    #[command(subcommand)]
+    pub command: QueryCommand,
+}
+
+/// What to ask the ledger.
+#[derive(Debug, Subcommand)]
+pub enum QueryCommand {
+    /// Balance and sequence of an account
+    Account {
+        /// The account, remes1...; this node's own when absent
+        address: Option<Address>,
+    },
+    /// One node's registration
+    Node {
+        /// The node's account, remes1...; this node's own when absent
+        address: Option<Address>,
+    },
+    /// Every registered node
+    Nodes,
+    /// Registered models and their newest adapters
+    Models,
+    /// Datasets and their shards
+    Datasets,
+    /// Training runs
+    Runs,
+    /// One training round: assignments, packages, verdicts, aggregate, payouts
+    Round {
+        /// Round number; the newest when absent
+        round: Option<u64>,
+        /// The run
+        #[arg(long, default_value_t = 1)]
+        run: u64,
+    },
+    /// What a node owes right now
+    Obligations {
+        /// The node's account; this node's own when absent
+        address: Option<Address>,
+    },
+    /// A transaction by its hash
+    Transaction {
+        /// 64 hex digits
+        hash: String,
+    },
+}
+
+/// `r3mes verify`
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// What to recompute.
+    #[command(subcommand)]
+    pub command: VerifyCommand,
+}
+
+/// What to recompute.
+#[derive(Debug, Subcommand)]
+pub enum VerifyCommand {
+    /// Recompute a closed training round and name the first thing that differs
+    Round {
+        /// Round number
+        round: u64,
+        /// The run
+        #[arg(long, default_value_t = 1)]
+        run: u64,
+        /// Also train every accepted miner's round again from its public start
+        #[arg(long)]
+        replay: bool,
+    },
+    /// Recompute an answer from its receipt and name the first position that differs
+    Answer {
+        /// The receipt: a file, a URL, or the id that the answer's x-r3mes-receipt header gave
+        receipt: String,
+        /// Public API that an id is looked up at
+        #[arg(long, default_value = "http://127.0.0.1:8000")]
+        api: String,
+    },
+}
+
+/// `r3mes generate`
+#[derive(Debug, Args)]
+pub struct Generate {
+    /// The text to complete
+    pub prompt: String,
+    /// Most tokens to add
+    #[arg(long, default_value_t = 64)]
+    pub max_tokens: u32,
+    /// 0 always takes the likeliest token
+    #[arg(long, default_value_t = 0.8)]
+    pub temperature: f32,
+    /// Keep the likeliest tokens up to this share
+    #[arg(long, default_value_t = 0.95)]
+    pub top_p: f32,
+    /// Equal seeds give equal answers on every machine
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// A packed model; the base model that comes with r3mes when absent
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+    /// Tokenizer of that model
+    #[arg(long, value_name = "FILE", requires = "model")]
+    pub tokenizer: Option<PathBuf>,
+    /// A LoRA adapter made by the network
+    #[arg(long, value_name = "FILE")]
+    pub adapter: Option<PathBuf>,
+}
+
+/// `r3mes pack`
+#[derive(Debug, Args)]
+pub struct Pack {
+    /// Folder with config.json, *.safetensors and tokenizer.json
+    pub checkpoint: PathBuf,
+    /// File to write
+    pub output: PathBuf,
+}
+
+/// `r3mes demo`
+#[derive(Clone, Debug, Args)]
+pub struct Demo {
+    /// Training rounds
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub rounds: u64,
+    /// A fourth miner joins, cheats in every step, and is seen caught and slashed
+    #[arg(long)]
+    pub liar: bool,
+    /// Check everything at the end, then leave: status 0 only if all of it holds
+    #[arg(long)]
+    pub check: bool,
+    /// Keep the directory when done
+    #[arg(long)]
+    pub keep: bool,
+    /// Where the network's homes are made [default: a new folder in the temporary directory]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Port of the public API; 0 takes a free one
+    #[arg(long, default_value_t = 8000)]
+    pub port: u16,
+    /// Seed of the beacon, so that a run can be repeated; fresh randomness when absent
+    #[arg(long, value_name = "N")]
+    pub beacon: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_flag_has_a_help_text() {
+        fn check(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{} has no help", command.get_name());
+            for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+                assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+}

@@ -1,0 +1,95 @@
+//! What a person types, and what answers.
+
+mod args;
+mod chain;
+mod compute;
+mod demo;
+mod init;
+mod keys;
+mod output;
+mod start;
+mod status;
+mod verify;
+
+pub use args::Cli;
+use args::Command;
+
+use crate::{config::Config, home::Home, process};
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// Whatever the command met, with its causes; [`explain`] puts it in words.
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    let home = Home::new(cli.home.clone().unwrap_or_else(Home::default_root));
+    let out = output::Output { json: cli.json };
+    match &cli.command {
+        Command::Init(typed) => init::run(&home, typed, &out),
+        Command::Start(typed) => start::run(&home, typed, &cli.overrides),
+        Command::Run(typed) => start::run_service(&home, typed, &cli.overrides),
+        Command::Status => status::run(&home, &cli.overrides, &out),
+        Command::Keys(typed) => keys::run(&home, typed, &out),
+        Command::Tx(typed) => chain::tx(&home, typed, &cli.overrides, &out),
+        Command::Query(typed) => chain::query(&home, typed, &cli.overrides, &out),
+        Command::Verify(typed) => verify::run(&home, typed, &cli.overrides, &out),
+        Command::Generate(typed) => compute::generate(typed, &cli.overrides, &out),
+        Command::Pack(typed) => compute::pack(typed, &out),
+        Command::Golden => compute::golden(&cli.overrides, &out),
+        Command::Demo(typed) => demo::run(typed, &cli.overrides, &out),
+        Command::Version => output::version(&out),
+    }
+}
+
+/// An error and its causes, outermost first, each once.
+pub fn explain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    let mut last = String::new();
+    for (i, cause) in error.chain().enumerate() {
+        let cause = cause.to_string();
+        if i > 0 && last.contains(&cause) {
+            continue;
+        }
+        if i > 0 {
+            text.push_str("\n  because: ");
+        }
+        text.push_str(&cause);
+        last = cause;
+    }
+    text
+}
+
+/// A multi-threaded runtime for commands that talk to the network.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build()?)
+}
+
+/// A home's configuration with what was typed laid over it.
+fn load(home: &Home, overrides: &args::Overrides) -> anyhow::Result<Config> {
+    let mut config = Config::load(home)?;
+    overrides.apply(&mut config)?;
+    Ok(config)
+}
+
+/// As [`load`]; the defaults where no home was initialised, so that queries work from anywhere.
+fn load_or_default(home: &Home, overrides: &args::Overrides) -> anyhow::Result<Config> {
+    if home.is_initialised() {
+        return load(home, overrides);
+    }
+    let mut config = Config::default();
+    overrides.apply(&mut config)?;
+    Ok(config)
+}
+
+/// Cancels the token at the first Ctrl-C or SIGTERM; a second Ctrl-C ends the process at once.
+fn cancel_on_signal(token: tokio_util::sync::CancellationToken) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::spawn(async move {
+        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        token.cancel();
+        interrupt.recv().await;
+        process::abandon();
+    });
+    Ok(())
+}

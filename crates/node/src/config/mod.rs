@@ -1,0 +1,482 @@
+//! What a node runs: one YAML file, checked as a whole, with line numbers in every complaint.
+//!
+//! Order of precedence: command line, then environment, then the file, then these defaults.
+
+use std::{fs, net::SocketAddr, path::PathBuf};
+
+use garde::Validate;
+use r3mes_types::Role;
+use serde::{Deserialize, Serialize};
+
+use crate::home::Home;
+
+/// Most bytes a configuration file may have.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+/// Most kernel threads a process may be told to use.
+const MAX_THREADS: usize = 1024;
+
+/// A node's whole configuration.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The network this node belongs to.
+    #[garde(dive)]
+    pub network: Network,
+    /// Services that hold no role: the ledger and the gateway.
+    #[garde(dive)]
+    pub services: Services,
+    /// Roles this node plays, each in a process of its own.
+    #[garde(dive)]
+    pub roles: Roles,
+    /// Processor use.
+    #[garde(dive)]
+    pub compute: Compute,
+    /// Logging.
+    #[garde(dive)]
+    pub log: Log,
+}
+
+/// Which network, and where its ledger answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Network {
+    /// Chain id, as in the genesis.
+    #[garde(length(min = 1, max = 50))]
+    pub chain_id: String,
+    /// Base URL of the ledger's RPC.
+    #[garde(custom(is_http_url))]
+    pub rpc: String,
+    /// Where blobs are asked for when the ledger names no holder: base URLs.
+    #[garde(length(max = 16), inner(custom(is_http_url)))]
+    pub bootstrap_blobs: Vec<String>,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            chain_id: "r3mes-local".into(),
+            rpc: "http://127.0.0.1:26657".into(),
+            bootstrap_blobs: vec!["http://127.0.0.1:8090".into()],
+        }
+    }
+}
+
+/// Services of this node that hold no role. One that is absent does not run here.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Services {
+    /// The ledger under the embedded engine.
+    #[garde(dive)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<Ledger>,
+    /// The public API.
+    #[garde(dive)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<Gateway>,
+}
+
+/// The ledger: consensus engine, RPC and the network's bootstrap blob store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ledger {
+    /// Address the RPC listens on.
+    #[garde(skip)]
+    pub rpc_listen: SocketAddr,
+    /// Address the blob gateway listens on.
+    #[garde(skip)]
+    pub blobs_listen: SocketAddr,
+    /// Milliseconds that transactions are gathered before a block is made.
+    #[garde(range(min = 1, max = 60_000))]
+    pub block_interval_ms: u64,
+    /// State versions kept for historical queries and proofs.
+    #[garde(range(min = 2))]
+    pub keep_versions: u64,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self {
+            rpc_listen: loopback(26657),
+            blobs_listen: loopback(8090),
+            block_interval_ms: 20,
+            keep_versions: 1000,
+        }
+    }
+}
+
+/// The public, OpenAI-compatible API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gateway {
+    /// Address the API listens on.
+    #[garde(skip)]
+    pub listen: SocketAddr,
+    /// Most requests in flight; one more is answered 429.
+    #[garde(range(min = 1, max = 100_000))]
+    pub max_concurrent: usize,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self {
+            listen: loopback(8000),
+            max_concurrent: 256,
+        }
+    }
+}
+
+/// The roles of this node. One that is absent does not run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Roles {
+    /// Role 1: trains.
+    #[garde(dive)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub miner: Option<RoleConfig>,
+    /// Role 2: answers.
+    #[garde(dive)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serving: Option<RoleConfig>,
+    /// Role 3: re-executes and votes.
+    #[garde(dive)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validator: Option<RoleConfig>,
+    /// Role 4: aggregates.
+    #[garde(dive)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proposer: Option<RoleConfig>,
+}
+
+/// One role's process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct RoleConfig {
+    /// Address this role's blob gateway listens on.
+    #[garde(skip)]
+    pub blobs_listen: SocketAddr,
+    /// Base URL other machines reach the blob gateway under; the listen address when absent.
+    #[garde(inner(custom(is_http_url)))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blobs_url: Option<String>,
+    /// Address the answering API listens on (role serving only).
+    #[garde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_listen: Option<SocketAddr>,
+    /// Base URL the gateway reaches the answering API under; the listen address when absent.
+    #[garde(inner(custom(is_http_url)))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_url: Option<String>,
+    /// Memory for activations, in MiB. Bounds the micro-batch and never changes a result.
+    #[garde(range(min = 16))]
+    pub memory_mb: u64,
+    /// Disk for this role's blobs, in MiB; pinned blobs are never evicted.
+    #[garde(range(min = 64))]
+    pub storage_mb: u64,
+}
+
+impl Default for RoleConfig {
+    fn default() -> Self {
+        Self {
+            blobs_listen: loopback(0),
+            blobs_url: None,
+            api_listen: None,
+            api_url: None,
+            memory_mb: 1024,
+            storage_mb: 4096,
+        }
+    }
+}
+
+impl RoleConfig {
+    /// The role's defaults, on a port of its own.
+    pub fn for_role(role: Role) -> Self {
+        Self {
+            blobs_listen: loopback(8090 + role.number() as u16),
+            api_listen: (role == Role::Serving).then(|| loopback(8100)),
+            ..Self::default()
+        }
+    }
+
+    /// Base URL that others fetch this role's blobs from.
+    pub fn public_blobs_url(&self) -> String {
+        self.blobs_url
+            .clone()
+            .unwrap_or_else(|| format!("http://{}", self.blobs_listen))
+    }
+
+    /// Base URL that the gateway sends requests to, for the role serving.
+    pub fn public_api_url(&self) -> Option<String> {
+        self.api_url
+            .clone()
+            .or_else(|| self.api_listen.map(|address| format!("http://{address}")))
+    }
+}
+
+/// Processor use of each role's process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Compute {
+    /// Kernel back end: `auto`, `scalar`, `avx2`, `avx512` or `neon`. Every one gives the same bits.
+    #[garde(custom(is_kernels))]
+    pub kernels: String,
+    /// Kernel threads of each process. The result never depends on it.
+    #[garde(range(min = 1, max = MAX_THREADS))]
+    pub threads: usize,
+}
+
+impl Default for Compute {
+    fn default() -> Self {
+        Self {
+            kernels: "auto".into(),
+            threads: 1,
+        }
+    }
+}
+
+/// Logging.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// A level (`error`, `warn`, `info`, `debug`, `trace`) or a filter such as `info,r3mes_node=debug`.
+    #[garde(length(min = 1, max = 1000))]
+    pub level: String,
+    /// One JSON object a line instead of text.
+    #[garde(skip)]
+    pub json: bool,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".into(),
+            json: false,
+        }
+    }
+}
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// There is no file.
+    #[error("there is no {path}; run `r3mes init --home {home}` first")]
+    Missing {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// The home directory.
+        home: PathBuf,
+    },
+    /// The file could not be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Far too long for a configuration.
+    #[error("{path} has {bytes} bytes; a configuration has at most {MAX_CONFIG_BYTES}")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+    },
+    /// Not valid YAML, an unknown key, or a value out of its range.
+    #[error("{path} is not valid:\n{problem}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Every complaint, with line, column and the line itself.
+        problem: String,
+    },
+    /// Two services want the same address.
+    #[error("{first} and {second} both listen on {address}; give one of them another port in {path}")]
+    AddressClash {
+        /// One service's key in the file.
+        first: String,
+        /// The other's.
+        second: String,
+        /// The address.
+        address: SocketAddr,
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl Config {
+    /// Reads and checks a home's configuration.
+    ///
+    /// # Errors
+    /// See [`ConfigError`]; every complaint says where and what to do.
+    pub fn load(home: &Home) -> Result<Self, ConfigError> {
+        let path = home.config_file();
+        let read_error = |source: std::io::Error| match source.kind() {
+            std::io::ErrorKind::NotFound => ConfigError::Missing {
+                path: path.clone(),
+                home: home.root().to_owned(),
+            },
+            _ => ConfigError::Read {
+                path: path.clone(),
+                source,
+            },
+        };
+        let bytes = fs::metadata(&path).map_err(read_error)?.len();
+        if bytes > MAX_CONFIG_BYTES {
+            return Err(ConfigError::TooLarge { path, bytes });
+        }
+        let text = fs::read_to_string(&path).map_err(read_error)?;
+        Self::parse(&text, path)
+    }
+
+    /// Parses and checks a configuration's text; `path` is named in complaints.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] or [`ConfigError::AddressClash`].
+    pub fn parse(text: &str, path: PathBuf) -> Result<Self, ConfigError> {
+        let config: Self = if text.trim().is_empty() {
+            Self::default()
+        } else {
+            serde_saphyr::from_str_valid(text).map_err(|error| ConfigError::Invalid {
+                path: path.clone(),
+                problem: error.to_string(),
+            })?
+        };
+        config.refuse_clashes(path)?;
+        Ok(config)
+    }
+
+    /// The configuration as YAML, for `r3mes init`.
+    pub fn to_yaml(&self) -> String {
+        serde_saphyr::to_string(self).expect("a configuration holds only plain values")
+    }
+
+    /// The roles this node plays, in the order of their numbers.
+    pub fn enabled_roles(&self) -> Vec<(Role, &RoleConfig)> {
+        Role::ALL
+            .into_iter()
+            .filter_map(|role| self.role(role).map(|config| (role, config)))
+            .collect()
+    }
+
+    /// One role's configuration, if the node plays it.
+    pub fn role(&self, role: Role) -> Option<&RoleConfig> {
+        match role {
+            Role::Miner => self.roles.miner.as_ref(),
+            Role::Serving => self.roles.serving.as_ref(),
+            Role::Validator => self.roles.validator.as_ref(),
+            Role::Proposer => self.roles.proposer.as_ref(),
+        }
+    }
+
+    /// Switches exactly these roles on, keeping what the file says of them.
+    pub fn set_roles(&mut self, roles: &[Role]) {
+        for role in Role::ALL {
+            let slot = match role {
+                Role::Miner => &mut self.roles.miner,
+                Role::Serving => &mut self.roles.serving,
+                Role::Validator => &mut self.roles.validator,
+                Role::Proposer => &mut self.roles.proposer,
+            };
+            *slot = roles
+                .contains(&role)
+                .then(|| slot.take().unwrap_or_else(|| RoleConfig::for_role(role)));
+        }
+    }
+
+    fn listeners(&self) -> Vec<(String, SocketAddr)> {
+        let mut found = Vec::new();
+        if let Some(ledger) = &self.services.ledger {
+            found.push(("services.ledger.rpc_listen".to_owned(), ledger.rpc_listen));
+            found.push(("services.ledger.blobs_listen".to_owned(), ledger.blobs_listen));
+        }
+        if let Some(gateway) = &self.services.gateway {
+            found.push(("services.gateway.listen".to_owned(), gateway.listen));
+        }
+        for (role, config) in self.enabled_roles() {
+            found.push((format!("roles.{role}.blobs_listen"), config.blobs_listen));
+            found.extend(config.api_listen.map(|address| (format!("roles.{role}.api_listen"), address)));
+        }
+        found
+    }
+
+    fn refuse_clashes(&self, path: PathBuf) -> Result<(), ConfigError> {
+        let listeners = self.listeners();
+        for (i, (second, address)) in listeners.iter().enumerate() {
+            let clash = listeners[..i].iter().find(|(_, other)| other == address);
+            if let (Some((first, _)), true) = (clash, address.port() != 0) {
+                return Err(ConfigError::AddressClash {
+                    first: first.clone(),
+                    second: second.clone(),
+                    address: *address,
+                    path,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+fn is_http_url(value: &str, _: &()) -> garde::Result {
+    let rest = value.strip_prefix("http://").or_else(|| value.strip_prefix("https://"));
+    match rest {
+        Some(host) if !host.is_empty() && !host.starts_with('/') => Ok(()),
+        _ => Err(garde::Error::new("must be a base URL such as http://127.0.0.1:26657")),
+    }
+}
+
+fn is_kernels(value: &str, _: &()) -> garde::Result {
+    if value == "auto" || value.parse::<r3mes_exact::Isa>().is_ok() {
+        return Ok(());
+    }
+    Err(garde::Error::new("must be auto, scalar, avx2, avx512 or neon"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, "config.yaml".into())
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default_configuration() {
+        assert_eq!(parse("").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn a_written_configuration_reads_back_the_same() {
+        let mut config = Config::default();
+        config.services.ledger = Some(Ledger::default());
+        config.set_roles(&[Role::Miner, Role::Serving]);
+        assert_eq!(parse(&config.to_yaml()).unwrap(), config);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line() {
+        let refusal = parse("network:\n  chain_id: a\n  rcp: http://x\n").unwrap_err().to_string();
+        assert!(refusal.contains("rcp") && refusal.contains("line 3"), "{refusal}");
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_refused_with_its_line() {
+        let refusal = parse("compute:\n  kernels: fast\n").unwrap_err().to_string();
+        assert!(refusal.contains("line 2") && refusal.contains("avx2"), "{refusal}");
+    }
+
+    #[test]
+    fn two_services_on_one_port_are_named_both() {
+        let refusal = parse("services:\n  gateway:\n    listen: 127.0.0.1:8091\nroles:\n  miner:\n    blobs_listen: 127.0.0.1:8091\n")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refusal.contains("services.gateway.listen") && refusal.contains("roles.miner.blobs_listen"),
+            "{refusal}"
+        );
+    }
+}

@@ -1,0 +1,249 @@
+//! The keys of a node: one mnemonic, from which the account and one operations key per role derive.
+//!
+//! | key | derivation | what it signs |
+//! |---|---|---|
+//! | node account | `m/44'/118'/0'/0/0` | registration, stake, grants; may be kept elsewhere |
+//! | operations key of role n | `m/44'/118'/0'/0/n` | what that role does, by grant of the account |
+//! | consensus key, beacon seed | files of their own | blocks and beacon preimages of a block validator |
+//!
+//! A role's process is given its operations key alone, so roles never race on a sequence and a
+//! stolen role key cannot move stake.
+
+use std::path::{Path, PathBuf};
+
+use bip32::{DerivationPath, Language, Mnemonic, XPrv};
+use r3mes_types::{Address, Role, SecretKey};
+use zeroize::Zeroizing;
+
+use crate::home::{self, Home, HomeError};
+
+/// SLIP-44 coin type of Cosmos accounts, so that wallets derive the same addresses.
+const COIN_TYPE: u32 = 118;
+
+/// The keys folder of a home.
+pub struct Keyring {
+    dir: PathBuf,
+}
+
+/// Why a key could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// A key file could not be read or written.
+    #[error(transparent)]
+    File(#[from] HomeError),
+    /// Keys exist already; replacing them would lose the account.
+    #[error("{path} exists; move it away if you really want new keys")]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A key file does not hold what it should.
+    #[error("{path} does not hold {expected}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        expected: &'static str,
+    },
+    /// The operating system gave no randomness.
+    #[error("the operating system gave no randomness")]
+    Entropy(#[source] getrandom::Error),
+}
+
+impl Keyring {
+    /// The keyring of a home.
+    pub fn new(home: &Home) -> Self {
+        Self { dir: home.keys() }
+    }
+
+    /// Makes new keys: a fresh mnemonic and every role's operations key.
+    ///
+    /// # Errors
+    /// [`KeyError::Exists`] when there are keys already.
+    pub fn generate(&self) -> Result<(), KeyError> {
+        let mut entropy = Zeroizing::new([0; 32]);
+        getrandom::fill(entropy.as_mut()).map_err(KeyError::Entropy)?;
+        let mnemonic = Mnemonic::from_entropy(*entropy, Language::English);
+        self.store(&mnemonic)
+    }
+
+    /// Takes a mnemonic that was made elsewhere.
+    ///
+    /// # Errors
+    /// [`KeyError::Malformed`] when it is not 24 English words with a right checksum;
+    /// [`KeyError::Exists`] when there are keys already.
+    pub fn recover(&self, phrase: &str) -> Result<(), KeyError> {
+        let mnemonic = Mnemonic::new(phrase.trim(), Language::English).map_err(|_| self.bad_mnemonic())?;
+        self.store(&mnemonic)
+    }
+
+    fn store(&self, mnemonic: &Mnemonic) -> Result<(), KeyError> {
+        let path = self.mnemonic_file();
+        if path.exists() {
+            return Err(KeyError::Exists { path });
+        }
+        home::write_secret(&path, mnemonic.phrase().as_bytes())?;
+        for role in Role::ALL {
+            let key = derive(mnemonic, role.number());
+            home::write_secret(&self.role_file(role), hex::encode(*key.to_bytes()).as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// The node account's key. Only commands that stake, register or send need it.
+    ///
+    /// # Errors
+    /// When the mnemonic is missing, open to others or malformed.
+    pub fn account(&self) -> Result<SecretKey, KeyError> {
+        Ok(derive(&self.mnemonic()?, 0))
+    }
+
+    /// The operations key of one role.
+    ///
+    /// # Errors
+    /// When the key file is missing, open to others or malformed.
+    pub fn role(&self, role: Role) -> Result<SecretKey, KeyError> {
+        let path = self.role_file(role);
+        let bytes = read_hex32(&path)?;
+        SecretKey::from_bytes(&bytes).map_err(|_| KeyError::Malformed {
+            path,
+            expected: "a secp256k1 key as 64 hex digits",
+        })
+    }
+
+    /// The consensus key's seed (Ed25519, 32 bytes); made on first use.
+    ///
+    /// # Errors
+    /// When the file cannot be made, read, or is malformed.
+    pub fn consensus_seed(&self) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+        self.seed_file("consensus.key")
+    }
+
+    /// The seed of the beacon's hash chain; made on first use.
+    ///
+    /// # Errors
+    /// When the file cannot be made, read, or is malformed.
+    pub fn beacon_seed(&self) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+        self.seed_file("beacon.key")
+    }
+
+    /// A seed for one role's private randomness (commitment salts); made on first use and kept, so
+    /// that a restarted role reproduces its commitments.
+    ///
+    /// # Errors
+    /// When the file cannot be made, read, or is malformed.
+    pub fn salt_seed(&self, role: Role) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+        self.seed_file(&format!("{role}.salt"))
+    }
+
+    /// The address of each key, for display: the account first, then the roles.
+    ///
+    /// # Errors
+    /// As [`Keyring::account`] and [`Keyring::role`].
+    pub fn addresses(&self) -> Result<Vec<(String, Address)>, KeyError> {
+        let mut all = vec![("account".to_owned(), self.account()?.address())];
+        for role in Role::ALL {
+            all.push((role.to_string(), self.role(role)?.address()));
+        }
+        Ok(all)
+    }
+
+    /// The mnemonic's words, for `r3mes keys export`.
+    ///
+    /// # Errors
+    /// As [`Keyring::account`].
+    pub fn phrase(&self) -> Result<Zeroizing<String>, KeyError> {
+        Ok(Zeroizing::new(self.mnemonic()?.phrase().to_owned()))
+    }
+
+    fn mnemonic(&self) -> Result<Mnemonic, KeyError> {
+        let bytes = Zeroizing::new(home::read_secret(&self.mnemonic_file())?);
+        let phrase = std::str::from_utf8(&bytes).map_err(|_| self.bad_mnemonic())?;
+        Mnemonic::new(phrase.trim(), Language::English).map_err(|_| self.bad_mnemonic())
+    }
+
+    fn bad_mnemonic(&self) -> KeyError {
+        KeyError::Malformed {
+            path: self.mnemonic_file(),
+            expected: "24 English mnemonic words",
+        }
+    }
+
+    fn seed_file(&self, name: &str) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+        let path = self.dir.join(name);
+        if !path.exists() {
+            let mut seed = Zeroizing::new([0; 32]);
+            getrandom::fill(seed.as_mut()).map_err(KeyError::Entropy)?;
+            home::write_secret(&path, hex::encode(*seed).as_bytes())?;
+        }
+        read_hex32(&path)
+    }
+
+    fn mnemonic_file(&self) -> PathBuf {
+        self.dir.join("mnemonic")
+    }
+
+    fn role_file(&self, role: Role) -> PathBuf {
+        self.dir.join(format!("{role}.key"))
+    }
+}
+
+fn derive(mnemonic: &Mnemonic, index: u32) -> SecretKey {
+    let path: DerivationPath = format!("m/44'/{COIN_TYPE}'/0'/0/{index}")
+        .parse()
+        .expect("a fixed derivation path");
+    let key = XPrv::derive_from_path(mnemonic.to_seed(""), &path).expect("derivation fails with chance 2^-127");
+    SecretKey::from_bytes(&key.private_key().to_bytes().into()).expect("a derived key is a valid scalar")
+}
+
+fn read_hex32(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+    let text = Zeroizing::new(home::read_secret(path)?);
+    let mut bytes = Zeroizing::new([0; 32]);
+    hex::decode_to_slice(text.trim_ascii(), bytes.as_mut()).map_err(|_| KeyError::Malformed {
+        path: path.to_owned(),
+        expected: "64 hex digits",
+    })?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keyring() -> (tempfile::TempDir, Keyring) {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path());
+        home.create().unwrap();
+        let keyring = Keyring::new(&home);
+        (dir, keyring)
+    }
+
+    /// The words of BIP-39's all-zero 256-bit vector; the address is what Cosmos wallets derive.
+    const ZERO: &str = "abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon \
+                        abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon art";
+
+    #[test]
+    fn recovered_words_give_the_account_that_wallets_derive() {
+        let (_dir, keyring) = keyring();
+        keyring.recover(ZERO).unwrap();
+        let address = keyring.account().unwrap().address();
+        assert_eq!(address.to_string(), "remes1r5v5srda7xfth3hn2s26txvrcrntldjuy5u8da");
+    }
+
+    #[test]
+    fn new_keys_never_replace_old_ones() {
+        let (_dir, keyring) = keyring();
+        keyring.generate().unwrap();
+        let before = keyring.addresses().unwrap();
+        assert!(matches!(keyring.generate(), Err(KeyError::Exists { .. })));
+        assert_eq!(keyring.addresses().unwrap(), before);
+    }
+
+    #[test]
+    fn a_role_key_is_the_one_its_index_derives() {
+        let (_dir, keyring) = keyring();
+        keyring.recover(ZERO).unwrap();
+        let derived = derive(&keyring.mnemonic().unwrap(), Role::Validator.number());
+        assert_eq!(keyring.role(Role::Validator).unwrap().public_key(), derived.public_key());
+    }
+}

@@ -1,0 +1,108 @@
+//! One supervisor per home, and where it writes what runs.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    path::PathBuf,
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::Board;
+use crate::home::Home;
+
+/// Proof that this process alone supervises a home; released when dropped, or when the process dies.
+pub struct HomeLock {
+    _file: File,
+    status: PathBuf,
+}
+
+/// Why a home could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process supervises this home.
+    #[error("{home} is in use by process {pid}; stop that one first, or give this one another --home")]
+    InUse {
+        /// The home.
+        home: PathBuf,
+        /// Who holds it.
+        pid: String,
+    },
+    /// The lock file could not be used.
+    #[error("cannot use {path}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl HomeLock {
+    /// Takes a home for this process.
+    ///
+    /// # Errors
+    /// [`LockError::InUse`] names who holds it.
+    pub fn take(home: &Home) -> Result<Self, LockError> {
+        let dir = home.root().join("run");
+        let path = dir.join("lock");
+        let io_error = |source| LockError::Io {
+            path: path.clone(),
+            source,
+        };
+        fs::create_dir_all(&dir).map_err(io_error)?;
+        let mut options = OpenOptions::new();
+        let file = options.create(true).write(true).truncate(false).open(&path).map_err(io_error)?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(LockError::InUse {
+                home: home.root().to_owned(),
+                pid: fs::read_to_string(&path).unwrap_or_default(),
+            });
+        }
+        file.set_len(0).map_err(io_error)?;
+        fs::write(&path, std::process::id().to_string()).map_err(io_error)?;
+        Ok(Self {
+            _file: file,
+            status: status_file(home),
+        })
+    }
+
+    /// Writes what runs, for `r3mes status`.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn publish(&self, board: &Board) -> io::Result<()> {
+        let draft = self.status.with_extension("tmp");
+        fs::write(&draft, serde_json::to_vec_pretty(board)?)?;
+        fs::rename(&draft, &self.status)
+    }
+}
+
+/// What runs in a home: the board if it is supervised now, nothing otherwise.
+pub fn read_board(home: &Home) -> Option<Board> {
+    if HomeLock::take(home).is_ok() {
+        return None;
+    }
+    serde_json::from_slice(&fs::read(status_file(home)).ok()?).ok()
+}
+
+fn status_file(home: &Home) -> PathBuf {
+    home.root().join("run").join("status.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_home_has_one_supervisor_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path());
+        let held = HomeLock::take(&home).unwrap();
+        let refusal = HomeLock::take(&home).err().unwrap().to_string();
+        assert!(refusal.contains(&std::process::id().to_string()), "{refusal}");
+        drop(held);
+        HomeLock::take(&home).unwrap();
+    }
+}

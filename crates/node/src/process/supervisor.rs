@@ -1,0 +1,273 @@
+//! Keeps a set of children running.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Child,
+    sync::watch,
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{READY_LINE, Spec, child};
+
+/// First pause before a restart; doubles with each failure in a row.
+const FIRST_BACKOFF: Duration = Duration::from_millis(250);
+/// Longest pause before a restart.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+/// A child that ran this long starts with a clean slate.
+const STEADY: Duration = Duration::from_secs(60);
+/// A child that ended this often in a row without ever being ready is given up.
+const MAX_FAILED_STARTS: u32 = 5;
+/// How much of a failed child's log a message quotes.
+const QUOTED_LOG_BYTES: usize = 2000;
+
+/// Where a child stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Started, not yet able to work.
+    Starting,
+    /// At work.
+    Ready,
+    /// Ended unasked; waiting to be started again.
+    BackingOff,
+    /// Ended as asked, or given up.
+    Stopped,
+}
+
+/// What the status board says of one child.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Where it stands.
+    pub phase: Phase,
+    /// Its process id while it runs.
+    pub pid: Option<u32>,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// Its log file.
+    pub log: PathBuf,
+}
+
+/// All children's status by label.
+pub type Board = BTreeMap<String, ServiceStatus>;
+
+/// Why supervision ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum SuperviseError {
+    /// A child could not even be started.
+    #[error("cannot start {label}")]
+    Spawn {
+        /// The child.
+        label: String,
+        /// What the operating system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A child ended again and again before it was ready.
+    #[error("{label} ended {MAX_FAILED_STARTS} times before it was ready. The end of {log}:\n{tail}")]
+    NeverReady {
+        /// The child.
+        label: String,
+        /// Its log.
+        log: PathBuf,
+        /// The log's last lines.
+        tail: String,
+    },
+}
+
+/// Keeps children running until it is told to stop.
+pub struct Supervisor {
+    board: watch::Sender<Board>,
+    children: JoinSet<Result<(), SuperviseError>>,
+    shutdown: CancellationToken,
+}
+
+impl Supervisor {
+    /// A supervisor with no children. When `shutdown` is cancelled, every child is stopped.
+    pub fn new(shutdown: CancellationToken) -> Self {
+        Self {
+            board: watch::Sender::new(Board::new()),
+            children: JoinSet::new(),
+            shutdown,
+        }
+    }
+
+    /// A view of the board that can be waited on.
+    pub fn board(&self) -> watch::Receiver<Board> {
+        self.board.subscribe()
+    }
+
+    /// Starts a child and keeps it running.
+    pub fn add(&mut self, spec: Spec) {
+        let status = ServiceStatus {
+            phase: Phase::Starting,
+            pid: None,
+            restarts: 0,
+            log: spec.home.log(&spec.service.to_string()),
+        };
+        self.board.send_modify(|board| {
+            board.insert(spec.label.clone(), status);
+        });
+        let keeper = Keeper {
+            spec,
+            board: self.board.clone(),
+        };
+        self.children.spawn(keeper.run(self.shutdown.clone()));
+    }
+
+    /// Waits until every child so far is ready.
+    ///
+    /// # Errors
+    /// The first child's error that was given up.
+    pub async fn all_ready(&mut self) -> Result<(), SuperviseError> {
+        let mut board = self.board.subscribe();
+        let ready = |board: &Board| board.values().all(|status| status.phase == Phase::Ready);
+        tokio::select! {
+            _ = board.wait_for(ready) => Ok(()),
+            result = next(&mut self.children) => result,
+        }
+    }
+
+    /// Runs until `shutdown`, or until a child is given up; then stops all.
+    ///
+    /// # Errors
+    /// The error of the child that was given up.
+    pub async fn run(mut self) -> Result<(), SuperviseError> {
+        let mut outcome = Ok(());
+        while let Some(result) = self.children.join_next().await {
+            let result = result.unwrap_or(Ok(()));
+            if result.is_err() {
+                self.shutdown.cancel();
+            }
+            outcome = outcome.and(result);
+        }
+        outcome
+    }
+}
+
+async fn next(children: &mut JoinSet<Result<(), SuperviseError>>) -> Result<(), SuperviseError> {
+    match children.join_next().await {
+        Some(Ok(result)) => result,
+        _ => Ok(()),
+    }
+}
+
+/// Looks after one child.
+struct Keeper {
+    spec: Spec,
+    board: watch::Sender<Board>,
+}
+
+/// How one life of a child ended.
+enum Ended {
+    Asked,
+    Unasked { was_ready: bool, lived: Duration },
+}
+
+impl Keeper {
+    async fn run(self, shutdown: CancellationToken) -> Result<(), SuperviseError> {
+        let mut failed_starts = 0;
+        let mut backoff = FIRST_BACKOFF;
+        loop {
+            let child = child::spawn(&self.spec).map_err(|source| SuperviseError::Spawn {
+                label: self.spec.label.clone(),
+                source,
+            })?;
+            match self.live(child, &shutdown).await {
+                Ended::Asked => return Ok(()),
+                Ended::Unasked { was_ready, lived } => {
+                    failed_starts = if was_ready { 0 } else { failed_starts + 1 };
+                    if was_ready && lived > STEADY {
+                        backoff = FIRST_BACKOFF;
+                    }
+                }
+            }
+            if failed_starts >= MAX_FAILED_STARTS {
+                self.set(|status| status.phase = Phase::Stopped);
+                return Err(self.never_ready());
+            }
+            self.set(|status| {
+                status.phase = Phase::BackingOff;
+                status.pid = None;
+            });
+            tokio::select! {
+                () = shutdown.cancelled() => {
+                    self.set(|status| status.phase = Phase::Stopped);
+                    return Ok(());
+                }
+                () = tokio::time::sleep(backoff) => {}
+            }
+            backoff = (backoff * 2).min(LONGEST_BACKOFF);
+            self.set(|status| {
+                status.restarts += 1;
+                status.phase = Phase::Starting;
+            });
+        }
+    }
+
+    async fn live(&self, mut child: Child, shutdown: &CancellationToken) -> Ended {
+        let born = Instant::now();
+        self.set(|status| status.pid = child.id());
+        let mut lines = child.stdout.take().map(|out| BufReader::new(out).lines());
+        let mut was_ready = false;
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => {
+                    if let Err(error) = child::stop(&mut child).await {
+                        tracing::warn!(label = self.spec.label, %error, "could not stop a child cleanly");
+                    }
+                    self.set(|status| { status.phase = Phase::Stopped; status.pid = None; });
+                    return Ended::Asked;
+                }
+                line = next_line(&mut lines) => match line {
+                    Some(line) if line == READY_LINE => {
+                        was_ready = true;
+                        self.set(|status| status.phase = Phase::Ready);
+                    }
+                    Some(_) => {}
+                    None => lines = None,
+                },
+                exit = child.wait() => {
+                    let exit = exit.map_or_else(|error| error.to_string(), |status| status.to_string());
+                    tracing::warn!(label = self.spec.label, exit, "a child ended unasked");
+                    return Ended::Unasked { was_ready, lived: born.elapsed() };
+                }
+            }
+        }
+    }
+
+    fn set(&self, change: impl FnOnce(&mut ServiceStatus)) {
+        self.board.send_modify(|board| {
+            if let Some(status) = board.get_mut(&self.spec.label) {
+                change(status);
+            }
+        });
+    }
+
+    fn never_ready(&self) -> SuperviseError {
+        let log = self.spec.home.log(&self.spec.service.to_string());
+        let text = fs::read(&log).unwrap_or_default();
+        let tail = &text[text.len().saturating_sub(QUOTED_LOG_BYTES)..];
+        SuperviseError::NeverReady {
+            label: self.spec.label.clone(),
+            tail: String::from_utf8_lossy(tail).into_owned(),
+            log,
+        }
+    }
+}
+
+/// The next line; never returns once the output is closed.
+async fn next_line(lines: &mut Option<tokio::io::Lines<BufReader<tokio::process::ChildStdout>>>) -> Option<String> {
+    match lines {
+        Some(lines) => lines.next_line().await.ok().flatten(),
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,33 @@
+# Commands of everyday work. `just` lists them.
+
+# List the commands.
+default:
+    @just --list
+
+# Build the program.
+build:
+    cargo build --release --locked
+
+# Run a whole network on this machine.
+demo *args:
+    cargo run --release --locked -- demo {{args}}
+
+# Pass every test.
+test:
+    tools/test
+
+# Formatting, lints, documentation and dependency rules.
+lint:
+    tools/lint
+
+# Compare golden hashes over back ends and processor families.
+golden:
+    tools/golden
+
+# Run every benchmark and write the tables of docs/benchmarks.md.
+bench:
+    tools/bench
+
+# Open the code's documentation.
+docs:
+    cargo doc --workspace --no-deps --open

@@ -75,8 +75,8 @@ pub(super) fn unpack_codes(
 /// BitNet b1.58: `s = max(mean|W|, 1e-5)`, weights rounded to the nearest of {-1, 0, 1} after
 /// multiplication by `1 / s`; a half rounds to even, that is to 0.
 pub(super) fn to_ternary(weights: &[f32]) -> QuantizedMatrix {
-    let magnitudes = weights.iter().map(|weight| weight.abs());
-    let mean = r3mes_exact::lane_sum(magnitudes) / weights.len() as f32;
+    let magnitudes: Vec<f32> = weights.iter().map(|weight| weight.abs()).collect();
+    let mean = r3mes_exact::lane_sum(&magnitudes) / weights.len() as f32;
     let scale = if mean > LEAST_MAGNITUDE {
         mean
     } else {

@@ -19,7 +19,7 @@ use std::ops::Range;
 use super::Panels;
 use super::pack::GROUP;
 use crate::integer::avx2::{
-    COLUMNS, Expanded, Target, Words, chunks, even, for_columns, scaled, tile,
+    COLUMNS, Column, Expanded, WordPart, chunks, even, for_columns, scaled, word_sums, word_tile,
 };
 use crate::panels::LANES;
 use crate::{Codes, Tile, WideCodes, Write};
@@ -51,96 +51,93 @@ pub(super) unsafe fn forward(
     for rows in chunks(x.rows, x.stride * 2) {
         let codes = &x.codes[rows.start * x.stride..rows.end * x.stride];
         let words: Vec<i16> = codes.iter().map(|&code| i16::from(code)).collect();
-        let chunk = Chunk {
-            words: &words,
-            stride: x.stride,
-            scales: &x.scales[rows.clone()],
-        };
+        let mut sums = vec![[_mm256_setzero_si256(); 2]; rows.len()];
         for (index, panel) in panels.clone().enumerate() {
-            let scales = &row_scales[panel * LANES..];
-            let mut factors = [0.0; LANES];
-            let len = scales.len().min(LANES);
-            factors[..len].copy_from_slice(&scales[..len]);
-            let place = Place {
-                panel: index,
-                row: rows.start,
-            };
-            if rows.len() == 1 {
-                forward_vector(w.panel(panel), chunk, &factors, place, y);
-            } else {
-                let next = if panel + 1 < panels.end {
+            let mut scales = [0.0; LANES];
+            let known = &row_scales[panel * LANES..];
+            let len = known.len().min(LANES);
+            scales[..len].copy_from_slice(&known[..len]);
+            let job = Job {
+                panel: w.panel(panel),
+                next: if panel + 1 < panels.end {
                     w.panel(panel + 1)
                 } else {
                     &[]
-                };
-                forward_panel([w.panel(panel), next], chunk, &factors, place, y);
+                },
+                words: &words,
+                stride: x.stride,
+                scales: &x.scales[rows.clone()],
+                row_scales: &scales,
+                row: rows.start,
+            };
+            let mut column = Column::new(y, index, Write::Replace);
+            if rows.len() == 1 {
+                forward_vector(job, &mut column);
+            } else {
+                forward_panel(job, &mut sums, &mut column);
             }
         }
     }
 }
 
-/// Activations widened to 16 bits.
-#[derive(Clone, Copy)]
-struct Chunk<'a> {
+/// The forward products of one panel with a chunk of rows.
+struct Job<'a> {
+    panel: &'a [u8],
+    /// The panel that comes next, or nothing.
+    next: &'a [u8],
+    /// Activations widened to sixteen bits.
     words: &'a [i16],
     stride: usize,
     scales: &'a [f32],
-}
-
-/// Where in the output a chunk's results for a panel go.
-#[derive(Clone, Copy)]
-struct Place {
-    panel: usize,
+    row_scales: &'a [f32; LANES],
+    /// The chunk's first row.
     row: usize,
 }
 
-#[target_feature(enable = "avx2")]
-#[inline]
-fn factors_of(scale: f32, row_scales: &[f32; LANES]) -> [__m256; 2] {
-    let scale = _mm256_set1_ps(scale);
-    // SAFETY: there are sixteen scales.
-    let halves = unsafe { [0, 8].map(|at| _mm256_loadu_ps(row_scales.as_ptr().add(at))) };
-    halves.map(|half| _mm256_mul_ps(scale, half))
+impl Job<'_> {
+    /// The factors of the chunk's row `t`.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn factor(&self, t: usize) -> [__m256; 2] {
+        let scale = _mm256_set1_ps(self.scales[t]);
+        // SAFETY: there are sixteen scales.
+        let [low, high] = unsafe {
+            let scales = self.row_scales.as_ptr();
+            [_mm256_loadu_ps(scales), _mm256_loadu_ps(scales.add(8))]
+        };
+        [_mm256_mul_ps(scale, low), _mm256_mul_ps(scale, high)]
+    }
 }
 
 /// The products of one panel; the next one is prefetched meanwhile.
 #[target_feature(enable = "avx2")]
-fn forward_panel(
-    [panel, next]: [&[u8]; 2],
-    x: Chunk<'_>,
-    row_scales: &[f32; LANES],
-    place: Place,
-    y: &mut Tile<'_, f32>,
-) {
-    let rows = x.scales.len();
-    let parts = even(rows, COLUMNS);
-    let fetched = next
-        .len()
-        .div_ceil(parts.clone().count())
-        .next_multiple_of(GROUP);
-    let mut fetches = next.chunks(fetched.max(GROUP));
+fn forward_panel(job: Job<'_>, sums: &mut [[__m256i; 2]], column: &mut Column<'_>) {
+    let parts = even(job.scales.len(), COLUMNS);
+    let blocks = even(job.stride / LANES, BLOCK);
+    let fetched = job.next.len().div_ceil(parts.len() * blocks.len());
+    let mut fetches = job.next.chunks(fetched.next_multiple_of(GROUP).max(GROUP));
     let mut expanded = Expanded([0; BLOCK * LANES * LANES * 2]);
-    let mut sums = vec![[_mm256_setzero_si256(); 2]; rows];
-    let blocks = even(x.stride / LANES, BLOCK);
-    for block in blocks.clone() {
+    for (b, block) in blocks.enumerate() {
         expand(
-            &panel[block.start * BLOCK_BYTES..block.end * BLOCK_BYTES],
+            &job.panel[block.start * BLOCK_BYTES..block.end * BLOCK_BYTES],
             &mut expanded,
         );
-        for part in parts.clone() {
-            let codes = &x.words[part.start * x.stride + block.start * LANES..];
-            let weights = expanded.0.as_ptr().cast();
-            let sums = &mut sums[part.clone()];
+        for part in parts {
             prefetch(fetches.next().unwrap_or_default());
+            let row = part.start;
+            let words = WordPart {
+                weights: &expanded.0[..block.len() * LANES * LANES * 2],
+                codes: &job.words[row * job.stride + block.start * LANES..],
+                stride: job.stride,
+                sums: &mut sums[part],
+                place: (b == 0, b + 1 == blocks.len()),
+            };
+            let factor = &|t: usize| job.factor(row + t);
             for_columns!(
-                part.len(),
-                add_tile(weights, codes, x.stride, block.len(), sums)
+                words.sums.len(),
+                word_tile(words, factor, job.row + row, column)
             );
         }
-    }
-    for (t, (&sums, &scale)) in sums.iter().zip(x.scales).enumerate() {
-        let target = Target::new(y, place.row + t, place.panel, Write::Replace);
-        target.put(scaled(sums, factors_of(scale, row_scales)));
     }
 }
 
@@ -152,56 +149,24 @@ fn prefetch(bytes: &[u8]) {
     }
 }
 
-/// Adds the sums of `C` rows over `blocks` blocks of sixteen columns to `sums`.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn add_tile<const C: usize>(
-    weights: *const __m256i,
-    codes: &[i16],
-    stride: usize,
-    blocks: usize,
-    sums: &mut [[__m256i; 2]],
-) {
-    assert!(
-        codes.len() >= (C - 1) * stride + blocks * LANES,
-        "codes of the tile"
-    );
-    let codes = codes.as_ptr().cast();
-    let init = [_mm256_setzero_si256(); C];
-    // SAFETY: the expanded weights hold `blocks * 8` steps, and so do the rows, as asserted.
-    let products = unsafe { tile::<Words, C>(weights, blocks * 8, codes, stride * 2, init) };
-    for (sums, products) in sums.iter_mut().zip(products) {
-        for (sum, product) in sums.iter_mut().zip(products) {
-            *sum = _mm256_add_epi32(*sum, product);
-        }
-    }
-}
-
 /// The product of one panel with one row of codes, straight from the packed bytes.
 #[target_feature(enable = "avx2")]
-fn forward_vector(
-    panel: &[u8],
-    x: Chunk<'_>,
-    row_scales: &[f32; LANES],
-    place: Place,
-    y: &mut Tile<'_, f32>,
-) {
+fn forward_vector(job: Job<'_>, column: &mut Column<'_>) {
     let mut sums = [_mm256_setzero_si256(); 2];
-    for (group, words) in panel.chunks_exact(GROUP).zip(x.words.chunks_exact(4)) {
+    for (group, words) in job.panel.chunks_exact(GROUP).zip(job.words.chunks_exact(4)) {
         _mm_prefetch::<_MM_HINT_T0>(group.as_ptr().wrapping_add(AHEAD).cast());
         add_group(group, words, &mut sums);
     }
-    let target = Target::new(y, place.row, place.panel, Write::Replace);
-    target.put(scaled(sums, factors_of(x.scales[0], row_scales)));
+    column.put(job.row, scaled(sums, job.factor(0)));
 }
 
 /// Adds the products of four columns with four words to the sums of a panel's rows.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn add_group(group: &[u8], words: &[i16], sums: &mut [__m256i; 2]) {
-    let [w0, w1, w2, w3] = [0, 1, 2, 3].map(|j| i32::from(words[j]));
-    let even = _mm256_set1_epi32(w2 << 16 | w0 & 0xffff);
-    let odd = _mm256_set1_epi32(w3 << 16 | w1 & 0xffff);
+    let pair = |low: i16, high: i16| i32::from(high) << 16 | i32::from(low as u16);
+    let even = _mm256_set1_epi32(pair(words[0], words[2]));
+    let odd = _mm256_set1_epi32(pair(words[1], words[3]));
     for (half, sum) in sums.iter_mut().enumerate() {
         // SAFETY: a group has two halves of 32 bytes.
         let weights = unsafe { _mm256_loadu_si256(group.as_ptr().add(half * 32).cast()) };
@@ -265,37 +230,33 @@ pub(super) unsafe fn backward(
 ) {
     let mut expanded = Expanded([0; BLOCK * LANES * LANES * 2]);
     for rows in even(g.rows, BACKWARD_ROWS) {
-        // For each panel, for each row of codes, sixteen sums: integers, exact in f64.
-        let mut sums = vec![[0.0; LANES]; panels.len() * rows.len()];
+        // For each panel, for each row of codes.
+        let mut sums: Vec<Sums> = vec![[0.0; LANES]; panels.len() * rows.len()];
         for block in even(g.stride / LANES, BLOCK) {
             for (panel, sums) in panels.clone().zip(sums.chunks_exact_mut(rows.len())) {
-                expand(
-                    &wt.panel(panel)[block.start * BLOCK_BYTES..block.end * BLOCK_BYTES],
-                    &mut expanded,
-                );
+                let bytes = &wt.panel(panel)[block.start * BLOCK_BYTES..block.end * BLOCK_BYTES];
+                expand(bytes, &mut expanded);
+                let weights = &expanded.0[..block.len() * LANES * LANES * 2];
                 for part in even(rows.len(), COLUMNS) {
-                    let codes =
-                        &g.low[(rows.start + part.start) * g.stride + block.start * LANES..];
-                    let weights = expanded.0.as_ptr().cast();
-                    let sums = &mut sums[part.clone()];
-                    for_columns!(
-                        part.len(),
-                        low_tile(weights, codes, g.stride, block.len(), sums)
-                    );
+                    let row = rows.start + part.start;
+                    let codes = &g.low[row * g.stride + block.start * LANES..];
+                    let sums = &mut sums[part];
+                    for_columns!(sums.len(), low_tile(weights, codes, g.stride, sums));
                 }
             }
         }
         let occupied = occupied_groups(g, rows.clone());
-        for (index, (panel, sums)) in panels
-            .clone()
-            .zip(sums.chunks_exact_mut(rows.len()))
-            .enumerate()
-        {
-            for (t, (sums, occupied)) in sums.iter_mut().zip(&occupied).enumerate() {
-                add_high(wt.panel(panel), occupied, sums);
-                let factor = _mm256_set1_ps(g.scales[rows.start + t]);
-                let target = Target::new(dx, rows.start + t, index, write);
-                target.put(rounded(sums).map(|value| _mm256_mul_ps(value, factor)));
+        for (index, sums) in sums.chunks_exact_mut(rows.len()).enumerate() {
+            let panel = wt.panel(panels.start + index);
+            let mut column = Column::new(dx, index, write);
+            for ((row, sums), occupied) in rows.clone().zip(sums).zip(&occupied) {
+                add_high(panel, occupied, sums);
+                let factor = _mm256_set1_ps(g.scales[row]);
+                let [low, high] = rounded(sums);
+                column.put(
+                    row,
+                    [_mm256_mul_ps(low, factor), _mm256_mul_ps(high, factor)],
+                );
             }
         }
     }
@@ -304,18 +265,11 @@ pub(super) unsafe fn backward(
 /// Sixteen sums of integers.
 type Sums = [f64; LANES];
 
-/// Adds the sums of `C` rows of lower parts over `blocks` blocks of sixteen columns.
+/// Adds the sums of `C` rows of lower parts over one block of columns.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn low_tile<const C: usize>(
-    weights: *const __m256i,
-    codes: &[i16],
-    stride: usize,
-    blocks: usize,
-    sums: &mut [Sums],
-) {
-    let mut part = [[_mm256_setzero_si256(); 2]; C];
-    add_tile::<C>(weights, codes, stride, blocks, &mut part);
+fn low_tile<const C: usize>(weights: &[u8], codes: &[i16], stride: usize, sums: &mut [Sums]) {
+    let part = word_sums::<C>(weights, codes, stride);
     for (sums, part) in sums.iter_mut().zip(part) {
         add_wide(sums, part, _mm256_set1_pd(1.0));
     }
@@ -345,13 +299,12 @@ fn add_wide(sums: &mut Sums, values: [__m256i; 2], factor: __m256d) {
 #[target_feature(enable = "avx2")]
 #[inline]
 fn rounded(sums: &Sums) -> [__m256; 2] {
-    [0, 8].map(|at| {
-        // SAFETY: there are sixteen sums.
-        let [low, high] = unsafe {
-            [at, at + 4].map(|at| _mm256_cvtpd_ps(_mm256_loadu_pd(sums.as_ptr().add(at))))
-        };
-        _mm256_set_m128(high, low)
-    })
+    // SAFETY: there are sixteen sums.
+    unsafe {
+        let quarter = |at| _mm256_cvtpd_ps(_mm256_loadu_pd(sums.as_ptr().add(at)));
+        let low = _mm256_set_m128(quarter(4), quarter(0));
+        [low, _mm256_set_m128(quarter(12), quarter(8))]
+    }
 }
 
 /// A group of four columns in which a row of codes has upper parts.

@@ -5,8 +5,11 @@
 //! registers. Weights are expanded once into a buffer in the first-level cache and used for all
 //! rows of codes, so that the loop holds nothing but loads, multiplications and additions.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
+use std::marker::PhantomData;
 use std::ops::Range;
+use std::slice;
 
 use crate::panels::LANES;
 use crate::{Tile, Write};
@@ -53,7 +56,7 @@ impl Step for Words {
     }
 }
 
-/// Sums of `C` rows of codes with the two halves of a panel, from `init` on.
+/// Adds the products of `C` rows of codes with the two halves of a panel to `acc`.
 ///
 /// # Safety
 /// `w` is valid for `2 * steps` registers, and each of the `C` rows, `stride` bytes apart from `x`
@@ -65,22 +68,19 @@ pub(crate) unsafe fn tile<S: Step, const C: usize>(
     steps: usize,
     x: *const u8,
     stride: usize,
-    init: [__m256i; C],
+    mut acc: [[__m256i; 2]; C],
 ) -> [[__m256i; 2]; C] {
-    let mut acc = init.map(|value| [value; 2]);
     for first in (0..steps).step_by(4) {
         for step in first..first + 4 {
             // SAFETY: `step < steps`, and the caller vouches for both memories up to there.
             unsafe {
-                let (low, high) = (
-                    _mm256_load_si256(w.add(2 * step)),
-                    _mm256_load_si256(w.add(2 * step + 1)),
-                );
+                let w = w.add(2 * step);
+                let (low, high) = (_mm256_load_si256(w), _mm256_load_si256(w.add(1)));
                 for (c, acc) in acc.iter_mut().enumerate() {
                     let x = x.add(c * stride + 4 * step).cast::<i32>();
                     let x = _mm256_set1_epi32(x.read_unaligned());
-                    acc[0] = S::accumulate(acc[0], low, x);
-                    acc[1] = S::accumulate(acc[1], high, x);
+                    acc[0] = pinned(S::accumulate(acc[0], low, x));
+                    acc[1] = pinned(S::accumulate(acc[1], high, x));
                 }
             }
         }
@@ -88,77 +88,141 @@ pub(crate) unsafe fn tile<S: Step, const C: usize>(
     acc
 }
 
+/// `value`, in a register here and now.
+///
+/// Integer additions may be reordered, and the compiler does so to shorten chains that are short
+/// enough; the sums of several steps then live at once and most of them go through memory.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn pinned(mut value: __m256i) -> __m256i {
+    // SAFETY: the assembly is empty.
+    unsafe { asm!("/* {0} */", inout(ymm_reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
 /// A buffer of expanded weights, aligned for whole registers.
 #[repr(C, align(64))]
 pub(crate) struct Expanded<const N: usize>(pub(crate) [u8; N]);
 
 /// Ranges of at most `most` that cover `0..len` and differ in length by at most one.
-pub(crate) fn even(len: usize, most: usize) -> impl Iterator<Item = Range<usize>> + Clone {
+pub(crate) fn even(len: usize, most: usize) -> Even {
     let count = len.div_ceil(most).max(1);
-    (0..count).map(move |i| len * i / count..len * (i + 1) / count)
+    Even {
+        start: 0,
+        size: len / count,
+        longer: len % count,
+        count,
+    }
 }
 
+/// See [`even`].
+#[derive(Clone, Copy)]
+pub(crate) struct Even {
+    start: usize,
+    size: usize,
+    /// The first ranges, this many, are longer by one.
+    longer: usize,
+    count: usize,
+}
+
+impl Iterator for Even {
+    type Item = Range<usize>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Range<usize>> {
+        if self.count == 0 {
+            return None;
+        }
+        let end = self.start + self.size + usize::from(self.longer > 0);
+        let range = self.start..end;
+        *self = Self {
+            start: end,
+            size: self.size,
+            longer: self.longer.saturating_sub(1),
+            count: self.count - 1,
+        };
+        Some(range)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.count, Some(self.count))
+    }
+}
+
+impl ExactSizeIterator for Even {}
+
 /// Chunks of rows of codes, each `bytes` long, for one pass over the panels.
-pub(crate) fn chunks(rows: usize, bytes: usize) -> impl Iterator<Item = Range<usize>> + Clone {
+pub(crate) fn chunks(rows: usize, bytes: usize) -> Even {
     even(rows, (CHUNK_BYTES / bytes).max(CHUNK_ROWS))
 }
 
-/// Where the results of one row of codes and one panel go.
+/// Where the results of one panel go: a column of up to sixteen values in each row.
 #[derive(Clone, Copy)]
-pub(crate) struct Target {
+pub(crate) struct Column<'a> {
     start: *mut f32,
-    /// Values left in the row, at most [`LANES`].
+    stride: usize,
+    rows: usize,
+    /// Values in a row, at most [`LANES`].
     len: usize,
     write: Write,
+    tile: PhantomData<&'a mut f32>,
 }
 
-impl Target {
-    /// The place of panel `panel` of the tile in row `row`.
-    #[inline]
-    pub(crate) fn new(out: &mut Tile<'_, f32>, row: usize, panel: usize, write: Write) -> Self {
-        let values = &mut out.row_mut(row)[panel * LANES..];
+impl<'a> Column<'a> {
+    /// The column of the tile's panel `panel`.
+    pub(crate) fn new(out: &'a mut Tile<'_, f32>, panel: usize, write: Write) -> Self {
+        assert!(panel * LANES < out.cols(), "panel outside the tile");
         Self {
-            start: values.as_mut_ptr(),
-            len: values.len().min(LANES),
+            // SAFETY: the column starts inside each row.
+            start: unsafe { out.as_mut_ptr().add(panel * LANES) },
+            stride: out.stride(),
+            rows: out.rows(),
+            len: (out.cols() - panel * LANES).min(LANES),
             write,
+            tile: PhantomData,
         }
     }
 
-    /// Writes the sixteen results, dropping those of padding.
+    /// Writes the sixteen results of one row, dropping those of padding.
     #[target_feature(enable = "avx2")]
     #[inline]
-    pub(crate) fn put(self, values: [__m256; 2]) {
+    pub(crate) fn put(&mut self, row: usize, mut values: [__m256; 2]) {
+        assert!(row < self.rows, "row outside the tile");
+        // SAFETY: the row lies in the tile that `new` borrowed.
+        let start = unsafe { self.start.add(row * self.stride) };
         if self.len < LANES {
-            return self.put_some(values);
+            // SAFETY: `len` values from there on are in the tile.
+            return put_some(
+                unsafe { slice::from_raw_parts_mut(start, self.len) },
+                self.write,
+                values,
+            );
         }
-        for (half, value) in values.into_iter().enumerate() {
-            // SAFETY: all sixteen values lie in the row that `new` borrowed.
-            unsafe {
-                let at = self.start.add(half * 8);
-                let value = match self.write {
-                    Write::Replace => value,
-                    Write::Add => _mm256_add_ps(_mm256_loadu_ps(at), value),
-                };
-                _mm256_storeu_ps(at, value);
+        // SAFETY: all sixteen values are in the tile.
+        unsafe {
+            if self.write == Write::Add {
+                values[0] = _mm256_add_ps(_mm256_loadu_ps(start), values[0]);
+                values[1] = _mm256_add_ps(_mm256_loadu_ps(start.add(8)), values[1]);
             }
+            _mm256_storeu_ps(start, values[0]);
+            _mm256_storeu_ps(start.add(8), values[1]);
         }
     }
+}
 
-    #[target_feature(enable = "avx2")]
-    #[cold]
-    fn put_some(self, values: [__m256; 2]) {
-        let mut all = [0.0; LANES];
-        // SAFETY: `all` has room for both halves, and `len` values lie in the row.
-        let out = unsafe {
-            _mm256_storeu_ps(all.as_mut_ptr(), values[0]);
-            _mm256_storeu_ps(all.as_mut_ptr().add(8), values[1]);
-            std::slice::from_raw_parts_mut(self.start, self.len)
-        };
-        for (out, value) in out.iter_mut().zip(all) {
-            match self.write {
-                Write::Replace => *out = value,
-                Write::Add => *out += value,
-            }
+#[target_feature(enable = "avx2")]
+#[cold]
+fn put_some(out: &mut [f32], write: Write, values: [__m256; 2]) {
+    let mut all = [0.0; LANES];
+    // SAFETY: `all` has room for both halves.
+    unsafe {
+        _mm256_storeu_ps(all.as_mut_ptr(), values[0]);
+        _mm256_storeu_ps(all.as_mut_ptr().add(8), values[1]);
+    }
+    for (out, value) in out.iter_mut().zip(all) {
+        match write {
+            Write::Replace => *out = value,
+            Write::Add => *out += value,
         }
     }
 }
@@ -171,6 +235,72 @@ pub(crate) fn scaled(sums: [__m256i; 2], factor: [__m256; 2]) -> [__m256; 2] {
         _mm256_mul_ps(_mm256_cvtepi32_ps(sums[0]), factor[0]),
         _mm256_mul_ps(_mm256_cvtepi32_ps(sums[1]), factor[1]),
     ]
+}
+
+/// Adds sums in place.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(crate) fn add<const C: usize>(sums: &mut [[__m256i; 2]; C], others: &[[__m256i; 2]]) {
+    for (sum, other) in sums.iter_mut().zip(others) {
+        sum[0] = _mm256_add_epi32(sum[0], other[0]);
+        sum[1] = _mm256_add_epi32(sum[1], other[1]);
+    }
+}
+
+/// What a tile of 16-bit weights and codes reads and writes.
+pub(crate) struct WordPart<'a> {
+    /// Expanded weights of one panel and one block of columns.
+    pub(crate) weights: &'a [u8],
+    /// Codes from the tile's first row and the block's first column on.
+    pub(crate) codes: &'a [i16],
+    pub(crate) stride: usize,
+    /// Sums over earlier blocks.
+    pub(crate) sums: &'a mut [[__m256i; 2]],
+    /// Whether the block is the first one, and the last one.
+    pub(crate) place: (bool, bool),
+}
+
+/// The sums of `C` rows over one block of columns.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(crate) fn word_sums<const C: usize>(
+    weights: &[u8],
+    codes: &[i16],
+    stride: usize,
+) -> [[__m256i; 2]; C] {
+    let steps = weights.len() / 64;
+    assert!(
+        codes.len() >= (C - 1) * stride + 2 * steps,
+        "codes of the tile"
+    );
+    let acc = [[_mm256_setzero_si256(); 2]; C];
+    let (weights, codes) = (weights.as_ptr().cast(), codes.as_ptr().cast());
+    // SAFETY: the weights hold `steps` steps, and so do the rows, as asserted.
+    unsafe { tile::<Words, C>(weights, steps, codes, stride * 2, acc) }
+}
+
+/// The sums of `C` rows over one block of columns, kept for the next block or, times their
+/// factors, written to the rows from `row` on.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(crate) fn word_tile<const C: usize>(
+    part: WordPart<'_>,
+    factor: &impl Fn(usize) -> [__m256; 2],
+    row: usize,
+    column: &mut Column<'_>,
+) {
+    let mut acc = word_sums::<C>(part.weights, part.codes, part.stride);
+    let (first, last) = part.place;
+    if !first {
+        add(&mut acc, part.sums);
+    }
+    if last {
+        for (c, &sums) in acc.iter().enumerate() {
+            column.put(row + c, scaled(sums, factor(c)));
+        }
+    } else {
+        part.sums.copy_from_slice(&acc);
+    }
 }
 
 /// Calls a function generic over the number of rows in a tile.

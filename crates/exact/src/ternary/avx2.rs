@@ -22,7 +22,8 @@ use std::ops::Range;
 use super::Panels;
 use super::pack::BLOCK as BLOCK_BYTES;
 use crate::integer::avx2::{
-    Bytes, Expanded, Target, Words, chunks, even, for_columns, scaled, tile,
+    Bytes, COLUMNS, Column, Even, Expanded, WordPart, add, chunks, even, for_columns, scaled, tile,
+    word_tile,
 };
 use crate::panels::LANES;
 use crate::{Codes, Tile, WideCodes, Write};
@@ -59,6 +60,7 @@ pub(super) unsafe fn forward(
     }
 }
 
+/// The products of a chunk of rows with all panels.
 #[target_feature(enable = "avx2")]
 fn forward_chunk(
     w: Panels<'_>,
@@ -69,91 +71,105 @@ fn forward_chunk(
     y: &mut Tile<'_, f32>,
 ) {
     let blocks = even(x.stride / LANES, BLOCK);
-    let corrections: Vec<i32> = blocks
-        .clone()
-        .flat_map(|block| rows.clone().map(move |row| (block.clone(), row)))
-        .map(|(block, row)| {
-            let codes = &x.codes[row * x.stride..][block.start * LANES..block.end * LANES];
-            let sums = pair_sums(codes);
-            pair([
-                sums[0] + sums[2] + sums[4] + sums[6],
-                sums[1] + sums[3] + sums[5] + sums[7],
-            ])
-        })
-        .collect();
+    let corrections = corrections(x, rows.clone(), blocks);
     let mut expanded = Expanded([0; BLOCK * LANES * LANES]);
     let mut sums = vec![[_mm256_setzero_si256(); 2]; rows.len()];
-    let last = blocks.clone().count() - 1;
     for (index, panel) in panels.enumerate() {
-        for (b, block) in blocks.clone().enumerate() {
+        let mut column = Column::new(y, index, Write::Replace);
+        for (b, block) in blocks.enumerate() {
             let bytes = &w.panel(panel)[block.start * BLOCK_BYTES..block.end * BLOCK_BYTES];
             expand_bytes(bytes, &mut expanded);
-            let corrections = &corrections[b * rows.len()..];
-            for part in even(rows.len(), crate::integer::avx2::COLUMNS) {
+            for part in even(rows.len(), COLUMNS) {
                 let row = rows.start + part.start;
                 let job = Part {
-                    weights: expanded.0.as_ptr().cast(),
+                    weights: &expanded.0[..block.len() * LANES * LANES],
                     codes: &x.codes[row * x.stride + block.start * LANES..],
                     stride: x.stride,
-                    blocks: block.len(),
-                    corrections: &corrections[part.clone()],
+                    corrections: &corrections[b * rows.len()..][part.clone()],
+                    sums: &mut sums[part],
+                    place: (b == 0, b + 1 == blocks.len()),
+                    row,
+                    scales: &x.scales[row..],
+                    scale,
                 };
-                let sums = &mut sums[part.clone()];
-                for_columns!(part.len(), forward_tile(job, b == 0, sums));
-                if b == last {
-                    for (t, &sums) in sums.iter().enumerate() {
-                        let factor = _mm256_set1_ps(x.scales[row + t] * scale);
-                        let target = Target::new(y, row + t, index, Write::Replace);
-                        target.put(scaled(sums, [factor; 2]));
-                    }
-                }
+                for_columns!(job.corrections.len(), forward_tile(job, &mut column));
             }
         }
     }
 }
 
-/// What a forward tile reads.
-#[derive(Clone, Copy)]
+/// What a forward tile reads and writes.
 struct Part<'a> {
-    /// Expanded codes of one panel.
-    weights: *const __m256i,
+    /// Expanded codes of one panel and one block of columns.
+    weights: &'a [u8],
     /// Activations from the tile's first row and the block's first column on.
     codes: &'a [i8],
     stride: usize,
-    /// Blocks of sixteen columns.
-    blocks: usize,
-    /// For each row, what [`pair_sums`] adds up to, as two i16.
+    /// For each row, the sums of neighbours over the block, as two i16.
     corrections: &'a [i32],
+    /// Sums over earlier blocks.
+    sums: &'a mut [[__m256i; 2]],
+    /// Whether the block is the first one, and the last one.
+    place: (bool, bool),
+    /// The tile's first row.
+    row: usize,
+    /// Scales from that row on.
+    scales: &'a [f32],
+    /// Scale of the weights.
+    scale: f32,
 }
 
-/// The i32 sums of `C` rows over one block of columns, stored or added to `sums`.
+/// The sums of `C` rows over one block of columns, kept for the next block or written.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn forward_tile<const C: usize>(part: Part<'_>, first: bool, sums: &mut [[__m256i; 2]]) {
+fn forward_tile<const C: usize>(part: Part<'_>, column: &mut Column<'_>) {
+    let steps = part.weights.len() / 64;
     assert_eq!(part.corrections.len(), C, "one correction for each row");
     assert!(
-        part.codes.len() >= (C - 1) * part.stride + part.blocks * LANES,
+        part.codes.len() >= (C - 1) * part.stride + 4 * steps,
         "codes of the tile"
     );
-    let mut init = [_mm256_setzero_si256(); C];
-    for (init, &correction) in init.iter_mut().zip(part.corrections) {
-        *init = _mm256_sub_epi16(*init, _mm256_set1_epi32(correction));
+    let mut acc = [[_mm256_setzero_si256(); 2]; C];
+    for (acc, &correction) in acc.iter_mut().zip(part.corrections) {
+        *acc = [_mm256_sub_epi16(acc[0], _mm256_set1_epi32(correction)); 2];
     }
-    let codes = part.codes.as_ptr().cast();
-    // SAFETY: the expanded weights hold `blocks * 4` steps, and so do the rows, as asserted.
-    let pairs =
-        unsafe { tile::<Bytes, C>(part.weights, part.blocks * 4, codes, part.stride, init) };
+    let (weights, codes) = (part.weights.as_ptr().cast(), part.codes.as_ptr().cast());
+    // SAFETY: the weights hold `steps` steps, and so do the rows, as asserted.
+    acc = unsafe { tile::<Bytes, C>(weights, steps, codes, part.stride, acc) };
     let ones = _mm256_set1_epi16(1);
-    for (sums, pairs) in sums.iter_mut().zip(pairs) {
-        for (sum, pairs) in sums.iter_mut().zip(pairs) {
-            let wide = _mm256_madd_epi16(pairs, ones);
-            *sum = if first {
-                wide
-            } else {
-                _mm256_add_epi32(*sum, wide)
-            };
+    for acc in &mut acc {
+        *acc = [
+            _mm256_madd_epi16(acc[0], ones),
+            _mm256_madd_epi16(acc[1], ones),
+        ];
+    }
+    let (first, last) = part.place;
+    if !first {
+        add(&mut acc, part.sums);
+    }
+    if last {
+        for (c, (&sums, scale)) in acc.iter().zip(part.scales).enumerate() {
+            let factor = _mm256_set1_ps(scale * part.scale);
+            column.put(part.row + c, scaled(sums, [factor; 2]));
+        }
+    } else {
+        part.sums.copy_from_slice(&acc);
+    }
+}
+
+/// For each block of columns and each row, what the codes w+1 add to the sums of w * x: the sums
+/// of neighbours, as two i16.
+#[target_feature(enable = "avx2")]
+fn corrections(x: Codes<'_>, rows: Range<usize>, blocks: Even) -> Vec<i32> {
+    let mut corrections = Vec::with_capacity(blocks.len() * rows.len());
+    for block in blocks {
+        for row in rows.clone() {
+            let codes = &x.codes[row * x.stride..][block.start * LANES..block.end * LANES];
+            let s = pair_sums(codes);
+            corrections.push(pair([s[0] + s[2] + s[4] + s[6], s[1] + s[3] + s[5] + s[7]]));
         }
     }
+    corrections
 }
 
 /// Sums of neighbours over blocks of sixteen columns: element 2g+p is that of the columns 4g+2p
@@ -207,23 +223,20 @@ fn expand_bytes<const N: usize>(bytes: &[u8], out: &mut Expanded<N>) {
 #[target_feature(enable = "avx2")]
 fn vector(w: Panels<'_>, panels: Range<usize>, x: Codes<'_>, scale: f32, y: &mut Tile<'_, f32>) {
     let blocks = even(x.stride / LANES, VECTOR_BLOCK);
-    let corrections: Vec<[i32; 2]> = blocks
-        .clone()
-        .map(|block| {
-            let s = pair_sums(&x.codes[block.start * LANES..block.end * LANES]);
-            // The groups 0 and 2 plainly; 1 and 3 four times (at most 15 * 4 * 256 = 15,360).
-            [
-                pair([s[0] + s[4], s[1] + s[5]]),
-                pair([4 * (s[2] + s[6]), 4 * (s[3] + s[7])]),
-            ]
-        })
-        .collect();
+    let mut corrections = Vec::with_capacity(blocks.len());
+    for block in blocks {
+        let s = pair_sums(&x.codes[block.start * LANES..block.end * LANES]);
+        // The groups 0 and 2 plainly; 1 and 3 four times, at most 15 * 4 * 2 * 256 = 30,720.
+        let plain = pair([s[0] + s[4], s[1] + s[5]]);
+        let fourfold = pair([4 * (s[2] + s[6]), 4 * (s[3] + s[7])]);
+        corrections.push([plain, fourfold]);
+    }
     let factor = _mm256_set1_ps(x.scales[0] * scale);
     let ones = _mm256_set1_epi16(1);
     for (index, panel) in panels.enumerate() {
         let panel = w.panel(panel);
         let mut sums = [_mm256_setzero_si256(); 2];
-        for (block, correction) in blocks.clone().zip(&corrections) {
+        for (block, correction) in blocks.zip(&corrections) {
             let weights = &panel[block.start * BLOCK_BYTES..block.end * BLOCK_BYTES];
             let pairs = vector_block(weights, &x.codes[block.start * LANES..], correction);
             for (sum, [plain, fourfold]) in sums.iter_mut().zip(pairs) {
@@ -232,7 +245,7 @@ fn vector(w: Panels<'_>, panels: Range<usize>, x: Codes<'_>, scale: f32, y: &mut
                 *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, ones));
             }
         }
-        Target::new(y, 0, index, Write::Replace).put(scaled(sums, [factor; 2]));
+        Column::new(y, index, Write::Replace).put(0, scaled(sums, [factor; 2]));
     }
 }
 
@@ -243,8 +256,9 @@ fn vector(w: Panels<'_>, panels: Range<usize>, x: Codes<'_>, scale: f32, y: &mut
 fn vector_block(weights: &[u8], codes: &[i8], correction: &[i32; 2]) -> [[__m256i; 2]; 2] {
     let (low, high) = (_mm256_set1_epi8(0x03), _mm256_set1_epi8(0x0c));
     let zero = _mm256_setzero_si256();
-    let start = correction.map(|value| _mm256_sub_epi16(zero, _mm256_set1_epi32(value)));
-    let mut acc = [start; 2];
+    let plain = _mm256_sub_epi16(zero, _mm256_set1_epi32(correction[0]));
+    let fourfold = _mm256_sub_epi16(zero, _mm256_set1_epi32(correction[1]));
+    let mut acc = [[plain, fourfold]; 2];
     for (block, codes) in weights
         .chunks_exact(BLOCK_BYTES)
         .zip(codes.chunks_exact(LANES))
@@ -283,60 +297,27 @@ pub(super) unsafe fn backward(
     dx: &mut Tile<'_, f32>,
 ) {
     let blocks = even(g.stride / LANES, WORD_BLOCK);
-    let last = blocks.clone().count() - 1;
     let mut expanded = Expanded([0; WORD_BLOCK * LANES * LANES * 2]);
     for rows in chunks(g.rows, g.stride * 2) {
         let mut sums = vec![[_mm256_setzero_si256(); 2]; rows.len()];
         for (index, panel) in panels.clone().enumerate() {
-            for (b, block) in blocks.clone().enumerate() {
+            let mut column = Column::new(dx, index, write);
+            for (b, block) in blocks.enumerate() {
                 let bytes = &wt.panel(panel)[block.start * BLOCK_BYTES..block.end * BLOCK_BYTES];
                 expand_words(bytes, &mut expanded);
-                for part in even(rows.len(), crate::integer::avx2::COLUMNS) {
+                for part in even(rows.len(), COLUMNS) {
                     let row = rows.start + part.start;
-                    let sums = &mut sums[part.clone()];
-                    if b == 0 {
-                        sums.fill([_mm256_setzero_si256(); 2]);
-                    }
-                    let codes = &g.low[row * g.stride + block.start * LANES..];
-                    let weights = expanded.0.as_ptr().cast();
-                    for_columns!(
-                        part.len(),
-                        backward_tile(weights, codes, g.stride, block.len(), sums)
-                    );
-                    if b == last {
-                        for (t, &sums) in sums.iter().enumerate() {
-                            let factor = _mm256_set1_ps(g.scales[row + t] * scale);
-                            let target = Target::new(dx, row + t, index, write);
-                            target.put(scaled(sums, [factor; 2]));
-                        }
-                    }
+                    let job = WordPart {
+                        weights: &expanded.0[..block.len() * LANES * LANES * 2],
+                        codes: &g.low[row * g.stride + block.start * LANES..],
+                        stride: g.stride,
+                        sums: &mut sums[part],
+                        place: (b == 0, b + 1 == blocks.len()),
+                    };
+                    let scale = &|t: usize| [_mm256_set1_ps(g.scales[row + t] * scale); 2];
+                    for_columns!(job.sums.len(), word_tile(job, scale, row, &mut column));
                 }
             }
-        }
-    }
-}
-
-/// Adds the sums of `C` rows over `blocks` blocks of sixteen columns to `sums`.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn backward_tile<const C: usize>(
-    weights: *const __m256i,
-    codes: &[i16],
-    stride: usize,
-    blocks: usize,
-    sums: &mut [[__m256i; 2]],
-) {
-    assert!(
-        codes.len() >= (C - 1) * stride + blocks * LANES,
-        "codes of the tile"
-    );
-    let codes = codes.as_ptr().cast();
-    let init = [_mm256_setzero_si256(); C];
-    // SAFETY: the expanded weights hold `blocks * 8` steps, and so do the rows, as asserted.
-    let products = unsafe { tile::<Words, C>(weights, blocks * 8, codes, stride * 2, init) };
-    for (sums, products) in sums.iter_mut().zip(products) {
-        for (sum, product) in sums.iter_mut().zip(products) {
-            *sum = _mm256_add_epi32(*sum, product);
         }
     }
 }

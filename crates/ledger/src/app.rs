@@ -177,8 +177,11 @@ impl Ledger {
             max_bytes,
         } = *proposal;
         let mut ctx = Context::new(state, block);
-        let reveal = beacon::preimage(&ctx, &proposer, chains, block.height).map_err(broken)?;
-        let params = auth::PARAMS.require(&ctx).map_err(broken)?;
+        let reveal = beacon::preimage(&ctx, &proposer, chains, block.height)
+            .map_err(LedgerError::into_fault)?;
+        let params = auth::PARAMS
+            .require(&ctx)
+            .map_err(LedgerError::into_fault)?;
         let mut txs = vec![reveal_tx(&reveal)];
         let mut bytes_left = max_bytes
             .min(params.max_block_bytes)
@@ -210,14 +213,16 @@ impl Ledger {
             why,
         };
         let view = Committed(state);
-        let last = LAST_TIME.require(&view).map_err(broken)?;
+        let last = LAST_TIME.require(&view).map_err(LedgerError::into_fault)?;
         if input.time <= last {
             return Err(refuse(
                 "its time is not after that of the block before".into(),
             ));
         }
-        beacon::verify(&view, input).map_err(broken)?;
-        let params = auth::PARAMS.require(&view).map_err(broken)?;
+        beacon::verify(&view, input).map_err(LedgerError::into_fault)?;
+        let params = auth::PARAMS
+            .require(&view)
+            .map_err(LedgerError::into_fault)?;
         let bytes: u64 = input.txs.iter().map(|tx| tx.len() as u64).sum();
         if bytes > params.max_block_bytes {
             return Err(refuse(format!(
@@ -253,7 +258,10 @@ impl Ledger {
         };
         let mut ctx = Context::new(state, block);
         hooks::begin_block(&mut ctx, input)?;
-        let max_gas = auth::PARAMS.require(&ctx).map_err(broken)?.max_block_gas;
+        let max_gas = auth::PARAMS
+            .require(&ctx)
+            .map_err(LedgerError::into_fault)?
+            .max_block_gas;
         let mut gas_left = max_gas;
         let mut tx_results = vec![TxResult::ok(0, 0, Vec::new())];
         for bytes in input.txs.iter().skip(1) {
@@ -270,9 +278,13 @@ impl Ledger {
         }
         hooks::end_block(&mut ctx, input)?;
         let validator_updates = hooks::validator_updates(&mut ctx)?;
-        LAST_HEIGHT.put(&mut ctx, &input.height).map_err(broken)?;
-        LAST_TIME.put(&mut ctx, &input.time).map_err(broken)?;
-        let next_deadline = hooks::next_deadline(&ctx).map_err(broken)?;
+        LAST_HEIGHT
+            .put(&mut ctx, &input.height)
+            .map_err(LedgerError::into_fault)?;
+        LAST_TIME
+            .put(&mut ctx, &input.time)
+            .map_err(LedgerError::into_fault)?;
+        let next_deadline = hooks::next_deadline(&ctx).map_err(LedgerError::into_fault)?;
         let (changes, events) = ctx.finish();
         Ok(BlockOutput {
             changes,
@@ -321,7 +333,7 @@ impl Ledger {
     /// # Errors
     /// Only for a [`Fault`].
     pub fn next_deadline(state: &dyn Read) -> Result<Option<Time>, Fault> {
-        hooks::next_deadline(&Committed(state)).map_err(broken)
+        hooks::next_deadline(&Committed(state)).map_err(LedgerError::into_fault)
     }
 }
 
@@ -420,17 +432,6 @@ fn refusal<T>(outcome: Result<T, LedgerError>) -> Result<Result<T, LedgerError>,
     match outcome {
         Err(LedgerError::Fault(fault)) => Err(fault),
         other => Ok(other),
-    }
-}
-
-/// A refusal where nothing may be refused is a fault.
-fn broken(error: LedgerError) -> Fault {
-    match error {
-        LedgerError::Fault(fault) => fault,
-        refusal => Fault::Damaged {
-            table: "app/",
-            why: refusal.to_string(),
-        },
     }
 }
 

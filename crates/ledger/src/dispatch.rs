@@ -5,7 +5,7 @@ use r3mes_types::Message;
 use crate::error::{LedgerError, QueryError};
 use crate::query::Answer;
 use crate::store::{Context, View};
-use crate::{auth, bank, beacon};
+use crate::{auth, bank, beacon, data, governance, models, nodes};
 
 /// Checks a message by itself, without looking anything up.
 ///
@@ -16,10 +16,10 @@ pub(crate) fn check(message: &Message) -> Result<(), LedgerError> {
         Message::Bank(message) => bank::check(message),
         Message::Auth(message) => auth::check(message),
         Message::Beacon(message) => beacon::check(message),
-        Message::Nodes(_) | Message::Models(_) | Message::Data(_) | Message::Governance(_) => {
-            let why = format!("{} has no domain yet", message.type_url());
-            Err(crate::error::TxRefusal::Decode { why }.into())
-        }
+        Message::Nodes(message) => nodes::check(message),
+        Message::Models(message) => models::check(message),
+        Message::Data(message) => data::check(message),
+        Message::Governance(message) => governance::check(message),
     }
 }
 
@@ -29,17 +29,25 @@ pub(crate) fn execute(ctx: &mut Context<'_>, message: &Message) -> Result<(), Le
         Message::Bank(message) => bank::execute(ctx, message),
         Message::Auth(message) => auth::execute(ctx, message),
         Message::Beacon(message) => beacon::execute(ctx, message),
-        Message::Nodes(_) | Message::Models(_) | Message::Data(_) | Message::Governance(_) => {
-            let why = format!("{} has no domain yet", message.type_url());
-            Err(crate::error::TxRefusal::Decode { why }.into())
-        }
+        Message::Nodes(message) => nodes::execute(ctx, message),
+        Message::Models(message) => models::execute(ctx, message),
+        Message::Data(message) => data::execute(ctx, message),
+        Message::Governance(message) => governance::execute(ctx, message),
     }
 }
 
 /// Answers a question from one of the domains.
 type Route = fn(&dyn View, &str, &[u8]) -> Option<Result<Answer, LedgerError>>;
 
-const ROUTES: &[Route] = &[bank::route, auth::route, beacon::route];
+const ROUTES: &[Route] = &[
+    bank::route,
+    auth::route,
+    beacon::route,
+    nodes::route,
+    models::route,
+    data::route,
+    governance::route,
+];
 
 /// Answers a question.
 pub(crate) fn query(view: &dyn View, path: &str, data: &[u8]) -> Result<Answer, LedgerError> {

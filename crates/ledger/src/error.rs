@@ -6,6 +6,10 @@ use r3mes_types::{Address, Amount};
 use crate::auth::AuthError;
 use crate::bank::BankError;
 use crate::beacon::BeaconError;
+use crate::data::DataError;
+use crate::governance::GovernanceError;
+use crate::models::ModelsError;
+use crate::nodes::NodesError;
 
 /// Declares an error enum whose variants have stable numbers within a codespace.
 #[macro_export]
@@ -223,4 +227,21 @@ ledger_error! {
     Bank(BankError),
     Auth(AuthError),
     Beacon(BeaconError),
+    Nodes(NodesError),
+    Models(ModelsError),
+    Data(DataError),
+    Governance(GovernanceError),
+}
+
+impl LedgerError {
+    /// A refusal where nothing may be refused is a mistake in the ledger, and so a fault.
+    pub(crate) fn into_fault(self) -> Fault {
+        match self {
+            Self::Fault(fault) => fault,
+            refusal => Fault::Damaged {
+                table: "app/",
+                why: refusal.to_string(),
+            },
+        }
+    }
 }

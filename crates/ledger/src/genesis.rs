@@ -2,18 +2,20 @@
 
 use r3mes_types::bank::{Balance, BankParams};
 use r3mes_types::beacon::HashChain;
-use r3mes_types::data::{DataParams, DatasetSpec};
+use r3mes_types::data::DatasetSpec;
 use r3mes_types::governance::{GovernanceParams, Params};
 use r3mes_types::models::ModelSpec;
-use r3mes_types::nodes::{MsgRegister, NodesParams};
+use r3mes_types::nodes::MsgRegister;
 use r3mes_types::tx::MAX_CHAIN_ID;
 use r3mes_types::wire::{List, Text, Wire};
-use r3mes_types::{Address, Amount, ConsensusKey, Hash, Millis, Ppm, Time, schema};
+use r3mes_types::{Address, Amount, ConsensusKey, Hash, Millis, Time, schema};
 
 use crate::block::ValidatorUpdate;
 use crate::error::LedgerError;
 use crate::store::Context;
-use crate::{CHAIN_ID, LAST_HEIGHT, LAST_TIME, auth, bank, beacon};
+use crate::{
+    CHAIN_ID, LAST_HEIGHT, LAST_TIME, auth, bank, beacon, data, governance, models, nodes,
+};
 
 /// Most balances, nodes and block validators at genesis.
 pub const MAX_ENTRIES: usize = 4096;
@@ -72,9 +74,15 @@ pub(crate) fn check(genesis: &Genesis) -> Result<(), String> {
     if genesis.validators.is_empty() {
         return Err("there is no block validator: nobody could make a block".into());
     }
-    bank::check_params(&genesis.params.bank)?;
-    auth::check_params(&genesis.params.auth)?;
-    Ok(())
+    let modules = bank::MODULES.map(|module| module.address());
+    if genesis
+        .balances
+        .iter()
+        .any(|entry| modules.contains(&entry.address))
+    {
+        return Err("balances: an account of the network itself cannot begin with coins".into());
+    }
+    governance::check_all(&genesis.params)
 }
 
 /// Sets up all domains, in an order in which each finds what it needs.
@@ -88,6 +96,10 @@ pub(crate) fn init(
     auth::init(ctx, genesis)?;
     bank::init(ctx, genesis)?;
     beacon::init(ctx, genesis)?;
+    governance::init(ctx, genesis)?;
+    nodes::init(ctx, genesis)?;
+    models::init(ctx, genesis)?;
+    data::init(ctx, genesis)?;
     Ok(genesis
         .validators
         .iter()
@@ -129,26 +141,24 @@ pub fn development(chain_id: &str, authority: Address, balances: &[Balance]) -> 
     }
 }
 
-/// Parameters of all domains: the defaults, with an authority and a faucet on development networks.
+/// Parameters of all domains: the defaults; with an authority and a faucet on development networks,
+/// whose block validators stay those of genesis.
 pub fn params(authority: Option<Address>, faucet_limit: Amount) -> Params {
-    Params {
+    let mut params = Params {
         bank: BankParams { faucet_limit },
         auth: auth::default_params(),
-        nodes: NodesParams {
-            minimum_stakes: List::default(),
-            unbonding: Millis::new(1),
-            appeal_window: Millis::new(1),
-            jail: Millis::new(1),
-            max_block_validators: 0,
-            double_sign_slash: Ppm::ZERO,
-        },
-        data: DataParams {
-            voting: Millis::new(1),
-        },
+        nodes: nodes::default_params(),
+        data: data::default_params(),
         governance: GovernanceParams {
             authority,
-            voting: Millis::new(1),
-            threshold: Ppm::ZERO,
+            ..governance::default_params()
         },
+    };
+    if authority.is_some() {
+        params.nodes.max_block_validators = 0;
+        params.nodes.unbonding = Millis::seconds(60);
+        params.nodes.appeal_window = Millis::seconds(30);
+        params.nodes.jail = Millis::seconds(30);
     }
+    params
 }

@@ -5,10 +5,10 @@
 
 use r3mes_types::{Event, Time};
 
-use crate::beacon;
 use crate::block::{BlockInput, ValidatorUpdate};
 use crate::error::{Fault, LedgerError};
 use crate::store::{Context, View};
+use crate::{beacon, data, governance, nodes};
 
 /// Something that happens once in every block.
 type Hook = fn(&mut Context<'_>, &BlockInput) -> Result<(), LedgerError>;
@@ -16,13 +16,21 @@ type Hook = fn(&mut Context<'_>, &BlockInput) -> Result<(), LedgerError>;
 type Deadline = fn(&dyn View) -> Result<Option<Time>, LedgerError>;
 
 /// Before the transactions.
-const BEGIN_BLOCK: &[(&str, Hook)] = &[("beacon", beacon::begin_block)];
+const BEGIN_BLOCK: &[(&str, Hook)] = &[("beacon", beacon::begin_block), ("nodes", nodes::punish)];
 
 /// After the transactions.
-const END_BLOCK: &[(&str, Hook)] = &[];
+const END_BLOCK: &[(&str, Hook)] = &[
+    ("nodes", nodes::end_block),
+    ("data", data::end_block),
+    ("governance", governance::end_block),
+];
 
 /// When something happens next.
-const DEADLINES: &[Deadline] = &[];
+const DEADLINES: &[Deadline] = &[
+    nodes::next_deadline,
+    data::next_deadline,
+    governance::next_deadline,
+];
 
 /// Runs the hooks before the transactions.
 pub(crate) fn begin_block(ctx: &mut Context<'_>, input: &BlockInput) -> Result<(), Fault> {
@@ -36,8 +44,7 @@ pub(crate) fn end_block(ctx: &mut Context<'_>, input: &BlockInput) -> Result<(),
 
 /// Block validators whose power changed in this block.
 pub(crate) fn validator_updates(ctx: &mut Context<'_>) -> Result<Vec<ValidatorUpdate>, Fault> {
-    let _ = ctx;
-    Ok(Vec::new())
+    nodes::updates(ctx).map_err(LedgerError::into_fault)
 }
 
 /// Runs the hooks in order. What a refused hook did is dropped and told as an event: one domain's

@@ -28,11 +28,16 @@ pub mod obligations;
 pub mod query;
 pub mod store;
 
-pub mod bank;
+pub mod invariants;
+mod votes;
 
 pub mod auth;
-
+pub mod bank;
 pub mod beacon;
+pub mod data;
+pub mod governance;
+pub mod models;
+pub mod nodes;
 
 pub use app::{CHAIN_ID, LAST_HEIGHT, LAST_TIME, Ledger, Proposal, Waiting};
 pub use block::{BlockInput, BlockOutput};

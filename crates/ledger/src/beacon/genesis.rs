@@ -2,7 +2,7 @@
 
 use r3mes_types::beacon::{Chain, MAX_CHAIN};
 
-use super::handle::{BeaconError, bind_validator};
+use super::handle::BeaconError;
 use super::state::{CHAINS, MIX, MIXES};
 use crate::error::LedgerError;
 use crate::genesis::Genesis;
@@ -30,7 +30,6 @@ pub(crate) fn init(ctx: &mut Context<'_>, genesis: &Genesis) -> Result<(), Ledge
             next_length: 0,
         };
         CHAINS.put(ctx, &address, &chain)?;
-        bind_validator(ctx, &validator.operator, &address)?;
     }
     Ok(())
 }

@@ -9,9 +9,9 @@ use r3mes_types::{Address, ConsensusAddress, Hash};
 use super::events;
 use super::state::{CHAINS, KEPT_MIXES, MIX, MIXES, VALIDATOR_OF};
 use crate::block::BlockInput;
-use crate::coded_errors;
 use crate::error::{Fault, LedgerError};
 use crate::store::{Context, View};
+use crate::{coded_errors, nodes};
 
 coded_errors! {
     /// Why the beacon refuses.
@@ -64,6 +64,7 @@ fn register_chain(ctx: &mut Context<'_>, message: &MsgRegisterChain) -> Result<(
         },
     };
     CHAINS.put(ctx, &validator, &chain)?;
+    nodes::changed(ctx)?;
     ctx.emit(events::chain_registered(&validator, message.length));
     Ok(())
 }

@@ -1,0 +1,25 @@
+//! Parameters of data.
+
+use r3mes_types::Millis;
+use r3mes_types::data::DataParams;
+
+/// Longest vote.
+pub const MAX_VOTING: Millis = Millis::seconds(30 * 24 * 3600);
+
+/// What a network has that says nothing else.
+pub const fn defaults() -> DataParams {
+    DataParams {
+        voting: Millis::seconds(3 * 24 * 3600),
+    }
+}
+
+/// Checks parameters.
+///
+/// # Errors
+/// When votes would have no time, or never end.
+pub fn check(params: &DataParams) -> Result<(), String> {
+    if params.voting == Millis::default() || params.voting > MAX_VOTING {
+        return Err(format!("data.voting must be between 1 ms and {MAX_VOTING}"));
+    }
+    Ok(())
+}

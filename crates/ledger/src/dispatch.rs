@@ -20,6 +20,10 @@ pub(crate) fn check(message: &Message) -> Result<(), LedgerError> {
         Message::Models(message) => models::check(message),
         Message::Data(message) => data::check(message),
         Message::Governance(message) => governance::check(message),
+        Message::Training(_) => Err(crate::error::TxRefusal::Decode {
+            why: "training is not part of this ledger yet".into(),
+        }
+        .into()),
     }
 }
 
@@ -33,6 +37,10 @@ pub(crate) fn execute(ctx: &mut Context<'_>, message: &Message) -> Result<(), Le
         Message::Models(message) => models::execute(ctx, message),
         Message::Data(message) => data::execute(ctx, message),
         Message::Governance(message) => governance::execute(ctx, message),
+        Message::Training(_) => Err(crate::error::TxRefusal::Decode {
+            why: "training is not part of this ledger yet".into(),
+        }
+        .into()),
     }
 }
 

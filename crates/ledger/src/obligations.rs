@@ -29,6 +29,7 @@ pub(crate) fn standing(view: &dyn View, message: &Message) -> Result<Standing, L
         | Message::Nodes(_)
         | Message::Models(_)
         | Message::Data(_)
-        | Message::Governance(_) => Ok(Standing::None),
+        | Message::Governance(_)
+        | Message::Training(_) => Ok(Standing::None),
     }
 }

@@ -60,7 +60,7 @@ pub(crate) fn execute(ctx: &mut Context<'_>, message: &DataMessage) -> Result<()
 
 fn propose(ctx: &mut Context<'_>, message: &MsgProposeDataset) -> Result<(), LedgerError> {
     let account = message.proposer;
-    let decides = governance::authority(ctx)? == Some(account);
+    let decides = governance::is_authority(ctx, &account)?;
     if !decides && !votes::may_vote(ctx, &account)? {
         return Err(DataError::NotValidator { account }.into());
     }

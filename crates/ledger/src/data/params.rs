@@ -4,7 +4,7 @@ use r3mes_types::Millis;
 use r3mes_types::data::DataParams;
 
 /// Longest vote.
-pub const MAX_VOTING: Millis = Millis::seconds(30 * 24 * 3600);
+const MAX_VOTING: Millis = Millis::seconds(30 * 24 * 3600);
 
 /// What a network has that says nothing else.
 pub const fn defaults() -> DataParams {

@@ -6,7 +6,7 @@ use r3mes_types::{Address, Hash, Time};
 
 use super::apply::apply;
 use super::events;
-use super::state::{DUE, NEXT, OPEN, PARAMS, PROPOSALS, VOTES, authority};
+use super::state::{DUE, NEXT, OPEN, PARAMS, PROPOSALS, VOTES, is_authority};
 use crate::block::BlockInput;
 use crate::coded_errors;
 use crate::error::LedgerError;
@@ -59,7 +59,7 @@ pub(crate) fn execute(
 
 fn propose(ctx: &mut Context<'_>, message: &MsgPropose) -> Result<(), LedgerError> {
     let account = message.proposer;
-    if authority(ctx)? == Some(account) {
+    if is_authority(ctx, &account)? {
         return decide_alone(ctx, message);
     }
     if !votes::may_vote(ctx, &account)? {

@@ -18,4 +18,4 @@ pub(crate) use handle::{end_block, execute, next_deadline};
 pub(crate) use messages::check;
 pub use params::{check as check_params, check_all, defaults as default_params};
 pub(crate) use query::route;
-pub use state::{PARAMS, PROPOSALS, authority};
+pub use state::{PARAMS, PROPOSALS, authority, is_authority};

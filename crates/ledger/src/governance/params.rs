@@ -6,7 +6,7 @@ use r3mes_types::{Millis, Ppm};
 use crate::{auth, bank, data, nodes};
 
 /// Longest vote.
-pub const MAX_VOTING: Millis = Millis::seconds(30 * 24 * 3600);
+const MAX_VOTING: Millis = Millis::seconds(30 * 24 * 3600);
 
 /// What a network has that says nothing else: more than two thirds of the stake decides.
 pub fn defaults() -> GovernanceParams {

@@ -26,3 +26,11 @@ pub(super) const DUE: Map<(Time, u64), bool> = Map::new("governance/due/");
 pub fn authority(view: &dyn View) -> Result<Option<Address>, LedgerError> {
     Ok(PARAMS.require(view)?.authority)
 }
+
+/// Whether an account decides alone.
+///
+/// # Errors
+/// When the state cannot be read or the gas is used up.
+pub fn is_authority(view: &dyn View, account: &Address) -> Result<bool, LedgerError> {
+    Ok(authority(view)? == Some(*account))
+}

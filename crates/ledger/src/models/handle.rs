@@ -46,7 +46,7 @@ coded_errors! {
 pub(crate) fn execute(ctx: &mut Context<'_>, message: &ModelsMessage) -> Result<(), LedgerError> {
     let ModelsMessage::RegisterModel(message) = message;
     let sender = message.authority;
-    if governance::authority(ctx)? != Some(sender) {
+    if !governance::is_authority(ctx, &sender)? {
         return Err(ModelsError::NotAuthority { sender }.into());
     }
     register(ctx, &message.spec)

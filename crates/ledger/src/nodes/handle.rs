@@ -45,25 +45,15 @@ coded_errors! {
             /// The least that will do.
             minimum: Amount,
         },
-        /// Too little free stake.
-        #[error("{address} has {free} of free stake, {needed} are needed")]
-        5 => NoFreeStake {
-            /// The node.
-            address: Address,
-            /// What no obligation locks.
-            free: Amount,
-            /// What is needed.
-            needed: Amount,
-        },
         /// Too many parts of the stake are unbonding.
         #[error("{max} parts of the stake are unbonding already: wait until one is released")]
-        6 => Unbonding {
+        5 => Unbonding {
             /// Most at once.
             max: usize,
         },
         /// The jail term is not over.
         #[error("jailed until {until:?}: {reason}")]
-        7 => Jailed {
+        6 => Jailed {
             /// End of the term.
             until: Time,
             /// Why the node was jailed.
@@ -71,19 +61,19 @@ coded_errors! {
         },
         /// There is no such slash, it is not this node's, or it is final.
         #[error("slash {slash} cannot be appealed by this node, or not any more")]
-        8 => Appeal {
+        7 => Appeal {
             /// Its number.
             slash: u64,
         },
         /// Another node has this consensus key.
         #[error("this consensus key belongs to the node {operator}")]
-        9 => ConsensusKey {
+        8 => ConsensusKey {
             /// Whose it is.
             operator: Address,
         },
         /// Too many nodes.
         #[error("{max} nodes with the role {role} take part already")]
-        10 => Full {
+        9 => Full {
             /// The role.
             role: Role,
             /// Most nodes.

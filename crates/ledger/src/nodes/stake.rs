@@ -17,28 +17,22 @@ const RETRY: Millis = Millis::seconds(10);
 const MAX_LOCKS_SEEN: usize = 256;
 
 /// Locks a part of a node's stake until the obligation is settled. Does nothing if it is locked for
-/// this obligation already.
+/// this obligation already. Gives `false` when the node has too little free stake.
 ///
 /// # Errors
-/// [`NodesError::NoFreeStake`].
+/// [`NodesError::Unknown`].
 pub fn lock(
     ctx: &mut Context<'_>,
     address: &Address,
     obligation: ObligationId,
     amount: Amount,
-) -> Result<(), LedgerError> {
+) -> Result<bool, LedgerError> {
     if LOCKS.contains(ctx, &(*address, obligation))? {
-        return Ok(());
+        return Ok(true);
     }
     let before = require(ctx, address)?;
-    let free = before.free();
-    if free < amount {
-        return Err(NodesError::NoFreeStake {
-            address: *address,
-            free,
-            needed: amount,
-        }
-        .into());
+    if before.free() < amount {
+        return Ok(false);
     }
     let lock = Lock {
         amount,
@@ -51,7 +45,8 @@ pub fn lock(
         locks: before.locks + 1,
         ..before.clone()
     };
-    save(ctx, Some(&before), &node)
+    save(ctx, Some(&before), &node)?;
+    Ok(true)
 }
 
 /// Ends a lock. Does nothing if there is none.

@@ -83,9 +83,24 @@ impl<'a> HeadRows<'a> {
     }
 
     pub(crate) fn row(&self, row: usize) -> &'a [f32] {
-        let start = row * self.stride + self.column;
-        &self.data[start..start + self.head_dim]
+        &self.from(row)[..self.head_dim]
     }
+
+    /// From the head's first element in `row` on.
+    pub(crate) fn from(&self, row: usize) -> &'a [f32] {
+        &self.data[row * self.stride + self.column..]
+    }
+}
+
+/// What the forward pass of consecutive rows in one query head reads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AttendPass<'a> {
+    pub(crate) q: HeadRows<'a>,
+    pub(crate) kv: KvHead<'a>,
+    /// Position of the first row, which sees itself and all before it.
+    pub(crate) start: usize,
+    /// The factor on scores.
+    pub(crate) scale: f32,
 }
 
 /// What the backward pass of one query head in one sequence reads.

@@ -4,7 +4,7 @@
 //! are then rounded to f32: every device uploads the same table.
 
 /// Adding and subtracting this rounds an f32 below 2^22 in magnitude to an integer, ties to even.
-const ROUND_F32: f32 = 12_582_912.0;
+pub(crate) const ROUND_F32: f32 = 12_582_912.0;
 /// The same for an f64 below 2^51.
 const ROUND_F64: f64 = 6_755_399_441_055_744.0;
 

@@ -1,16 +1,48 @@
 //! One door to the f32 kernels: picks the back end's version of each.
 
-use crate::attention::{HeadPass, KvHead};
+use crate::attention::{AttendPass, HeadPass};
 use crate::product::{Finish, Product};
 use crate::scalar::elementwise::AdamWStep;
 use crate::tile::Tile;
-use crate::{Activation, Isa, RopePairs, scalar};
+#[cfg(target_arch = "aarch64")]
+use crate::vector::neon::Neon;
+#[cfg(target_arch = "x86_64")]
+use crate::vector::{avx2::Avx2, avx512::Avx512};
+use crate::{Activation, Isa, RopePairs, scalar, vector};
 
-/// Defines a function that takes the back end first and calls that back end's kernel.
+/// Defines functions that take the back end first and call its version of a kernel: the scalar
+/// definition, or the vector kernel compiled for the instruction set.
 macro_rules! kernels {
     ($($module:ident: fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)?;)*) => {$(
         pub(crate) fn $name(isa: Isa, $($arg: $type),*) $(-> $result)? {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2")]
+            fn avx2($($arg: $type),*) $(-> $result)? {
+                // SAFETY: this function is compiled for AVX2.
+                vector::$module::$name(unsafe { Avx2::assume() }, $($arg),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+            fn avx512($($arg: $type),*) $(-> $result)? {
+                // SAFETY: this function is compiled for AVX-512.
+                vector::$module::$name(unsafe { Avx512::assume() }, $($arg),*)
+            }
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon")]
+            fn neon($($arg: $type),*) $(-> $result)? {
+                // SAFETY: this function is compiled for NEON.
+                vector::$module::$name(unsafe { Neon::assume() }, $($arg),*)
+            }
             match isa {
+                // SAFETY: a back end is only chosen on a machine that has it (`Isa::choose`).
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 => unsafe { avx2($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512 => unsafe { avx512($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "aarch64")]
+                Isa::Neon => unsafe { neon($($arg),*) },
                 _ => scalar::$module::$name($($arg),*),
             }
         }
@@ -35,6 +67,6 @@ kernels! {
     product: fn product(p: &Product<'_>, finish: Finish, out: Tile<'_, f32>);
     loss: fn cross_entropy(logits: &mut [f32], target: usize, inverse_count: f32, row_scales: &[f32]) -> Option<i64>;
     loss: fn cross_entropy_only(logits: &mut [f32], target: usize) -> Option<i64>;
-    attention: fn attend(q: &[f32], kv: KvHead<'_>, visible: usize, scale: f32, out: &mut [f32]);
+    attention: fn attend(pass: &AttendPass<'_>, out: Tile<'_, f32>);
     attention: fn attend_backward(pass: &HeadPass<'_>, dq: Tile<'_, f32>, dk: Tile<'_, f32>, dv: Tile<'_, f32>);
 }

@@ -44,6 +44,7 @@ mod attention;
 mod kernels;
 mod product;
 mod scalar;
+mod vector;
 
 pub mod int8;
 mod integer;

@@ -1,7 +1,7 @@
 //! Attention on the processor: heads and sequences over threads.
 
 use super::{Cpu, CpuBuffer, CpuKvCache};
-use crate::attention::{BLOCK, HeadPass, HeadRows, KvHead, head_block, store_position};
+use crate::attention::{AttendPass, BLOCK, HeadPass, HeadRows, KvHead, head_block, store_position};
 use crate::tile::Tile;
 use crate::{AttentionBackward, AttentionShape, kernels};
 
@@ -18,7 +18,7 @@ impl Cpu {
         let d = shape.head_dim;
         self.pool.each(
             self.by_head(shape, sequences, out),
-            |(first, kv_head, mut out)| {
+            |(first, kv_head, out)| {
                 let rows = out.rows();
                 let keys = HeadRows::new(k, first, shape.kv_width(), kv_head, d);
                 let values = HeadRows::new(v, first, shape.kv_width(), kv_head, d);
@@ -32,7 +32,7 @@ impl Cpu {
                     stride: head_block(d),
                     head_dim: d,
                 };
-                self.attend_group(shape, q, first, kv_head, kv, 0, &mut out);
+                self.attend_group(shape, (q, first), kv_head, (kv, 0), out);
             },
         );
     }
@@ -66,19 +66,12 @@ impl Cpu {
         let caches: Vec<&CpuKvCache> = caches.iter().map(|cache| &**cache).collect();
         self.pool.each(
             self.by_head(shape, segments, out),
-            |(first, kv_head, mut out)| {
+            |(first, kv_head, out)| {
                 // Empty segments have no items, so the last segment that starts here has the rows.
                 let i = firsts.partition_point(|start| *start <= first) - 1;
                 let start = caches[i].len() - out.rows();
-                self.attend_group(
-                    shape,
-                    q,
-                    first,
-                    kv_head,
-                    caches[i].head(kv_head),
-                    start,
-                    &mut out,
-                );
+                let kv = caches[i].head(kv_head);
+                self.attend_group(shape, (q, first), kv_head, (kv, start), out);
             },
         );
     }
@@ -125,6 +118,29 @@ impl Cpu {
             });
     }
 
+    /// Attends with all rows of one sequence, in all heads that share a key-value head: the rows
+    /// of `q` from `first` on, which have the positions from `start` on.
+    fn attend_group(
+        &self,
+        shape: &AttentionShape,
+        (q, first): (&[f32], usize),
+        kv_head: usize,
+        (kv, start): (KvHead<'_>, usize),
+        out: Tile<'_, f32>,
+    ) {
+        let d = shape.head_dim;
+        for (i, (_, out)) in out.col_chunks(d).enumerate() {
+            let head = kv_head * shape.group() + i;
+            let pass = AttendPass {
+                q: HeadRows::new(q, first, shape.q_width(), head, d),
+                kv,
+                start,
+                scale: shape.scale(),
+            };
+            kernels::attend(self.isa, &pass, out);
+        }
+    }
+
     /// The output cut by sequence and key-value head: (first row, head, tile of the group).
     fn by_head<'a>(
         &self,
@@ -141,38 +157,6 @@ impl Cpu {
                 .enumerate()
                 .map(move |(kv_head, (_, tile))| (start, kv_head, tile))
         })
-    }
-
-    /// Attends with all rows of one sequence, in all heads that share a key-value head.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one call site's loop body, named"
-    )]
-    fn attend_group(
-        &self,
-        shape: &AttentionShape,
-        q: &[f32],
-        first: usize,
-        kv_head: usize,
-        kv: KvHead<'_>,
-        start: usize,
-        out: &mut Tile<'_, f32>,
-    ) {
-        let d = shape.head_dim;
-        for i in 0..shape.group() {
-            let q = HeadRows::new(q, first, shape.q_width(), kv_head * shape.group() + i, d);
-            for row in 0..out.rows() {
-                let out = &mut out.row_mut(row)[i * d..][..d];
-                kernels::attend(
-                    self.isa,
-                    q.row(row),
-                    kv,
-                    start + row + 1,
-                    shape.scale(),
-                    out,
-                );
-            }
-        }
     }
 }
 

@@ -150,13 +150,12 @@ impl Device for Cpu {
         positions: &[u32],
         x: &mut CpuBuffer<f32>,
     ) {
-        let head_dim = 2 * rope.half;
-        let cols = heads * head_dim;
+        let cols = heads * rope.head_dim;
         let backward = direction == RopeDirection::Backward;
         self.each_row_chunk(positions.len(), cols, x, |rows, x| {
             for (row, x) in rows.zip(x.chunks_exact_mut(cols)) {
                 let (cos, sin) = rope.at(positions[row]);
-                for head in x.chunks_exact_mut(head_dim) {
+                for head in x.chunks_exact_mut(rope.head_dim) {
                     kernels::rotate(self.isa, rope.pairs, cos, sin, backward, head);
                 }
             }

@@ -113,32 +113,41 @@ impl CpuCodes {
     }
 }
 
-/// Cosines and sines of every position.
+/// Cosines and sines of every position, in the order in which kernels read them.
 #[derive(Clone)]
 pub struct CpuRope {
     pub(super) pairs: RopePairs,
-    pub(super) half: usize,
+    pub(super) head_dim: usize,
+    /// Values for one position.
+    width: usize,
     cos: CpuBuffer<f32>,
     sin: CpuBuffer<f32>,
 }
 
 impl CpuRope {
     pub(super) fn new(shape: &RopeShape) -> Self {
-        let (cos, sin) = rope_tables(shape);
+        let (mut cos, mut sin) = rope_tables(shape);
+        let width = match shape.pairs {
+            RopePairs::HalfSplit => shape.head_dim / 2,
+            RopePairs::Interleaved => {
+                cos = cos.iter().flat_map(|c| [*c, *c]).collect();
+                sin = sin.iter().flat_map(|s| [-s, *s]).collect();
+                shape.head_dim
+            }
+        };
         Self {
             pairs: shape.pairs,
-            half: shape.head_dim / 2,
+            head_dim: shape.head_dim,
+            width,
             cos: cos.as_slice().into(),
             sin: sin.as_slice().into(),
         }
     }
 
     pub(super) fn at(&self, position: u32) -> (&[f32], &[f32]) {
-        let start = position as usize * self.half;
-        (
-            &self.cos[start..start + self.half],
-            &self.sin[start..start + self.half],
-        )
+        let start = position as usize * self.width;
+        let range = start..start + self.width;
+        (&self.cos[range.clone()], &self.sin[range])
     }
 }
 
@@ -220,6 +229,6 @@ debug_shape! {
     CpuTernary: rows, cols, scale;
     CpuInt8: rows, cols;
     CpuCodes: rows, cols;
-    CpuRope: pairs, half;
+    CpuRope: pairs, head_dim;
     CpuKvCache: shape, len;
 }

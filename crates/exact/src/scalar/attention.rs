@@ -2,18 +2,28 @@
 
 use super::loss::maximum;
 use super::{lane_sum, lane_sum_of};
-use crate::attention::{BLOCK, HeadPass, KvHead};
+use crate::attention::{AttendPass, BLOCK, HeadPass};
 use crate::elementary::exp;
 use crate::tile::Tile;
 
-/// Attends from one query to the first `visible` positions.
-pub(crate) fn attend(q: &[f32], kv: KvHead<'_>, visible: usize, scale: f32, out: &mut [f32]) {
-    let scores: Vec<f32> = (0..visible)
-        .map(|j| chain((0..q.len()).map(|d| q[d] * kv.key(j, d))) * scale)
-        .collect();
-    let (e, sum) = exponentials(scores);
-    for (d, out) in out.iter_mut().enumerate() {
-        *out = blocks(0, visible, |j| e[j] * kv.value(j, d)) / sum;
+/// Attends from consecutive rows.
+pub(crate) fn attend(pass: &AttendPass<'_>, mut out: Tile<'_, f32>) {
+    let AttendPass {
+        q,
+        kv,
+        start,
+        scale,
+    } = *pass;
+    for row in 0..out.rows() {
+        let visible = start + row + 1;
+        let query = q.row(row);
+        let scores: Vec<f32> = (0..visible)
+            .map(|j| chain((0..q.head_dim).map(|d| query[d] * kv.key(j, d))) * scale)
+            .collect();
+        let (e, sum) = exponentials(scores);
+        for (d, out) in out.row_mut(row).iter_mut().enumerate() {
+            *out = blocks(0, visible, |j| e[j] * kv.value(j, d)) / sum;
+        }
     }
 }
 

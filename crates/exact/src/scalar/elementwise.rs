@@ -63,14 +63,16 @@ pub(crate) fn gated_backward(
 }
 
 /// Rotates one head by the angles whose cosines and sines are given; a gradient by their negation.
+///
+/// For interleaved pairs the tables hold each angle twice, the first sine negated.
 pub(crate) fn rotate(pairs: RopePairs, cos: &[f32], sin: &[f32], backward: bool, head: &mut [f32]) {
     let half = head.len() / 2;
     for i in 0..half {
-        let (first, second) = match pairs {
-            RopePairs::HalfSplit => (i, i + half),
-            RopePairs::Interleaved => (2 * i, 2 * i + 1),
+        let (first, second, angle) = match pairs {
+            RopePairs::HalfSplit => (i, i + half, i),
+            RopePairs::Interleaved => (2 * i, 2 * i + 1, 2 * i + 1),
         };
-        let (a, b, c, s) = (head[first], head[second], cos[i], sin[i]);
+        let (a, b, c, s) = (head[first], head[second], cos[angle], sin[angle]);
         (head[first], head[second]) = if backward {
             (a * c + b * s, b * c - a * s)
         } else {

@@ -1,0 +1,212 @@
+//! f32 matrix products: tiles of outputs in registers, one chain for each output.
+
+use super::simd::{LANES, Simd};
+use crate::product::{Finish, Product};
+use crate::tile::Tile;
+
+/// Columns in half a vector: products that narrow hold two rows in a vector.
+const HALF: usize = LANES / 2;
+/// Rows of a tile. With AVX2 its accumulators take eight of sixteen registers.
+const ROWS: usize = 4;
+
+/// Computes a product into `out`, which has its rows and columns.
+#[inline(always)]
+pub(crate) fn product<S: Simd>(s: S, p: &Product<'_>, finish: Finish, out: Tile<'_, f32>) {
+    let (rows, cols) = (out.rows(), out.cols());
+    if rows == 0 || cols == 0 {
+        return;
+    }
+    assert!(p.x.len() > (rows - 1) * p.x_row + p.depth.saturating_sub(1) * p.x_step);
+    assert!(p.b.len() >= p.depth.saturating_sub(1) * p.b_step + cols);
+    let whole = cols / LANES * LANES;
+    let (wide, narrow) = out.split_cols(whole);
+    if whole > 0 {
+        columns(s, p, finish, wide);
+    }
+    let rest = cols - whole;
+    if rest == HALF {
+        let b = &p.b[whole..];
+        pairs(s, &Product { b, ..*p }, finish, narrow);
+    } else if rest > 0 {
+        // Columns that fill no vector are copied beside zeros, so that loads stay in bounds.
+        let width = if rest < HALF { HALF } else { LANES };
+        let mut b = vec![0.0; p.depth * width];
+        for (k, row) in b.chunks_exact_mut(width).enumerate() {
+            row[..rest].copy_from_slice(&p.b[k * p.b_step + whole..][..rest]);
+        }
+        let padded = Product {
+            b: &b,
+            b_step: width,
+            ..*p
+        };
+        if rest < HALF {
+            pairs(s, &padded, finish, narrow);
+        } else {
+            last_columns(s, &padded, finish, narrow);
+        }
+    }
+}
+
+/// Whole vectors of columns.
+#[inline(always)]
+fn columns<S: Simd>(s: S, p: &Product<'_>, finish: Finish, mut out: Tile<'_, f32>) {
+    let (rows, vectors) = (out.rows(), out.cols() / LANES);
+    let tiled = rows / ROWS * ROWS;
+    let mut v = 0;
+    while S::WIDE && tiled > 0 && v + 2 <= vectors {
+        for row in (0..tiled).step_by(ROWS) {
+            tile::<S, ROWS, 2>(s, p, finish, &mut out, row, v * LANES);
+        }
+        v += 2;
+    }
+    for v in v..vectors {
+        for row in (0..tiled).step_by(ROWS) {
+            tile::<S, ROWS, 1>(s, p, finish, &mut out, row, v * LANES);
+        }
+    }
+    for row in tiled..rows {
+        let mut v = 0;
+        while v + 4 <= vectors {
+            tile::<S, 1, 4>(s, p, finish, &mut out, row, v * LANES);
+            v += 4;
+        }
+        for v in v..vectors {
+            tile::<S, 1, 1>(s, p, finish, &mut out, row, v * LANES);
+        }
+    }
+}
+
+/// `R` rows times `C` vectors of columns.
+#[inline(always)]
+fn tile<S: Simd, const R: usize, const C: usize>(
+    s: S,
+    p: &Product<'_>,
+    finish: Finish,
+    out: &mut Tile<'_, f32>,
+    row: usize,
+    col: usize,
+) {
+    let sums = chains::<S, R, C>(s, p, row, col);
+    for (r, sums) in sums.into_iter().enumerate() {
+        let (out, _) = out.row_mut(row + r)[col..].as_chunks_mut();
+        for (sum, out) in sums.into_iter().zip(out) {
+            let old = s.load(out);
+            s.store(finished(s, finish, sum, old), out);
+        }
+    }
+}
+
+/// The chains of `R` rows and `C` vectors of columns.
+#[inline(always)]
+fn chains<S: Simd, const R: usize, const C: usize>(
+    s: S,
+    p: &Product<'_>,
+    row: usize,
+    col: usize,
+) -> [[S::F; C]; R] {
+    let zero = s.splat(0.0);
+    let mut sums = [[zero; C]; R];
+    let x = p.x.as_ptr().wrapping_add(row * p.x_row);
+    let b = p.b.as_ptr().wrapping_add(col);
+    for k in 0..p.depth {
+        let mut factors = [zero; C];
+        for (c, factor) in factors.iter_mut().enumerate() {
+            // SAFETY: `product` has checked that b holds these columns in every step.
+            *factor = s.load(unsafe { &*b.add(k * p.b_step + c * LANES).cast() });
+        }
+        for (r, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: `product` has checked that x holds these rows in every step.
+            let x = s.splat(unsafe { *x.add(r * p.x_row + k * p.x_step) });
+            for (sum, factor) in sums.iter_mut().zip(factors) {
+                *sum = s.add(*sum, s.mul(x, factor));
+            }
+        }
+    }
+    sums
+}
+
+/// At most eight columns: each vector holds two rows. `b` has eight columns.
+#[inline(always)]
+fn pairs<S: Simd>(s: S, p: &Product<'_>, finish: Finish, mut out: Tile<'_, f32>) {
+    let rows = out.rows();
+    let mut row = 0;
+    while row + 2 * ROWS <= rows {
+        pair_tile::<S, ROWS>(s, p, finish, &mut out, row);
+        row += 2 * ROWS;
+    }
+    while row < rows {
+        pair_tile::<S, 1>(s, p, finish, &mut out, row);
+        row += 2;
+    }
+}
+
+/// `2 R` rows from `row` on; a row after the last is computed as the last and dropped.
+#[inline(always)]
+fn pair_tile<S: Simd, const R: usize>(
+    s: S,
+    p: &Product<'_>,
+    finish: Finish,
+    out: &mut Tile<'_, f32>,
+    row: usize,
+) {
+    let last = out.rows() - 1;
+    let mut sums = [s.splat(0.0); R];
+    let x = p.x.as_ptr();
+    for k in 0..p.depth {
+        // SAFETY: `product` has checked that b holds eight columns in every step.
+        let factor = s.load_twice(unsafe { &*p.b.as_ptr().add(k * p.b_step).cast() });
+        for (r, sum) in sums.iter_mut().enumerate() {
+            let first = row + 2 * r;
+            let second = if R > 1 || first < last {
+                first + 1
+            } else {
+                first
+            };
+            // SAFETY: `product` has checked that x holds the rows of out in every step.
+            let x = unsafe {
+                s.splat_halves(
+                    *x.add(first * p.x_row + k * p.x_step),
+                    *x.add(second * p.x_row + k * p.x_step),
+                )
+            };
+            *sum = s.add(*sum, s.mul(x, factor));
+        }
+    }
+    for (r, sum) in sums.into_iter().enumerate() {
+        let first = row + 2 * r;
+        let mut old = [0.0; LANES];
+        let mut new = [0.0; LANES];
+        let cols = out.cols();
+        old[..cols].copy_from_slice(out.row(first));
+        if first < last {
+            old[HALF..HALF + cols].copy_from_slice(out.row(first + 1));
+        }
+        s.store(finished(s, finish, sum, s.load(&old)), &mut new);
+        out.row_mut(first).copy_from_slice(&new[..cols]);
+        if first < last {
+            out.row_mut(first + 1)
+                .copy_from_slice(&new[HALF..HALF + cols]);
+        }
+    }
+}
+
+/// Nine to fifteen columns. `b` has sixteen.
+#[inline(always)]
+fn last_columns<S: Simd>(s: S, p: &Product<'_>, finish: Finish, mut out: Tile<'_, f32>) {
+    for row in 0..out.rows() {
+        let [[sum]] = chains::<S, 1, 1>(s, p, row, 0);
+        let out = out.row_mut(row);
+        let old = super::load_part(s, out, 0.0);
+        super::store_part(s, finished(s, finish, sum, old), out);
+    }
+}
+
+#[inline(always)]
+fn finished<S: Simd>(s: S, finish: Finish, sum: S::F, old: S::F) -> S::F {
+    match finish {
+        Finish::Replace => sum,
+        Finish::Add => s.add(old, sum),
+        Finish::Scale(factor) => s.mul(s.splat(factor), sum),
+        Finish::AddScaled(factor) => s.add(old, s.mul(s.splat(factor), sum)),
+    }
+}

@@ -13,7 +13,8 @@ use crate::{Activation, Isa, RopePairs, scalar, vector};
 /// Defines functions that take the back end first and call its version of a kernel: the scalar
 /// definition, or the vector kernel compiled for the instruction set.
 macro_rules! kernels {
-    ($($module:ident: fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)?;)*) => {$(
+    ($($module:ident: fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)?;)*) => {
+    $(
         pub(crate) fn $name(isa: Isa, $($arg: $type),*) $(-> $result)? {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2")]
@@ -46,7 +47,43 @@ macro_rules! kernels {
                 _ => scalar::$module::$name($($arg),*),
             }
         }
-    )*};
+    )*
+
+        /// The same kernels, with the emulated vectors among the back ends.
+        #[cfg(test)]
+        pub(crate) mod versions {
+            use super::*;
+
+            $(pub(crate) fn $name(version: Version, $($arg: $type),*) $(-> $result)? {
+                match version {
+                    Version::Isa(isa) => super::$name(isa, $($arg),*),
+                    Version::Emulated => {
+                        vector::$module::$name(vector::simd::Emulated, $($arg),*)
+                    }
+                }
+            })*
+        }
+    };
+}
+
+/// What a test runs beside the scalar definition.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Version {
+    Isa(Isa),
+    /// The vector kernels on arrays: the logic that every instruction set runs.
+    Emulated,
+}
+
+#[cfg(test)]
+impl Version {
+    /// The vector back ends of this machine, and the emulated one.
+    pub(crate) fn all() -> Vec<Self> {
+        let vectors = Isa::available()
+            .into_iter()
+            .filter(|isa| *isa != Isa::Scalar);
+        vectors.map(Self::Isa).chain([Self::Emulated]).collect()
+    }
 }
 
 kernels! {

@@ -19,6 +19,8 @@ pub(crate) mod loss;
 pub(crate) mod norm;
 pub(crate) mod product;
 pub(crate) mod quantize;
+#[cfg(test)]
+mod tests;
 
 use crate::elementary::{EXP_COEFFICIENTS, EXP_HIGHEST, EXP_LOWEST, LN2_PARTS, LOG2_E, ROUND_F32};
 use simd::{LANES, Simd};

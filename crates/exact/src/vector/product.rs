@@ -16,8 +16,16 @@ pub(crate) fn product<S: Simd>(s: S, p: &Product<'_>, finish: Finish, out: Tile<
     if rows == 0 || cols == 0 {
         return;
     }
-    assert!(p.x.len() > (rows - 1) * p.x_row + p.depth.saturating_sub(1) * p.x_step);
-    assert!(p.b.len() >= p.depth.saturating_sub(1) * p.b_step + cols);
+    if let Some(last) = p.depth.checked_sub(1) {
+        assert!(
+            p.x.len() > (rows - 1) * p.x_row + last * p.x_step,
+            "left factor too short"
+        );
+        assert!(
+            p.b.len() >= last * p.b_step + cols,
+            "right factor too short"
+        );
+    }
     let whole = cols / LANES * LANES;
     let (wide, narrow) = out.split_cols(whole);
     if whole > 0 {

@@ -1,5 +1,6 @@
 //! The stores, files and CARs through the public interface.
 
+#[cfg(test)]
 mod blobs {
     mod car;
     mod disk;

@@ -50,7 +50,7 @@ fn a_damaged_block_is_set_aside_and_can_be_stored_again() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     let one = block(1, 1000);
-    store.insert(&[one.clone()]).unwrap();
+    store.insert(std::slice::from_ref(&one)).unwrap();
     let path = file_of(&store, one.cid());
     let mut bytes = fs::read(&path).unwrap();
     bytes[500] ^= 1;
@@ -63,7 +63,7 @@ fn a_damaged_block_is_set_aside_and_can_be_stored_again() {
     assert_eq!(cid, *one.cid());
     assert!(quarantined.exists());
     assert!(store.block(one.cid()).unwrap().is_none());
-    store.insert(&[one.clone()]).unwrap();
+    store.insert(std::slice::from_ref(&one)).unwrap();
     assert_eq!(store.block(one.cid()).unwrap(), Some(one));
 }
 
@@ -73,10 +73,10 @@ fn a_block_cut_short_or_swollen_is_damaged_and_mended_by_storing() {
     let store = open(folder.path());
     let one = block(1, 1000);
     for wrong in [vec![], content(1, 999), vec![0; 3 << 20]] {
-        store.insert(&[one.clone()]).unwrap();
+        store.insert(std::slice::from_ref(&one)).unwrap();
         fs::write(file_of(&store, one.cid()), &wrong).unwrap();
         // Storing notices the wrong length by itself.
-        store.insert(&[one.clone()]).unwrap();
+        store.insert(std::slice::from_ref(&one)).unwrap();
         assert_eq!(store.block(one.cid()).unwrap(), Some(one.clone()));
         fs::write(file_of(&store, one.cid()), &wrong).unwrap();
         let error = store.block(one.cid()).unwrap_err();

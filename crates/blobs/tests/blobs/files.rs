@@ -27,6 +27,49 @@ fn small_files_are_one_raw_block() {
     assert_eq!(store.usage().unwrap().blocks, 2);
 }
 
+/// What `ipfs add -Q --cid-version 1 --raw-leaves --chunker size-CHUNK FILE` of Kubo 0.42.0 prints.
+#[test]
+fn files_have_the_cid_that_kubo_gives_them() {
+    let zeros = vec![0; 200 << 20];
+    for (file, chunk, expected) in [
+        (
+            &content(7, 3_000_000)[..],
+            1 << 20,
+            "bafybeidgadwpq5ydp5w2oy66lo4zy2owmvt67nn2npu4ogvskbtv2sscmi",
+        ),
+        (
+            &content(7, 1 << 20),
+            1 << 20,
+            "bafkreidn2ous33mbp3otcby2kx4y7aqnkogf3ehsmumomv63gnlneujpam",
+        ),
+        (
+            &content(7, (1 << 20) + 1),
+            1 << 20,
+            "bafybeidnext3vmb76by2ls6ezlztgg46j7t7tspyakthjck4cqt7bdjaum",
+        ),
+        // Two levels of nodes, and three.
+        (
+            &content(1, 400_000),
+            1024,
+            "bafybeiemr52bkrayemprtvgpyrkprbuh7qyxoao2ur35ja3irubjhmrqcq",
+        ),
+        (
+            &content(1, 400_000),
+            7,
+            "bafybeid7mphjzljo5vawdxig3bnpqwnad2qxnpjrssarbmfs6rxhjwhzd4",
+        ),
+        // Two levels of nodes over chunks of full length.
+        (
+            &zeros,
+            1 << 20,
+            "bafybeiaoev4xhwum4z7vb5if2yyvkmtmgqoipeiejiovbep2wuyxfuknwy",
+        ),
+    ] {
+        let cid = add_in_chunks_of(&MemoryStore::new(), &mut &file[..], chunk).unwrap();
+        assert_eq!(cid.to_string(), expected, "chunks of {chunk}");
+    }
+}
+
 /// Builds a tree the other way round, from the top as Kubo's balanced builder does, with its own
 /// encoder, and compares the root.
 fn reference_root(leaves: &[(Cid, u64)]) -> (Cid, u64, u64) {

@@ -134,7 +134,7 @@ fn a_pin_may_come_before_its_blocks() {
         store.pin(&root, &name("coming")).unwrap();
         assert_eq!(store.missing(&root).unwrap(), [root]);
         let node = source.block(&root).unwrap().unwrap();
-        store.insert(&[node.clone()]).unwrap();
+        store.insert(std::slice::from_ref(&node)).unwrap();
         let leaves = store.missing(&root).unwrap();
         assert_eq!(leaves, node.links().unwrap());
         let leaf = source.block(&leaves[1]).unwrap().unwrap();

@@ -16,15 +16,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::{
-    collections::HashSet,
-    io::{self, Read, Write},
-};
+use std::io::{self, Read, Write};
 
 use bytes::Bytes;
 use r3mes_types::{Cid, CidError};
 
-use crate::{BlobStore, Block, BlockError, MAX_BLOCK_BYTES, NodeError, StoreError};
+use crate::{
+    BlobStore, Block, BlockError, MAX_BLOCK_BYTES, Scope, StoreError, Traversal, TraverseError,
+};
 
 /// Most roots that a header may name.
 pub const MAX_ROOTS: usize = 16;
@@ -71,8 +70,7 @@ pub fn section_head(block: &Block) -> Vec<u8> {
 /// Writes a blob: the root first, then depth first, each block once.
 ///
 /// # Errors
-/// [`CarError::Missing`] when a block is not in `store`, [`CarError::Write`] and what reading
-/// blocks may give.
+/// [`CarError::Traverse`] when a block is not in `store` or cannot be read, [`CarError::Write`].
 pub fn write<S: BlobStore + ?Sized>(
     store: &S,
     root: &Cid,
@@ -80,54 +78,12 @@ pub fn write<S: BlobStore + ?Sized>(
 ) -> Result<(), CarError> {
     let failed = |source| CarError::Write { source };
     out.write_all(&header(&[*root])).map_err(failed)?;
-    for block in Blocks::new(store, root) {
-        let block = block?;
+    let mut blocks = Traversal::new(root, Scope::All);
+    while let Some(block) = blocks.next(store)? {
         out.write_all(&section_head(&block)).map_err(failed)?;
         out.write_all(block.bytes()).map_err(failed)?;
     }
     Ok(())
-}
-
-/// The blocks of a blob in the order of a CAR: depth first, each once.
-pub struct Blocks<'s, S: ?Sized> {
-    store: &'s S,
-    pending: Vec<Cid>,
-    seen: HashSet<Cid>,
-}
-
-impl<'s, S: BlobStore + ?Sized> Blocks<'s, S> {
-    /// Starts at `root`.
-    #[must_use]
-    pub fn new(store: &'s S, root: &Cid) -> Self {
-        Self {
-            store,
-            pending: vec![*root],
-            seen: HashSet::new(),
-        }
-    }
-
-    fn read(&mut self, cid: Cid) -> Result<Block, CarError> {
-        let failed = |source| CarError::Store { source };
-        let block = self.store.block(&cid).map_err(failed)?;
-        let block = block.ok_or(CarError::Missing { cid })?;
-        let links = block.links();
-        let links = links.map_err(|source| CarError::Node { cid, source })?;
-        self.pending.extend(links.into_iter().rev());
-        Ok(block)
-    }
-}
-
-impl<S: BlobStore + ?Sized> Iterator for Blocks<'_, S> {
-    type Item = Result<Block, CarError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let cid = self.pending.pop()?;
-            if self.seen.insert(cid) {
-                return Some(self.read(cid));
-            }
-        }
-    }
 }
 
 /// Reads a CAR of at most `max_bytes` into `store` and returns its roots. Every block is checked
@@ -331,20 +287,12 @@ pub enum CarError {
         #[source]
         source: BlockError,
     },
-    /// A block of the blob that is to be written is not here.
-    #[error("block {cid} is not stored here")]
-    Missing {
-        /// The block.
-        cid: Cid,
-    },
-    /// A block that says it is a node and is none.
-    #[error("{cid} cannot be followed")]
-    Node {
-        /// The block.
-        cid: Cid,
-        /// What is wrong with it.
-        #[source]
-        source: NodeError,
+    /// A block of the blob that is to be written is missing or cannot be read.
+    #[error("the blob cannot be written whole")]
+    Traverse {
+        /// What is wrong.
+        #[from]
+        source: TraverseError,
     },
     /// The store failed.
     #[error("the blob store failed")]

@@ -30,6 +30,7 @@ mod disk;
 mod memory;
 mod pin;
 mod store;
+mod traverse;
 mod walk;
 
 pub mod car;
@@ -43,4 +44,5 @@ pub use memory::MemoryStore;
 pub use pin::{Pin, PinName, PinNameError};
 pub use r3mes_types::{Cid, CidError, Codec};
 pub use store::{BlobStore, Collected, StoreError, Usage};
+pub use traverse::{Scope, Traversal, TraverseError};
 pub use walk::WalkError;

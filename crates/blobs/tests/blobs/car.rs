@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use r3mes_blobs::{BlobStore, Cid, MAX_BLOCK_BYTES, MemoryStore, car, car::CarError};
+use r3mes_blobs::{
+    BlobStore, Cid, MAX_BLOCK_BYTES, MemoryStore, Scope, Traversal, car, car::CarError,
+    file::add_in_chunks_of,
+};
 use sha2::{Digest, Sha256};
 
 use super::support::content;
@@ -58,7 +61,28 @@ fn an_incomplete_blob_is_not_written_as_if_it_were_whole() {
     let node = here.block(&root).unwrap().unwrap();
     there.insert(&[node]).unwrap();
     let error = car::write(&there, &root, &mut Vec::new()).unwrap_err();
-    assert!(matches!(error, CarError::Missing { .. }), "{error:?}");
+    assert!(matches!(error, CarError::Traverse { .. }), "{error:?}");
+}
+
+#[test]
+fn only_blocks_of_the_wanted_bytes_are_gone_through() {
+    let store = MemoryStore::new();
+    let file = content(1, 174 * 100 * 3);
+    let root = add_in_chunks_of(&store, &mut &file[..], 100).unwrap();
+    let blocks = |scope| {
+        let mut traversal = Traversal::new(&root, scope);
+        std::iter::from_fn(|| traversal.next(&store).unwrap()).count()
+    };
+    assert_eq!(blocks(Scope::Block), 1);
+    assert_eq!(blocks(Scope::All), 1 + 3 + 3 * 174);
+    let bytes = |from, to| blocks(Scope::Bytes { from, to });
+    assert_eq!(bytes(0, u64::MAX), 1 + 3 + 3 * 174);
+    assert_eq!(bytes(0, 1), 1 + 1 + 1);
+    assert_eq!(bytes(99, 101), 1 + 1 + 2);
+    assert_eq!(bytes(17_399, 17_401), 1 + 2 + 2);
+    assert_eq!(bytes(17_400, 34_800), 1 + 1 + 174);
+    assert_eq!(bytes(5, 5), 1);
+    assert_eq!(bytes(1 << 40, u64::MAX), 1);
 }
 
 #[test]

@@ -1,0 +1,134 @@
+use std::collections::HashSet;
+
+use r3mes_types::{Cid, Codec};
+
+use crate::{
+    BlobStore, Block, NodeError, StoreError,
+    dag_pb::{FilePart, Node},
+};
+
+/// Which blocks below a root are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The root alone.
+    Block,
+    /// Those that hold these bytes of the root's file, from `from` up to but not with `to`, and
+    /// the nodes above them. A root that is not a file counts as wanted alone.
+    Bytes {
+        /// First byte.
+        from: u64,
+        /// First byte that is not wanted any more.
+        to: u64,
+    },
+    /// Everything.
+    All,
+}
+
+/// Goes through the blocks of a blob: the root first, then depth first, each block once.
+///
+/// It holds no store, so that an asynchronous caller can take it from one blocking call to the
+/// next.
+#[derive(Debug)]
+pub struct Traversal {
+    scope: Scope,
+    /// Blocks still to come, the next one last, with the place of their content in the file.
+    pending: Vec<(Cid, u64)>,
+    seen: HashSet<Cid>,
+}
+
+impl Traversal {
+    /// Starts at `root`.
+    #[must_use]
+    pub fn new(root: &Cid, scope: Scope) -> Self {
+        Self {
+            scope,
+            pending: vec![(*root, 0)],
+            seen: HashSet::new(),
+        }
+    }
+
+    /// The next block, or `None` after the last.
+    ///
+    /// # Errors
+    /// When a block is missing, damaged or cannot be followed.
+    pub fn next<S: BlobStore + ?Sized>(
+        &mut self,
+        store: &S,
+    ) -> Result<Option<Block>, TraverseError> {
+        while let Some((cid, start)) = self.pending.pop() {
+            // A block at two places of a file is sent once, but its parts may lie within the
+            // wanted bytes at one place and outside at the other: nodes are followed each time.
+            let first = self.seen.insert(cid);
+            if !first && (cid.codec() == Codec::Raw || self.scope == Scope::All) {
+                continue;
+            }
+            let failed = |source| TraverseError::Store { cid, source };
+            let block = store.block(&cid).map_err(failed)?;
+            let block = block.ok_or(TraverseError::Missing { cid })?;
+            let parts = self.parts(&block, start);
+            let parts = parts.map_err(|source| TraverseError::Node { cid, source })?;
+            self.pending.extend(parts.into_iter().rev());
+            if first {
+                return Ok(Some(block));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The wanted children of a block whose content starts at byte `start` of the file.
+    fn parts(&self, block: &Block, start: u64) -> Result<Vec<(Cid, u64)>, NodeError> {
+        let (from, to) = match self.scope {
+            Scope::Block => return Ok(Vec::new()),
+            Scope::All => return Ok(block.links()?.into_iter().map(|cid| (cid, 0)).collect()),
+            Scope::Bytes { from, to } if from >= to || block.cid().codec() == Codec::Raw => {
+                return Ok(Vec::new());
+            }
+            Scope::Bytes { from, to } => (from, to),
+        };
+        let node = Node::decode(block.bytes())?;
+        let file = match FilePart::decode(&node.data, node.links.len()) {
+            Err(NodeError::NotAFile { .. }) => return Ok(Vec::new()),
+            other => other?,
+        };
+        let mut place = start.saturating_add(file.inline.len() as u64);
+        let mut parts = Vec::new();
+        for (link, size) in node.links.iter().zip(file.part_sizes) {
+            let end = place.saturating_add(size);
+            if place < to && end > from {
+                parts.push((link.cid, place));
+            }
+            place = end;
+        }
+        Ok(parts)
+    }
+}
+
+/// Why a blob's blocks could not be gone through.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TraverseError {
+    /// A block is not in the store.
+    #[error("block {cid} is not stored here")]
+    Missing {
+        /// The block.
+        cid: Cid,
+    },
+    /// The store failed or the block is damaged.
+    #[error("cannot read block {cid}")]
+    Store {
+        /// The block.
+        cid: Cid,
+        /// What the store said.
+        #[source]
+        source: StoreError,
+    },
+    /// A block that says it is a node and is none.
+    #[error("{cid} cannot be followed")]
+    Node {
+        /// The block.
+        cid: Cid,
+        /// What is wrong with it.
+        #[source]
+        source: NodeError,
+    },
+}

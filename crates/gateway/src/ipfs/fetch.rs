@@ -1,0 +1,472 @@
+use std::{
+    collections::{BTreeMap, HashSet, VecDeque},
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt, stream::FuturesUnordered};
+use r3mes_blobs::{
+    BlobStore, Block, Cid, FileReader, GetError, MAX_BLOCK_BYTES, NodeError, StoreError, WalkError,
+};
+use reqwest::{StatusCode, redirect::Policy};
+use tokio::{sync::Semaphore, task, time};
+
+use super::Source;
+
+/// What a blob's nodes may add to the bytes of its content: enough for 40 GB.
+const NODE_ALLOWANCE: u64 = MAX_BLOCK_BYTES as u64;
+
+/// How often a walk starts over because damaged blocks were set aside.
+const MAX_WALKS: usize = 8;
+
+/// How a [`Fetcher`] behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FetchOptions {
+    /// Blocks being fetched at once, over all fetches.
+    pub concurrent_blocks: usize,
+    /// Time to connect.
+    pub connect_timeout: Duration,
+    /// Longest pause within an answer.
+    pub stall_timeout: Duration,
+    /// Longest time for one block from one source.
+    pub block_timeout: Duration,
+    /// How often all sources are asked for a block before it counts as missing.
+    pub rounds: u32,
+    /// Pause before the second round; it doubles from round to round.
+    pub pause: Duration,
+}
+
+impl Default for FetchOptions {
+    /// Eight blocks at once, three rounds over about a second when sources answer quickly.
+    fn default() -> Self {
+        Self {
+            concurrent_blocks: 8,
+            connect_timeout: Duration::from_secs(3),
+            stall_timeout: Duration::from_secs(10),
+            block_timeout: Duration::from_secs(60),
+            rounds: 3,
+            pause: Duration::from_millis(300),
+        }
+    }
+}
+
+/// Fetches blobs into a store, block by block, from whoever has them. No source is trusted: each
+/// block is checked against its CID before it is stored.
+///
+/// Only blocks that are not in the store are asked for, so a fetch that was broken off goes on
+/// where it stopped. Dropping the future of a fetch cancels it.
+#[derive(Clone)]
+pub struct Fetcher {
+    store: Arc<dyn BlobStore>,
+    client: reqwest::Client,
+    places: Arc<Semaphore>,
+    options: FetchOptions,
+}
+
+/// What a fetch did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fetched {
+    /// Blocks that were not in the store before.
+    pub blocks: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Fetcher {
+    /// A fetcher into `store`.
+    ///
+    /// # Errors
+    /// When the operating system does not let it make a client.
+    pub fn new(store: Arc<dyn BlobStore>, options: FetchOptions) -> Result<Self, FetchError> {
+        // Nodes meet directly: neither proxies of the environment nor redirects.
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(Policy::none())
+            .tcp_nodelay(true)
+            .connect_timeout(options.connect_timeout)
+            .read_timeout(options.stall_timeout)
+            .timeout(options.block_timeout)
+            .build()
+            .map_err(|source| FetchError::Client { source })?;
+        Ok(Self {
+            store,
+            client,
+            places: Arc::new(Semaphore::new(options.concurrent_blocks.max(1))),
+            options,
+        })
+    }
+
+    /// Makes the blob `root`, a file of at most `max_bytes`, complete in the store. It is not
+    /// pinned: pin it before or soon after.
+    ///
+    /// # Errors
+    /// [`FetchError::Missing`] when no source has a block, with what each said;
+    /// [`FetchError::TooLarge`]; what the store may say.
+    pub async fn fetch(
+        &self,
+        root: &Cid,
+        sources: &[Source],
+        max_bytes: u64,
+    ) -> Result<Fetched, FetchError> {
+        let mut job = Job {
+            fetcher: self,
+            root: *root,
+            sources,
+            liars: Mutex::default(),
+            max_bytes,
+            fetched: Fetched::default(),
+            wanted: HashSet::new(),
+        };
+        job.run().await?;
+        Ok(job.fetched)
+    }
+
+    /// Fetches what is not here and returns the file.
+    ///
+    /// # Errors
+    /// As [`fetch`](Self::fetch).
+    pub async fn get(
+        &self,
+        root: &Cid,
+        sources: &[Source],
+        max_bytes: u64,
+    ) -> Result<Vec<u8>, FetchError> {
+        self.fetch(root, sources, max_bytes).await?;
+        let cid = *root;
+        let read = self
+            .blocking(move |store| store.get(&cid, max_bytes))
+            .await?;
+        read.map_err(|source| match source {
+            GetError::TooLarge { cid, size, limit } => FetchError::TooLarge { cid, size, limit },
+            source => FetchError::Read { source },
+        })
+    }
+
+    /// Asks one source for one block.
+    async fn ask(&self, source: &Source, cid: &Cid) -> Result<Block, Refused> {
+        let request = self.client.get(source.block_url(cid)).send();
+        let mut answer = request.await.map_err(Refused::Network)?;
+        match answer.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND | StatusCode::GONE => return Err(Refused::Absent),
+            status => return Err(Refused::Status(status)),
+        }
+        let mut bytes = BytesMut::new();
+        while let Some(chunk) = answer.chunk().await.map_err(Refused::Network)? {
+            if bytes.len() + chunk.len() > MAX_BLOCK_BYTES {
+                return Err(Refused::Wrong);
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        let (cid, bytes) = (*cid, Bytes::from(bytes));
+        let verified = task::spawn_blocking(move || Block::verify(cid, bytes)).await;
+        match verified {
+            Ok(Ok(block)) => Ok(block),
+            _ => Err(Refused::Wrong),
+        }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn BlobStore) -> T + Send + 'static,
+    ) -> Result<T, FetchError> {
+        let store = Arc::clone(&self.store);
+        let done = task::spawn_blocking(move || work(&*store)).await;
+        done.map_err(|source| FetchError::Stopped { source })
+    }
+}
+
+/// One fetch.
+struct Job<'f> {
+    fetcher: &'f Fetcher,
+    root: Cid,
+    sources: &'f [Source],
+    /// Sources that sent wrong bytes, by index; they are not asked again.
+    liars: Mutex<HashSet<usize>>,
+    max_bytes: u64,
+    fetched: Fetched,
+    /// Blocks asked for so far.
+    wanted: HashSet<Cid>,
+}
+
+impl Job<'_> {
+    async fn run(&mut self) -> Result<(), FetchError> {
+        let mut pending = VecDeque::from(self.missing(self.root).await?);
+        if !pending.contains(&self.root) {
+            self.check_size().await?;
+        }
+        self.wanted.extend(&pending);
+        let fetcher = self.fetcher;
+        let (sources, liars) = (self.sources, std::mem::take(&mut self.liars));
+        let asking = Asking {
+            fetcher,
+            sources,
+            liars: &liars,
+        };
+        let mut running = FuturesUnordered::new();
+        loop {
+            while running.len() < fetcher.options.concurrent_blocks.max(1)
+                && let Some(cid) = pending.pop_front()
+            {
+                running.push(asking.fetch_block(cid));
+            }
+            let Some(block) = running.next().await else {
+                return Ok(());
+            };
+            let below = self.keep(block?).await?;
+            pending.extend(below);
+        }
+    }
+
+    /// Stores a block and returns the blocks below it that are to be fetched.
+    async fn keep(&mut self, block: Block) -> Result<Vec<Cid>, FetchError> {
+        let bytes = block.bytes().len() as u64;
+        self.fetched.blocks += 1;
+        self.fetched.bytes += bytes;
+        if self.fetched.bytes > self.max_bytes.saturating_add(NODE_ALLOWANCE) {
+            return Err(FetchError::TooLarge {
+                cid: self.root,
+                size: self.fetched.bytes,
+                limit: self.max_bytes,
+            });
+        }
+        let (cid, links) = (*block.cid(), block.links());
+        let links = links.map_err(|source| FetchError::Node { cid, source })?;
+        let stored = self
+            .fetcher
+            .blocking(move |store| store.insert(std::slice::from_ref(&block)));
+        stored
+            .await?
+            .map_err(|source| FetchError::Store { source })?;
+        if cid == self.root {
+            self.check_size().await?;
+        }
+        let mut below = Vec::new();
+        for link in links {
+            if self.wanted.contains(&link) {
+                continue;
+            }
+            for missing in self.missing(link).await? {
+                if self.wanted.insert(missing) {
+                    below.push(missing);
+                }
+            }
+        }
+        Ok(below)
+    }
+
+    /// What is not here at and below `cid`. Damaged blocks are set aside as they are found, and
+    /// count as not here from then on.
+    async fn missing(&self, cid: Cid) -> Result<Vec<Cid>, FetchError> {
+        let walk = move |store: &dyn BlobStore| {
+            for _ in 0..MAX_WALKS {
+                match store.missing(&cid) {
+                    Err(WalkError::Store {
+                        source: StoreError::Corrupt { .. },
+                        ..
+                    }) => {}
+                    walked => return walked,
+                }
+            }
+            store.missing(&cid)
+        };
+        let walked = self.fetcher.blocking(walk).await?;
+        walked.map_err(|source| match source {
+            WalkError::Node { cid, source } => FetchError::Node { cid, source },
+            source => FetchError::Walk { source },
+        })
+    }
+
+    /// Refuses a file that is too long as soon as its root is here.
+    async fn check_size(&self) -> Result<(), FetchError> {
+        let root = self.root;
+        let opened = self
+            .fetcher
+            .blocking(move |store| FileReader::open(store, &root).map(|file| file.size()));
+        match opened.await? {
+            Ok(size) if size > self.max_bytes => Err(FetchError::TooLarge {
+                cid: root,
+                size,
+                limit: self.max_bytes,
+            }),
+            Ok(_) => Ok(()),
+            Err(source) => Err(FetchError::Read { source }),
+        }
+    }
+}
+
+/// What a block needs to be asked for.
+#[derive(Clone, Copy)]
+struct Asking<'f> {
+    fetcher: &'f Fetcher,
+    sources: &'f [Source],
+    liars: &'f Mutex<HashSet<usize>>,
+}
+
+impl Asking<'_> {
+    async fn fetch_block(self, cid: Cid) -> Result<Block, FetchError> {
+        let mut attempts = BTreeMap::new();
+        let mut pause = self.fetcher.options.pause;
+        for round in 0..self.fetcher.options.rounds.max(1) {
+            if round > 0 {
+                time::sleep(pause).await;
+                pause = pause.saturating_mul(2);
+            }
+            for (index, source) in self.sources.iter().enumerate() {
+                if self.is_liar(index) {
+                    continue;
+                }
+                let place = self.fetcher.places.acquire().await;
+                let asked = self.fetcher.ask(source, &cid).await;
+                drop(place);
+                match asked {
+                    Ok(block) => return Ok(block),
+                    Err(refused) => {
+                        tracing::debug!(%cid, %source, %refused, "block not had");
+                        if matches!(refused, Refused::Wrong) {
+                            self.liars().insert(index);
+                        }
+                        attempts.insert(index, refused.to_string());
+                    }
+                }
+            }
+        }
+        let attempt = |(index, reason): (usize, String)| Attempt {
+            source: self.sources[index].clone(),
+            reason,
+        };
+        Err(FetchError::Missing {
+            cid,
+            attempts: Attempts(attempts.into_iter().map(attempt).collect()),
+        })
+    }
+
+    fn is_liar(&self, index: usize) -> bool {
+        self.liars().contains(&index)
+    }
+
+    fn liars(&self) -> std::sync::MutexGuard<'_, HashSet<usize>> {
+        self.liars.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why one source did not give a block.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("does not have it")]
+    Absent,
+    #[error("sent other bytes than those asked for")]
+    Wrong,
+    #[error("answered {0}")]
+    Status(StatusCode),
+    #[error("{}", describe(.0))]
+    Network(reqwest::Error),
+}
+
+/// The innermost cause, which says more than "error sending request".
+fn describe(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "did not answer in time".to_owned();
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+/// What a source said when it was last asked for a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Who was asked.
+    pub source: Source,
+    /// Why that gave nothing.
+    pub reason: String,
+}
+
+/// What every source said; prints as a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attempts(pub Vec<Attempt>);
+
+impl fmt::Display for Attempts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("there is no source to ask");
+        }
+        for (index, Attempt { source, reason }) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "; " };
+            write!(f, "{comma}{source} {reason}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a blob could not be fetched.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// No source had a block, each having been asked several times.
+    #[error("block {cid} could not be had: {attempts}")]
+    Missing {
+        /// The block.
+        cid: Cid,
+        /// What each source said.
+        attempts: Attempts,
+    },
+    /// A file longer than the caller accepts.
+    #[error("{cid} is a file of {size} bytes or more, only {limit} are accepted here")]
+    TooLarge {
+        /// The file.
+        cid: Cid,
+        /// Its length as far as known.
+        size: u64,
+        /// Length accepted.
+        limit: u64,
+    },
+    /// A block that says it is a node and is none.
+    #[error("{cid} cannot be followed")]
+    Node {
+        /// The block.
+        cid: Cid,
+        /// What is wrong with it.
+        #[source]
+        source: NodeError,
+    },
+    /// The store could not be looked through.
+    #[error("cannot find out what is missing")]
+    Walk {
+        /// What the store said.
+        #[source]
+        source: WalkError,
+    },
+    /// The store refused a block.
+    #[error("cannot store a fetched block")]
+    Store {
+        /// What the store said.
+        #[source]
+        source: StoreError,
+    },
+    /// The file cannot be read although its blocks are here.
+    #[error("the fetched blob cannot be read")]
+    Read {
+        /// What is wrong with it.
+        #[source]
+        source: GetError,
+    },
+    /// No client could be made.
+    #[error("cannot make an HTTP client")]
+    Client {
+        /// What is wrong.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The runtime is shutting down.
+    #[error("stopped before the fetch was complete")]
+    Stopped {
+        /// What the runtime said.
+        #[source]
+        source: task::JoinError,
+    },
+}

@@ -1,0 +1,103 @@
+use std::{fmt, str::FromStr};
+
+use r3mes_blobs::Cid;
+use reqwest::Url;
+
+/// Longest address of a source in characters.
+const MAX_CHARS: usize = 512;
+
+/// The base address of a trustless gateway, such as `http://10.0.0.7:8090`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Source(Url);
+
+impl Source {
+    /// Where this source answers for one block.
+    pub(super) fn block_url(&self, cid: &Cid) -> Url {
+        let mut url = self.0.clone();
+        url.set_path(&format!("{}/ipfs/{cid}", url.path().trim_end_matches('/')));
+        url.set_query(Some("format=raw"));
+        url
+    }
+}
+
+impl FromStr for Source {
+    type Err = SourceError;
+
+    fn from_str(text: &str) -> Result<Self, SourceError> {
+        let refused = |reason| SourceError {
+            text: text.chars().take(MAX_CHARS).collect(),
+            reason,
+        };
+        if text.len() > MAX_CHARS {
+            return Err(refused("it is too long"));
+        }
+        let url = Url::parse(text).map_err(|_| refused("it is not a URL"))?;
+        if url.scheme() != "http" {
+            return Err(refused("only http:// is supported"));
+        }
+        if url.host_str().is_none_or(str::is_empty) {
+            return Err(refused("it has no host"));
+        }
+        let plain = url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none();
+        if !plain {
+            return Err(refused("it must have neither user, query nor fragment"));
+        }
+        Ok(Self(url))
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str().trim_end_matches('/'))
+    }
+}
+
+/// An address that cannot be a source.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{text:?} cannot be a source of blobs: {reason} (expected a form such as http://host:8090)"
+)]
+pub struct SourceError {
+    /// The address.
+    pub text: String,
+    /// What is wrong with it.
+    pub reason: &'static str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_asked_for_below_the_base_address() {
+        let cid = Cid::raw(b"");
+        for (base, expected) in [
+            ("http://host:8090", "http://host:8090/ipfs/"),
+            ("http://host:8090/", "http://host:8090/ipfs/"),
+            ("http://[::1]/blobs/", "http://[::1]/blobs/ipfs/"),
+        ] {
+            let source: Source = base.parse().unwrap();
+            let url = source.block_url(&cid).to_string();
+            assert_eq!(url, format!("{expected}{cid}?format=raw"));
+        }
+    }
+
+    #[test]
+    fn addresses_of_other_kinds_are_refused() {
+        let long = format!("http://{}", "a".repeat(600));
+        for text in [
+            "",
+            "host:8090",
+            "https://host",
+            "file:///etc/passwd",
+            "http://u:p@host",
+            "http://host/?x=1",
+            &long,
+        ] {
+            assert!(text.parse::<Source>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The surfaces over real sockets.
+
+#[cfg(test)]
+mod gateway {
+    mod ipfs;
+    mod support;
+}

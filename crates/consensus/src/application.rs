@@ -4,7 +4,12 @@
 //! (`local` here, CometBFT over ABCI) drive the same application through these calls, and the same
 //! [`BlockInput`]s give the same hashes under both.
 
-use r3mes_types::{ConsensusAddress, ConsensusKey, Time};
+use r3mes_types::{ConsensusAddress, Time};
+
+pub use r3mes_ledger::Waiting;
+pub use r3mes_ledger::block::{
+    Admitted, BlockInput, CommitVote, Lane, Misbehaviour, ValidatorUpdate,
+};
 
 /// A transaction's SHA-256, by which CometBFT and its clients name it.
 pub type TxHash = [u8; 32];
@@ -22,15 +27,8 @@ pub trait Application: Send + Sync + 'static {
     /// again after a crash in between, it gives the same answer.
     fn init_chain(&self) -> Result<InitChain, ApplicationError>;
 
-    /// Whether a transaction may enter the mempool, given what `pending` already waits there. With
-    /// `recheck`, the same bytes passed before, and only the state has changed: what depends on the
-    /// bytes alone (signatures) need not be checked again.
-    fn check(
-        &self,
-        tx: &[u8],
-        pending: &dyn Pending,
-        recheck: bool,
-    ) -> Result<CheckResult, ApplicationError>;
+    /// Whether a transaction may wait for a block.
+    fn check(&self, tx: &[u8], context: &Check<'_>) -> Result<CheckResult, ApplicationError>;
 
     /// Orders candidate transactions into the next block's, adds the proposer's own, and leaves out
     /// what no longer fits.
@@ -85,57 +83,6 @@ pub struct InitChain {
     pub validators: Vec<ValidatorUpdate>,
 }
 
-/// A validator with its power; power 0 removes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ValidatorUpdate {
-    /// The key it signs blocks with.
-    pub key: ConsensusKey,
-    /// Its voting power.
-    pub power: u64,
-}
-
-/// Everything that decides what a block does. The same inputs from the same state give the same
-/// outputs on every machine and under either engine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BlockInput {
-    /// Height of the block.
-    pub height: u64,
-    /// Its time, later than that of the block before.
-    pub time: Time,
-    /// Who proposed it.
-    pub proposer: ConsensusAddress,
-    /// Who signed the block before.
-    pub last_commit: Vec<CommitVote>,
-    /// Who is shown to have signed two blocks at one height.
-    pub misbehaviour: Vec<Misbehaviour>,
-    /// The transactions in order.
-    pub txs: Vec<Vec<u8>>,
-}
-
-/// A validator's part in the commit of the block before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CommitVote {
-    /// The validator.
-    pub validator: ConsensusAddress,
-    /// Its power at that height.
-    pub power: u64,
-    /// Whether its signature is in the commit.
-    pub signed: bool,
-}
-
-/// Evidence that a validator misbehaved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Misbehaviour {
-    /// The validator.
-    pub validator: ConsensusAddress,
-    /// Its power then.
-    pub power: u64,
-    /// Where it misbehaved.
-    pub height: u64,
-    /// When it misbehaved.
-    pub time: Time,
-}
-
 /// What executing a block gave.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlockOutput {
@@ -177,24 +124,25 @@ pub struct Event {
     pub attributes: Vec<(String, String)>,
 }
 
-/// What waits in the mempool already, as far as a check has to know.
-pub trait Pending {
-    /// The sequence that `account` (an address's bytes) will have once its waiting transactions are
-    /// executed, if any waits.
-    fn sequence(&self, account: &[u8]) -> Option<u64>;
+/// Under what circumstances a transaction is checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Check<'a> {
+    /// What waits already.
+    pub waiting: &'a Waiting,
+    /// The time now.
+    pub time: Time,
+    /// Whether the very same bytes passed before, so that only the state can have changed: signatures
+    /// need not be verified again.
+    pub repeated: bool,
 }
 
 /// Whether a transaction is welcome, and what the mempool has to know of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckResult {
-    /// Code, log and gas. A code other than 0 refuses it.
+    /// Code, log and gas.
     pub result: TxResult,
-    /// The account whose sequence it takes, as address bytes.
-    pub sender: Vec<u8>,
-    /// The sequence it takes.
-    pub sequence: u64,
-    /// Whether it goes before those that pay: what a registered node owes, at most one of a kind.
-    pub obligation: bool,
+    /// What is known of it if it is welcome.
+    pub admitted: Option<Admitted>,
 }
 
 /// What to make the next block of.

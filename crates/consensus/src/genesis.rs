@@ -3,8 +3,13 @@
 use r3mes_types::Time;
 use tendermint::chain;
 
+use crate::block::BLOCK_OVERHEAD_BYTES;
+use crate::key::ValidatorKey;
+
 /// The longest chain id, as in CometBFT.
 pub const MAX_CHAIN_ID_BYTES: usize = 50;
+/// The largest block, as in CometBFT.
+pub const MAX_BLOCK_BYTES: usize = 100 << 20;
 
 /// The part of the genesis that engines use; the ledger's own part is the application's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +39,16 @@ pub enum GenesisError {
         /// The id.
         chain_id: String,
     },
+    /// Engine `local` signs alone.
+    #[error(
+        "engine `local` signs blocks alone, with the key of {ours}, but the genesis names {named}: make a genesis with this key as its only block validator, or use engine `cometbft`"
+    )]
+    Validators {
+        /// Address of the key at hand.
+        ours: String,
+        /// Addresses in the genesis.
+        named: String,
+    },
 }
 
 impl Genesis {
@@ -53,5 +68,40 @@ impl Genesis {
             max_block_gas: None,
             local_power: 1,
         })
+    }
+
+    /// The engine's part of a ledger's genesis, for a chain that `key` signs alone.
+    ///
+    /// # Errors
+    /// [`GenesisError`] if the chain id is not one, or others sign as well.
+    pub fn of_ledger(
+        genesis: &r3mes_ledger::Genesis,
+        key: &ValidatorKey,
+    ) -> Result<Self, GenesisError> {
+        let [validator] = &*genesis.validators else {
+            return Err(not_alone(genesis, key));
+        };
+        if validator.key != key.public_key() {
+            return Err(not_alone(genesis, key));
+        }
+        let auth = &genesis.params.auth;
+        let max_txs_bytes = usize::try_from(auth.max_block_bytes).unwrap_or(usize::MAX);
+        Ok(Self {
+            max_block_bytes: max_txs_bytes
+                .saturating_add(BLOCK_OVERHEAD_BYTES)
+                .min(MAX_BLOCK_BYTES),
+            max_block_gas: Some(auth.max_block_gas),
+            local_power: u32::try_from(validator.power).unwrap_or(u32::MAX),
+            ..Self::new(&genesis.chain_id, genesis.time)?
+        })
+    }
+}
+
+fn not_alone(genesis: &r3mes_ledger::Genesis, key: &ValidatorKey) -> GenesisError {
+    let named = genesis.validators.iter();
+    let named: Vec<String> = named.map(|v| v.key.address().to_string()).collect();
+    GenesisError::Validators {
+        ours: key.address().to_string(),
+        named: named.join(", "),
     }
 }

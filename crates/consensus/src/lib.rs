@@ -4,6 +4,7 @@
 //! in CometBFT's shape and signed so that a light client accepts it, and goes on from any crash with
 //! the same hashes.
 
+pub mod app;
 pub mod application;
 pub mod block;
 pub mod clock;

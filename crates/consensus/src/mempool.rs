@@ -4,20 +4,23 @@
 //! it; everything else goes in the order it came. Every bound has a number in [`Limits`], so that no
 //! sender can push another out.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use r3mes_types::{Address, Time};
 use tokio::sync::Notify;
 
-use crate::application::{Application, ApplicationError, CheckResult, Pending, TxHash, TxResult};
+use crate::application::{
+    Admitted, Application, ApplicationError, Check, Lane, TxHash, TxResult, Waiting,
+};
 use crate::block::tx_hash;
 
 /// How many transactions that were dropped after they had been accepted are remembered, so that who
 /// waits for one learns why.
 const REMEMBERED_DROPS: usize = 4_096;
-/// How often a check is repeated because its sender's other transactions changed meanwhile.
-const MAX_CHECK_ATTEMPTS: usize = 16;
+/// How many waiting transactions are checked again after a block, in turn. Those whose turn has not
+/// come may be stale; the application leaves such ones out of blocks.
+const MAX_RECHECKED: usize = 1_024;
 
 /// How much may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +33,8 @@ pub struct Limits {
     pub txs_per_sender: usize,
     /// Bytes of one transaction.
     pub tx_bytes: usize,
+    /// Transactions offered for one block, so that no block takes long to make.
+    pub block_txs: usize,
 }
 
 impl Default for Limits {
@@ -39,6 +44,7 @@ impl Default for Limits {
             bytes: 64 << 20,
             txs_per_sender: 512,
             tx_bytes: 1 << 20,
+            block_txs: 2_048,
         }
     }
 }
@@ -76,11 +82,6 @@ pub enum AddError {
         /// The bound.
         limit: usize,
     },
-    /// Transactions of the same sender kept coming in between.
-    #[error(
-        "the sender's other transactions kept changing while this one was checked: send one after another"
-    )]
-    Contended,
     /// The application failed.
     #[error("the transaction could not be checked")]
     Application {
@@ -103,21 +104,27 @@ pub struct Added {
 #[derive(Debug)]
 pub(crate) struct Mempool {
     limits: Limits,
-    waiting: Mutex<Waiting>,
+    queue: RwLock<Queue>,
     /// Woken when a transaction begins to wait.
     pub(crate) added: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct Queue {
     /// By arrival.
     txs: BTreeMap<Arrival, Tx>,
     obligations: BTreeSet<Arrival>,
     hashes: HashSet<TxHash>,
     /// Sender -> sequence -> arrival. No sender without transactions.
-    senders: HashMap<Vec<u8>, BTreeMap<u64, Arrival>>,
+    senders: HashMap<Address, BTreeMap<u64, Arrival>>,
     bytes: usize,
     arrivals: Arrival,
+    /// What the application knows of all that.
+    waiting: Waiting,
+    /// Changes whenever `waiting` does.
+    generation: u64,
+    /// Where rechecking goes on.
+    rechecked: Arrival,
     dropped: VecDeque<(TxHash, TxResult)>,
 }
 
@@ -126,41 +133,46 @@ type Arrival = u64;
 
 #[derive(Clone, Debug)]
 struct Tx {
+    arrival: Arrival,
     bytes: Vec<u8>,
     hash: TxHash,
-    sender: Vec<u8>,
-    sequence: u64,
+    admitted: Admitted,
 }
 
 impl Mempool {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             limits,
-            waiting: Mutex::default(),
+            queue: RwLock::default(),
             added: Notify::new(),
         }
     }
 
     /// How many wait, and their bytes.
     pub(crate) fn size(&self) -> (usize, usize) {
-        let waiting = self.lock();
-        (waiting.txs.len(), waiting.bytes)
+        let queue = self.read();
+        (queue.txs.len(), queue.bytes)
     }
 
     pub(crate) fn contains(&self, hash: &TxHash) -> bool {
-        self.lock().hashes.contains(hash)
+        self.read().hashes.contains(hash)
     }
 
     /// Why a transaction that had been accepted was dropped again.
     pub(crate) fn dropped(&self, hash: &TxHash) -> Option<TxResult> {
-        let waiting = self.lock();
-        let newest_first = waiting.dropped.iter().rev();
+        let queue = self.read();
+        let newest_first = queue.dropped.iter().rev();
         let mut found = newest_first.filter(|(dropped, _)| dropped == hash);
         found.next().map(|(_, why)| why.clone())
     }
 
     /// Checks a transaction and lets it wait if the application welcomes it.
-    pub(crate) fn add(&self, app: &dyn Application, tx: Vec<u8>) -> Result<Added, AddError> {
+    pub(crate) fn add(
+        &self,
+        app: &dyn Application,
+        time: Time,
+        tx: Vec<u8>,
+    ) -> Result<Added, AddError> {
         let hash = tx_hash(&tx);
         if tx.len() > self.limits.tx_bytes {
             return Err(AddError::TooLarge {
@@ -168,44 +180,51 @@ impl Mempool {
                 limit: self.limits.tx_bytes,
             });
         }
-        self.lock().has_room(&self.limits, &hash, tx.len())?;
-        for _ in 0..MAX_CHECK_ATTEMPTS {
-            let view = View::new(self);
-            let check = app
-                .check(&tx, &view, false)
-                .map_err(|source| AddError::Application { source })?;
-            if check.result.code != 0 {
-                let check = check.result;
-                return Ok(Added { hash, check });
+        let check = |queue: &Queue, repeated| {
+            queue.has_room(&self.limits, &hash, tx.len())?;
+            let context = Check {
+                waiting: &queue.waiting,
+                time,
+                repeated,
+            };
+            let check = app.check(&tx, &context);
+            check.map_err(|source| AddError::Application { source })
+        };
+        // The expensive part runs beside other checks. If another transaction got in meanwhile, what
+        // depends on those that wait is looked at once more.
+        let (mut checked, generation) = {
+            let queue = self.read();
+            (check(&queue, false)?, queue.generation)
+        };
+        if checked.admitted.is_some() {
+            let mut queue = self.write();
+            if queue.generation != generation {
+                checked = check(&queue, true)?;
             }
-            let mut waiting = self.lock();
-            waiting.has_room(&self.limits, &hash, tx.len())?;
-            if waiting.next_sequence(&check.sender) != view.seen.get() {
-                continue;
+            if let Some(admitted) = checked.admitted {
+                let of_sender = queue.senders.get(&admitted.sender).map_or(0, BTreeMap::len);
+                if of_sender >= self.limits.txs_per_sender {
+                    return Err(AddError::SenderFull {
+                        limit: self.limits.txs_per_sender,
+                    });
+                }
+                queue.insert(tx, hash, admitted);
+                drop(queue);
+                self.added.notify_one();
             }
-            let of_sender = waiting.senders.get(&check.sender).map_or(0, BTreeMap::len);
-            if of_sender >= self.limits.txs_per_sender {
-                return Err(AddError::SenderFull {
-                    limit: self.limits.txs_per_sender,
-                });
-            }
-            waiting.insert(tx, hash, &check);
-            drop(waiting);
-            self.added.notify_one();
-            return Ok(Added {
-                hash,
-                check: check.result,
-            });
         }
-        Err(AddError::Contended)
+        Ok(Added {
+            hash,
+            check: checked.result,
+        })
     }
 
     /// Candidates for a block of at most `max_bytes`, in order.
     pub(crate) fn candidates(&self, max_bytes: usize) -> Vec<Vec<u8>> {
-        let waiting = self.lock();
+        let queue = self.read();
         let mut left = max_bytes;
         let mut candidates = Vec::new();
-        for tx in waiting.ordered() {
+        for tx in queue.ordered().into_iter().take(self.limits.block_txs) {
             match left.checked_sub(tx.bytes.len()) {
                 Some(rest) => left = rest,
                 None => break,
@@ -215,29 +234,50 @@ impl Mempool {
         candidates
     }
 
-    /// Takes out what a block contains, and checks the rest against the state after it.
+    /// Takes out what a block contains, and checks some of the rest against the state after it.
     pub(crate) fn committed(
         &self,
         app: &dyn Application,
+        time: Time,
         txs: &[Vec<u8>],
     ) -> Result<(), ApplicationError> {
         let hashes: HashSet<TxHash> = txs.iter().map(|tx| tx_hash(tx)).collect();
-        let rest: Vec<Tx> = {
-            let mut waiting = self.lock();
-            waiting.remove(|tx| hashes.contains(&tx.hash));
-            waiting.ordered().into_iter().cloned().collect()
+        let (rest, mut rechecked): (Vec<Tx>, Arrival) = {
+            let mut queue = self.write();
+            queue.remove(|tx| hashes.contains(&tx.hash));
+            let rest = queue.ordered().into_iter().cloned().collect();
+            (rest, queue.rechecked)
         };
-        let mut overlay = Overlay::default();
-        let mut refused = HashMap::new();
-        for tx in rest {
-            let check = app.check(&tx.bytes, &overlay, true)?;
-            if check.result.code == 0 {
-                overlay.0.insert(check.sender, check.sequence + 1);
-            } else {
-                refused.insert(tx.hash, check.result);
-            }
+        if rest.iter().all(|tx| tx.arrival <= rechecked) {
+            rechecked = 0;
         }
-        self.lock().drop_refused(refused);
+        let mut waiting = Waiting::default();
+        let mut refused = HashMap::new();
+        let mut left = MAX_RECHECKED;
+        for tx in rest {
+            let turn = tx.arrival > rechecked && left > 0;
+            if !turn {
+                waiting.admit(&tx.admitted);
+                continue;
+            }
+            left -= 1;
+            let context = Check {
+                waiting: &waiting,
+                time,
+                repeated: true,
+            };
+            let check = app.check(&tx.bytes, &context)?;
+            match check.admitted {
+                Some(admitted) => waiting.admit(&admitted),
+                None => {
+                    refused.insert(tx.hash, check.result);
+                }
+            }
+            rechecked = rechecked.max(tx.arrival);
+        }
+        let mut queue = self.write();
+        queue.rechecked = rechecked;
+        queue.drop_refused(refused);
         Ok(())
     }
 
@@ -249,17 +289,21 @@ impl Mempool {
             log: "no block takes this transaction: it is too large or asks for too much gas".into(),
             ..TxResult::default()
         };
-        self.lock()
-            .drop_refused(HashMap::from([(tx_hash(tx), why)]));
+        let refused = HashMap::from([(tx_hash(tx), why)]);
+        self.write().drop_refused(refused);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn read(&self) -> RwLockReadGuard<'_, Queue> {
         // Every method leaves the lists in order before anything that could panic.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Queue> {
+        self.queue.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Waiting {
+impl Queue {
     fn has_room(&self, limits: &Limits, hash: &TxHash, bytes: usize) -> Result<(), AddError> {
         if self.hashes.contains(hash) {
             return Err(AddError::Duplicate);
@@ -273,18 +317,12 @@ impl Waiting {
         Ok(())
     }
 
-    /// The sequence after the sender's last waiting transaction.
-    fn next_sequence(&self, sender: &[u8]) -> Option<u64> {
-        let (last, _) = self.senders.get(sender)?.last_key_value()?;
-        Some(last + 1)
-    }
-
     /// All that wait, in the order in which they should be executed.
     fn ordered(&self) -> Vec<&Tx> {
         let mut order = Vec::with_capacity(self.txs.len());
         let mut taken = HashSet::new();
         for obligation in &self.obligations {
-            let owed = &self.txs[obligation];
+            let owed = &self.txs[obligation].admitted;
             for arrival in self.senders[&owed.sender].range(..=owed.sequence) {
                 if taken.insert(arrival.1) {
                     order.push(&self.txs[arrival.1]);
@@ -299,20 +337,22 @@ impl Waiting {
         order
     }
 
-    fn insert(&mut self, bytes: Vec<u8>, hash: TxHash, check: &CheckResult) {
+    fn insert(&mut self, bytes: Vec<u8>, hash: TxHash, admitted: Admitted) {
         self.arrivals += 1;
-        if check.obligation {
+        self.generation += 1;
+        self.waiting.admit(&admitted);
+        if matches!(admitted.lane, Lane::Obligation(_)) {
             self.obligations.insert(self.arrivals);
         }
         self.bytes += bytes.len();
         self.hashes.insert(hash);
-        let sequences = self.senders.entry(check.sender.clone()).or_default();
-        sequences.insert(check.sequence, self.arrivals);
+        let sequences = self.senders.entry(admitted.sender).or_default();
+        sequences.insert(admitted.sequence, self.arrivals);
         let tx = Tx {
+            arrival: self.arrivals,
             bytes,
             hash,
-            sender: check.sender.clone(),
-            sequence: check.sequence,
+            admitted,
         };
         self.txs.insert(self.arrivals, tx);
     }
@@ -332,13 +372,20 @@ impl Waiting {
                 *bytes -= tx.bytes.len();
                 obligations.remove(arrival);
                 hashes.remove(&tx.hash);
-                if let Some(sequences) = senders.get_mut(&tx.sender) {
-                    sequences.remove(&tx.sequence);
+                if let Some(sequences) = senders.get_mut(&tx.admitted.sender) {
+                    sequences.remove(&tx.admitted.sequence);
                 }
             }
             !out
         });
         senders.retain(|_, sequences| !sequences.is_empty());
+        // Begun anew after a commit, with what still waits, in order.
+        let mut waiting = Waiting::default();
+        for tx in self.ordered() {
+            waiting.admit(&tx.admitted);
+        }
+        self.waiting = waiting;
+        self.generation += 1;
     }
 
     fn drop_refused(&mut self, refused: HashMap<TxHash, TxResult>) {
@@ -349,39 +396,5 @@ impl Waiting {
         self.dropped.extend(refused);
         let surplus = self.dropped.len().saturating_sub(REMEMBERED_DROPS);
         self.dropped.drain(..surplus);
-    }
-}
-
-/// The mempool as one check sees it; remembers what it told, so that it can be told again.
-struct View<'a> {
-    mempool: &'a Mempool,
-    seen: Cell<Option<u64>>,
-}
-
-impl<'a> View<'a> {
-    fn new(mempool: &'a Mempool) -> Self {
-        Self {
-            mempool,
-            seen: Cell::new(None),
-        }
-    }
-}
-
-impl Pending for View<'_> {
-    fn sequence(&self, account: &[u8]) -> Option<u64> {
-        let waiting = self.mempool.lock();
-        let sequence = waiting.next_sequence(account);
-        self.seen.set(sequence);
-        sequence
-    }
-}
-
-/// What the transactions rechecked so far leave behind.
-#[derive(Default)]
-struct Overlay(HashMap<Vec<u8>, u64>);
-
-impl Pending for Overlay {
-    fn sequence(&self, account: &[u8]) -> Option<u64> {
-        self.0.get(account).copied()
     }
 }

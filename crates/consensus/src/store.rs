@@ -14,6 +14,7 @@ use tendermint_proto::v0_38::types as pb;
 
 use crate::application::{BlockInput, BlockOutput, CommitVote, TxHash};
 use crate::block::{self, SignedBlock, tx_hash};
+use crate::genesis::Genesis;
 use crate::results;
 
 /// Format of the database. A database of another format is refused.
@@ -207,8 +208,9 @@ impl BlockStore {
     ///
     /// # Errors
     /// As [`BlockStore::block`].
-    pub fn input(&self, height: u64) -> Result<Option<BlockInput>, StoreError> {
-        Ok(self.block(height)?.map(|signed| input(&signed.block)))
+    pub fn input(&self, genesis: &Genesis, height: u64) -> Result<Option<BlockInput>, StoreError> {
+        let signed = self.block(height)?;
+        Ok(signed.map(|signed| input(genesis, &signed.block)))
     }
 
     /// Writes a block and waits for the disk.
@@ -304,7 +306,7 @@ impl fmt::Debug for BlockStore {
 
 /// What the application is given for `block` under engine `local`, where every block is signed by
 /// the one validator there is.
-pub(crate) fn input(block: &Block) -> BlockInput {
+pub(crate) fn input(genesis: &Genesis, block: &Block) -> BlockInput {
     let proposer = |id: tendermint::account::Id| {
         let bytes: [u8; 20] = id
             .as_bytes()
@@ -324,7 +326,7 @@ pub(crate) fn input(block: &Block) -> BlockInput {
             .filter_map(|signature| signature.validator_address())
             .map(|validator| CommitVote {
                 validator: proposer(validator),
-                power: 1,
+                power: u64::from(genesis.local_power),
                 signed: true,
             })
             .collect(),

@@ -516,7 +516,12 @@ async fn a_killed_engine_goes_on_with_every_transaction_that_it_had_confirmed() 
         undisturbed.init_chain().unwrap();
         for height in 1..=latest.height {
             undisturbed
-                .finalize(&store.input(height).unwrap().unwrap())
+                .finalize(
+                    &store
+                        .input(running.handle.genesis(), height)
+                        .unwrap()
+                        .unwrap(),
+                )
                 .unwrap();
             undisturbed.commit().unwrap();
         }

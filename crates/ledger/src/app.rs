@@ -54,6 +54,11 @@ impl Waiting {
         *fees = fees.saturating_add(Amount::new(admitted.fee));
     }
 
+    /// The sequence that `account` has once its waiting transactions have run, if any waits.
+    pub fn sequence(&self, account: &Address) -> Option<u64> {
+        self.sequences.get(account).copied()
+    }
+
     fn pending<'a>(
         &'a self,
         tx: &Tx,

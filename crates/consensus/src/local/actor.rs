@@ -172,7 +172,7 @@ fn make_block(chain: &mut Chain, shared: &Shared, now: Time) -> Result<usize, En
         // It had a whole block to itself and was left out; it would make empty blocks for ever.
         shared.mempool.drop_unfit(first);
     }
-    shared.mempool.committed(chain.app.as_ref(), txs)?;
+    shared.mempool.committed(chain.app.as_ref(), now, txs)?;
     tracing::debug!(
         height = signed.height(),
         txs = txs.len(),

@@ -11,6 +11,7 @@ use crate::application::{
     Application, ApplicationError, BlockOutput, Query, QueryResult, TxHash, TxResult,
 };
 use crate::block::SignedBlock;
+use crate::clock::Clock;
 use crate::genesis::Genesis;
 use crate::mempool::{AddError, Added, Mempool};
 use crate::store::{BlockStore, StoreError};
@@ -25,6 +26,7 @@ pub(crate) struct Shared {
     pub(crate) app: Arc<dyn Application>,
     pub(crate) store: BlockStore,
     pub(crate) mempool: Mempool,
+    pub(crate) clock: Arc<dyn Clock>,
     /// Bounds the threads that checks and reads take.
     pub(crate) permits: Arc<Semaphore>,
 }
@@ -166,7 +168,10 @@ impl ConsensusHandle {
     /// [`Added`] with a code.
     pub async fn broadcast(&self, tx: Vec<u8>) -> Result<Added, BroadcastError> {
         let added = self
-            .blocking(move |shared| shared.mempool.add(shared.app.as_ref(), tx))
+            .blocking(move |shared| {
+                let now = shared.clock.now();
+                shared.mempool.add(shared.app.as_ref(), now, tx)
+            })
             .await?;
         Ok(added?)
     }

@@ -179,6 +179,7 @@ pub fn open(parts: Parts, config: Config) -> Result<(Engine, ConsensusHandle), E
         app: parts.app,
         store: parts.store,
         mempool: Mempool::new(config.mempool),
+        clock: parts.clock.clone(),
         permits: Arc::new(Semaphore::new(config.parallel.max(1))),
     });
     let handle = ConsensusHandle::new(shared.clone(), latest, command_sender);

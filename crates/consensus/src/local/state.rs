@@ -64,7 +64,7 @@ impl Chain {
             if signed.block.header.app_hash.as_bytes() != committed.app_hash {
                 return Err(EngineError::Diverged { height });
             }
-            let output = app.finalize(&input(&signed.block))?;
+            let output = app.finalize(&input(&genesis, &signed.block))?;
             store.save_results(height, &output)?;
             app.commit()?;
             committed = Committed {
@@ -100,7 +100,7 @@ impl Chain {
             max_bytes: self.genesis.max_block_bytes - BLOCK_OVERHEAD_BYTES,
         })?;
         let signed = block::build(&self.genesis, &self.tip, &self.key, time, txs);
-        if let Err(reason) = self.app.process(&input(&signed.block))? {
+        if let Err(reason) = self.app.process(&input(&self.genesis, &signed.block))? {
             return Err(EngineError::OwnBlockRejected { height, reason });
         }
         Ok(signed)
@@ -118,7 +118,7 @@ impl Chain {
 
     /// Executes a saved block.
     pub(crate) fn execute(&self, signed: &SignedBlock) -> Result<BlockOutput, EngineError> {
-        Ok(self.app.finalize(&input(&signed.block))?)
+        Ok(self.app.finalize(&input(&self.genesis, &signed.block))?)
     }
 
     /// Writes down what the block did.
@@ -172,7 +172,7 @@ fn tip(
     let output = match store.results(height)? {
         Some(output) => output,
         None => {
-            let output = app.finalize(&input(&signed.block))?;
+            let output = app.finalize(&input(genesis, &signed.block))?;
             store.save_results(height, &output)?;
             output
         }

@@ -185,7 +185,7 @@ fn recorded_inputs_replayed_elsewhere_give_the_same_results() {
     let replayed = Kv::new(Storage::memory(kv::options()).unwrap());
     replayed.init_chain().unwrap();
     for height in 1..=BLOCKS {
-        let input = chain.store.input(height).unwrap().unwrap();
+        let input = chain.store.input(&chain.genesis, height).unwrap().unwrap();
         let output = replayed.finalize(&input).unwrap();
         replayed.commit().unwrap();
         assert_eq!(chain.store.results(height).unwrap(), Some(output));

@@ -8,11 +8,11 @@
 use std::sync::Mutex;
 
 use r3mes_consensus::application::{
-    Application, ApplicationError, BlockInput, BlockOutput, CheckResult, Committed, Event,
-    InitChain, Pending, Proposal, Query, QueryResult, TxResult,
+    Admitted, Application, ApplicationError, BlockInput, BlockOutput, Check, CheckResult,
+    Committed, Event, InitChain, Lane, Proposal, Query, QueryResult, TxResult,
 };
 use r3mes_state::{Delta, Options, Read, Snapshot, Staged, Storage};
-use r3mes_types::{Millis, Time};
+use r3mes_types::{Address, Hash, Millis, Time};
 
 pub(crate) struct Kv {
     storage: Storage,
@@ -48,6 +48,12 @@ fn parse(tx: &[u8]) -> Option<Tx<'_>> {
 
 pub(crate) fn tx(sender: &str, sequence: u64, key: &str, value: &str) -> Vec<u8> {
     format!("{sender}/{sequence}/{key}={value}").into_bytes()
+}
+
+fn address(sender: &str) -> Address {
+    let mut bytes = [0; 20];
+    bytes[..sender.len()].copy_from_slice(sender.as_bytes());
+    bytes.into()
 }
 
 fn failed<E: std::error::Error + Send + Sync + 'static>(error: E) -> ApplicationError {
@@ -145,33 +151,38 @@ impl Application for Kv {
         })
     }
 
-    fn check(
-        &self,
-        tx: &[u8],
-        pending: &dyn Pending,
-        _recheck: bool,
-    ) -> Result<CheckResult, ApplicationError> {
-        let Some(tx) = parse(tx) else {
+    fn check(&self, tx: &[u8], context: &Check<'_>) -> Result<CheckResult, ApplicationError> {
+        let Some(parsed) = parse(tx) else {
             return Ok(CheckResult {
                 result: refused("not a transaction"),
-                ..CheckResult::default()
+                admitted: None,
             });
         };
-        let committed = Self::sequence(&self.latest()?, tx.sender)?;
-        let expected = pending.sequence(tx.sender.as_bytes()).unwrap_or(committed);
-        let result = if tx.sequence == expected {
-            TxResult::default()
-        } else {
-            refused(&format!(
-                "expected sequence {expected}, got {}",
-                tx.sequence
-            ))
+        let committed = Self::sequence(&self.latest()?, parsed.sender)?;
+        let sender = address(parsed.sender);
+        let expected = context.waiting.sequence(&sender).unwrap_or(committed);
+        if parsed.sequence != expected {
+            let log = format!("expected sequence {expected}, got {}", parsed.sequence);
+            return Ok(CheckResult {
+                result: refused(&log),
+                admitted: None,
+            });
+        }
+        let lane = match parsed.sender {
+            "node" => Lane::Obligation(vec![Hash::of(tx)]),
+            _ => Lane::Paid,
         };
         Ok(CheckResult {
-            result,
-            sender: tx.sender.into(),
-            sequence: tx.sequence,
-            obligation: tx.sender == "node",
+            result: TxResult::default(),
+            admitted: Some(Admitted {
+                sender,
+                sequence: parsed.sequence,
+                payer: sender,
+                fee: 0,
+                priority: 0,
+                gas_wanted: 0,
+                lane,
+            }),
         })
     }
 

@@ -1,0 +1,366 @@
+//! The ledger over its state, as an [`Application`].
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use r3mes_ledger::store::Block;
+use r3mes_ledger::{Fault, Genesis, Ledger};
+use r3mes_state::{Options, Read, Snapshot, Staged, Storage};
+use r3mes_types::Time;
+use r3mes_types::beacon::HashChain;
+
+use crate::application::{
+    Application, ApplicationError, BlockInput, BlockOutput, Check, CheckResult, Committed, Event,
+    InitChain, Proposal, Query, QueryResult, TxHash, TxResult,
+};
+use crate::block::tx_hash;
+
+/// Path of a query that reads one key of the state, named by the query's data.
+pub const STORE_PATH: &str = "/store";
+/// Code of a query for a height that is pruned or not there yet, in codespace `sdk`: invalid height.
+const INVALID_HEIGHT: u32 = 26;
+/// Code of a proof asked of an answer that is not one entry of the state: invalid request.
+const INVALID_REQUEST: u32 = 18;
+/// Code of a key that is not there, when only `/store` is asked: key not found.
+const KEY_NOT_FOUND: u32 = 30;
+/// How many transactions with verified signatures are remembered.
+const REMEMBERED_SIGNATURES: usize = 65_536;
+
+/// How a ledger's storage is opened: the engine says when the disk is waited for.
+pub fn storage_options() -> Options {
+    Options {
+        sync_every: u64::MAX,
+        ..Options::default()
+    }
+}
+
+/// The ledger, its state, and the hash chains with which this process proposes blocks.
+pub struct LedgerApp {
+    genesis: Genesis,
+    initial_height: u64,
+    storage: Storage,
+    chains: Vec<HashChain>,
+    /// The newest version, taken once per block.
+    latest: RwLock<Option<Arc<Snapshot>>>,
+    pending: Mutex<Option<Staged>>,
+    verified: Mutex<Verified>,
+}
+
+/// Transactions whose signatures this process verified, so that it does so once and not twice.
+#[derive(Default)]
+struct Verified {
+    hashes: HashSet<TxHash>,
+    oldest_first: VecDeque<TxHash>,
+}
+
+impl LedgerApp {
+    /// The ledger that begins with `genesis`, kept in `storage` (opened with [`storage_options`]).
+    /// `chains` are the proposer's: the registered one, and the next one if it has one.
+    pub fn new(genesis: Genesis, storage: Storage, chains: Vec<HashChain>) -> Self {
+        Self {
+            genesis,
+            initial_height: 1,
+            storage,
+            chains,
+            latest: RwLock::new(None),
+            pending: Mutex::new(None),
+            verified: Mutex::default(),
+        }
+    }
+
+    fn latest(&self) -> Result<Arc<Snapshot>, ApplicationError> {
+        let cached = self.latest.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(snapshot) = cached.as_ref() {
+            return Ok(snapshot.clone());
+        }
+        drop(cached);
+        // Read under the lock, so that an older version never replaces a newer one.
+        let mut cached = self.latest.write().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = self.storage.latest().map_err(failed("reading the state"))?;
+        let snapshot = Arc::new(snapshot);
+        *cached = Some(snapshot.clone());
+        Ok(snapshot)
+    }
+
+    fn forget_latest(&self) {
+        let mut cached = self.latest.write().unwrap_or_else(PoisonError::into_inner);
+        *cached = None;
+    }
+
+    fn verified(&self) -> MutexGuard<'_, Verified> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Option<Staged>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn proved(
+        snapshot: &Snapshot,
+        key: Option<Vec<u8>>,
+        mut answer: QueryResult,
+    ) -> Result<QueryResult, ApplicationError> {
+        let Some(key) = key else {
+            return Ok(refused(
+                INVALID_REQUEST,
+                "this answer is not a single entry of the state, so it has no proof: ask without one",
+            ));
+        };
+        answer.proof = Some(snapshot.prove(&key).map_err(failed("proving a key"))?);
+        answer.key = key;
+        Ok(answer)
+    }
+}
+
+impl Application for LedgerApp {
+    fn committed(&self) -> Result<Option<Committed>, ApplicationError> {
+        let version = self
+            .storage
+            .version()
+            .map_err(failed("reading the state"))?;
+        let Some(height) = version else {
+            return Ok(None);
+        };
+        let app_hash = self.latest()?.root();
+        Ok(Some(Committed { height, app_hash }))
+    }
+
+    fn init_chain(&self) -> Result<InitChain, ApplicationError> {
+        let (changes, validators) =
+            Ledger::init_chain(&self.genesis).map_err(stopped("the genesis"))?;
+        let app_hash = match self.committed()? {
+            Some(committed) => committed.app_hash,
+            None => self
+                .storage
+                .commit(self.initial_height - 1, changes)
+                .map_err(failed("writing the genesis state"))?,
+        };
+        self.forget_latest();
+        Ok(InitChain {
+            app_hash,
+            validators,
+        })
+    }
+
+    fn check(&self, tx: &[u8], context: &Check<'_>) -> Result<CheckResult, ApplicationError> {
+        let state = self.latest()?;
+        let block = Block {
+            height: state.version() + 1,
+            time: context.time,
+        };
+        let check = Ledger::check_tx(&*state, block, context.waiting, tx, context.repeated)
+            .map_err(stopped("checking a transaction"))?;
+        if check.admitted.is_some() && !context.repeated {
+            self.verified().remember(tx_hash(tx));
+        }
+        Ok(CheckResult {
+            result: to_result(check.result),
+            admitted: check.admitted,
+        })
+    }
+
+    fn prepare(&self, proposal: Proposal<'_>) -> Result<Vec<Vec<u8>>, ApplicationError> {
+        let ledger_proposal = r3mes_ledger::Proposal {
+            block: Block {
+                height: proposal.height,
+                time: proposal.time,
+            },
+            proposer: proposal.proposer,
+            chains: &self.chains,
+            max_bytes: proposal.max_bytes as u64,
+        };
+        Ledger::prepare(&*self.latest()?, &ledger_proposal, proposal.txs)
+            .map_err(stopped("preparing a block"))
+    }
+
+    fn process(&self, block: &BlockInput) -> Result<Result<(), String>, ApplicationError> {
+        match Ledger::process(&*self.latest()?, block) {
+            Ok(()) => Ok(Ok(())),
+            Err(Fault::InvalidBlock { why, .. }) => Ok(Err(why)),
+            Err(fault) => Err(stopped("examining a block")(fault)),
+        }
+    }
+
+    fn finalize(&self, block: &BlockInput) -> Result<BlockOutput, ApplicationError> {
+        let latest = self.latest()?;
+        let again = latest.version() == block.height;
+        let before = if again {
+            let kept = self.storage.snapshot(block.height - 1);
+            let kept = kept.map_err(failed("reading the state"))?;
+            Arc::new(kept.ok_or_else(|| missing(block.height - 1))?)
+        } else {
+            latest.clone()
+        };
+        let verified = |hash: &TxHash| self.verified().hashes.contains(hash);
+        let output = Ledger::finalize_block(&*before, block, &verified)
+            .map_err(stopped("executing a block"))?;
+        let app_hash = if again {
+            latest.root()
+        } else {
+            let staged = self.storage.stage(block.height, output.changes);
+            let staged = staged.map_err(failed("working out the state's root"))?;
+            let root = staged.root();
+            *self.pending() = Some(staged);
+            root
+        };
+        self.verified().forget(&block.txs);
+        Ok(BlockOutput {
+            app_hash,
+            tx_results: output.tx_results.into_iter().map(to_result).collect(),
+            events: output.events.into_iter().map(to_event).collect(),
+            validator_updates: output.validator_updates,
+        })
+    }
+
+    fn commit(&self) -> Result<(), ApplicationError> {
+        let staged = self.pending().take();
+        let staged = staged.expect("engines commit only what they have finalized");
+        self.storage
+            .write(staged)
+            .map_err(failed("writing the state"))?;
+        self.forget_latest();
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), ApplicationError> {
+        self.storage.sync().map_err(failed("writing the state"))
+    }
+
+    fn next_deadline(&self) -> Result<Option<Time>, ApplicationError> {
+        Ledger::next_deadline(&*self.latest()?).map_err(stopped("reading the next deadline"))
+    }
+
+    fn query(&self, query: &Query) -> Result<QueryResult, ApplicationError> {
+        let snapshot = match query.height {
+            None => Some(self.latest()?),
+            Some(height) => self
+                .storage
+                .snapshot(height)
+                .map_err(failed("reading the state"))?
+                .map(Arc::new),
+        };
+        let Some(snapshot) = snapshot else {
+            return Ok(refused(
+                INVALID_HEIGHT,
+                "the state of this height is pruned or not there yet: ask for a newer one, or none",
+            ));
+        };
+        let (key, mut answer) = if query.path == STORE_PATH {
+            let value = snapshot
+                .get(&query.data)
+                .map_err(failed("reading the state"))?;
+            let mut answer = QueryResult::default();
+            match value {
+                Some(value) => answer.value = value,
+                None if query.prove => (),
+                None => answer = refused(KEY_NOT_FOUND, "the state has no such key"),
+            }
+            (Some(query.data.clone()), answer)
+        } else {
+            let answer = Ledger::query(&*snapshot, &query.path, &query.data)
+                .map_err(stopped("answering a query"))?;
+            let result = QueryResult {
+                code: answer.code,
+                codespace: answer.codespace,
+                log: answer.log,
+                value: answer.value,
+                ..QueryResult::default()
+            };
+            (answer.key, result)
+        };
+        if query.prove && answer.code == 0 {
+            answer = Self::proved(&snapshot, key, answer)?;
+        }
+        answer.height = snapshot.version();
+        Ok(answer)
+    }
+}
+
+impl Verified {
+    fn remember(&mut self, hash: TxHash) {
+        if self.hashes.insert(hash) {
+            self.oldest_first.push_back(hash);
+        }
+        while self.oldest_first.len() > REMEMBERED_SIGNATURES {
+            if let Some(oldest) = self.oldest_first.pop_front() {
+                self.hashes.remove(&oldest);
+            }
+        }
+    }
+
+    fn forget(&mut self, txs: &[Vec<u8>]) {
+        for tx in txs {
+            self.hashes.remove(&tx_hash(tx));
+        }
+        while let Some(oldest) = self.oldest_first.front() {
+            if self.hashes.contains(oldest) {
+                break;
+            }
+            self.oldest_first.pop_front();
+        }
+    }
+}
+
+fn to_result(result: r3mes_ledger::block::TxResult) -> TxResult {
+    TxResult {
+        code: result.code,
+        codespace: result.codespace,
+        log: result.log,
+        data: result.data,
+        gas_wanted: result.gas_wanted,
+        gas_used: result.gas_used,
+        events: result.events.into_iter().map(to_event).collect(),
+    }
+}
+
+fn to_event(event: r3mes_types::Event) -> Event {
+    let attributes = event.attributes.into_iter();
+    Event {
+        kind: event.kind.to_owned(),
+        attributes: attributes
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+    }
+}
+
+fn refused(code: u32, log: &str) -> QueryResult {
+    QueryResult {
+        code,
+        codespace: "sdk".into(),
+        log: log.into(),
+        ..QueryResult::default()
+    }
+}
+
+fn stopped(doing: &'static str) -> impl Fn(Fault) -> ApplicationError {
+    move |fault| failed(doing)(fault)
+}
+
+fn failed<E>(doing: &'static str) -> impl Fn(E) -> ApplicationError
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    move |error| ApplicationError {
+        doing,
+        source: Box::new(error),
+    }
+}
+
+/// A state that should be kept is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("the state of height {height} is not kept any more: restore the state from a copy")]
+struct Missing {
+    height: u64,
+}
+
+fn missing(height: u64) -> ApplicationError {
+    failed("reading the state")(Missing { height })
+}
+
+impl std::fmt::Debug for LedgerApp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LedgerApp")
+            .field("chain_id", &self.genesis.chain_id)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,5 +1,6 @@
 //! The loop that makes blocks.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use r3mes_types::Time;
@@ -7,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::block::tx_hash;
+use crate::block::SignedBlock;
 use crate::clock::Clock;
 use crate::local::mailbox::{Command, Latest, Shared};
 use crate::local::state::Chain;
@@ -19,7 +20,9 @@ pub struct Engine {
     chain: Option<Chain>,
     shared: Arc<Shared>,
     schedule: Schedule,
-    latest: watch::Sender<Latest>,
+    latest: Arc<watch::Sender<Latest>>,
+    /// The height up to which the mempool has been sorted out.
+    settled: watch::Sender<u64>,
     commands: mpsc::Receiver<Command>,
 }
 
@@ -34,6 +37,12 @@ struct Schedule {
     last: Option<Instant>,
     /// Whether the last block had transactions other than the proposer's own.
     proof_pending: bool,
+}
+
+/// What the engine tells its handles.
+pub(crate) struct Watches {
+    pub(crate) latest: watch::Sender<Latest>,
+    pub(crate) settled: watch::Sender<u64>,
 }
 
 /// What came of making one block.
@@ -51,7 +60,7 @@ impl Engine {
         shared: Arc<Shared>,
         clock: Arc<dyn Clock>,
         config: Config,
-        latest: watch::Sender<Latest>,
+        watches: Watches,
         commands: mpsc::Receiver<Command>,
     ) -> Self {
         Self {
@@ -65,7 +74,8 @@ impl Engine {
                 proof_pending: false,
             },
             shared,
-            latest,
+            latest: Arc::new(watches.latest),
+            settled: watches.settled,
             commands,
         }
     }
@@ -96,14 +106,17 @@ impl Engine {
     async fn make_block(&mut self) -> Result<Latest, EngineError> {
         let mut chain = self.chain.take().ok_or(EngineError::Worker)?;
         let shared = self.shared.clone();
+        let published = self.latest.clone();
         let now = self.schedule.clock.now();
         let made = blocking(move || {
-            let included = make_block(&mut chain, &shared, now)?;
-            let latest = latest(&chain)?;
+            let (signed, included) = make_block(&mut chain, &shared, now)?;
+            let newest = latest(&chain)?;
+            published.send_replace(newest);
+            settle(&chain, &shared, now, &signed)?;
             let deadline = shared.app.next_deadline()?;
             Ok::<_, EngineError>(Made {
                 chain,
-                latest,
+                latest: newest,
                 deadline,
                 included,
             })
@@ -113,7 +126,7 @@ impl Engine {
         self.schedule.deadline = made.deadline;
         self.schedule.proof_pending = made.included > 0;
         self.schedule.last = Some(Instant::now());
-        self.latest.send_replace(made.latest);
+        self.settled.send_replace(made.latest.height);
         Ok(made.latest)
     }
 }
@@ -152,8 +165,12 @@ impl Schedule {
     }
 }
 
-/// Makes one block of what waits; how many of the waiting transactions are in it.
-fn make_block(chain: &mut Chain, shared: &Shared, now: Time) -> Result<usize, EngineError> {
+/// Makes one block of what waits; the block, and how many of the waiting transactions are in it.
+fn make_block(
+    chain: &mut Chain,
+    shared: &Shared,
+    now: Time,
+) -> Result<(SignedBlock, usize), EngineError> {
     let started = std::time::Instant::now();
     let candidates = shared.mempool.candidates(chain.genesis.max_block_bytes);
     let signed = chain.propose(now, &candidates)?;
@@ -162,25 +179,32 @@ fn make_block(chain: &mut Chain, shared: &Shared, now: Time) -> Result<usize, En
     chain.record(&signed, &output)?;
     chain.commit(&signed, &output)?;
 
-    let txs = &signed.block.data;
-    let hashes: std::collections::HashSet<_> = txs.iter().map(|tx| tx_hash(tx)).collect();
-    let included = candidates
-        .iter()
-        .filter(|tx| hashes.contains(&tx_hash(tx)))
-        .count();
+    let txs: HashSet<&[u8]> = signed.block.data.iter().map(Vec::as_slice).collect();
+    let offered = candidates.iter().filter(|tx| txs.contains(tx.as_slice()));
+    let included = offered.count();
     if let (0, Some(first)) = (included, candidates.first()) {
         // It had a whole block to itself and was left out; it would make empty blocks for ever.
         shared.mempool.drop_unfit(first);
     }
-    shared.mempool.committed(chain.app.as_ref(), now, txs)?;
     tracing::debug!(
         height = signed.height(),
-        txs = txs.len(),
+        txs = signed.block.data.len(),
         bytes = signed.size,
-        millis = started.elapsed().as_millis() as u64,
+        micros = started.elapsed().as_micros() as u64,
         "consensus.block.made"
     );
-    Ok(included)
+    Ok((signed, included))
+}
+
+/// Sorts out the mempool after a block that everybody can see by now.
+fn settle(
+    chain: &Chain,
+    shared: &Shared,
+    now: Time,
+    signed: &SignedBlock,
+) -> Result<(), EngineError> {
+    let txs = &signed.block.data;
+    Ok(shared.mempool.committed(chain.app.as_ref(), now, txs)?)
 }
 
 /// Runs what may block on a thread for that.

@@ -91,6 +91,19 @@ pub enum Inclusion {
     StillWaiting(Added),
 }
 
+/// Where a transaction is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TxState {
+    /// In a block; its own result may still be an error.
+    Included(TxInfo),
+    /// It waited and was dropped, because the state changed under it.
+    Dropped(TxResult),
+    /// It waits for a block.
+    Waiting,
+    /// Nothing is known of it: it was never sent, or it waited in a process that has ended.
+    Unknown,
+}
+
 /// A transaction was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum BroadcastError {
@@ -145,6 +158,7 @@ pub enum WaitError {
 pub struct ConsensusHandle {
     shared: Arc<Shared>,
     latest: watch::Receiver<Latest>,
+    settled: watch::Receiver<u64>,
     commands: mpsc::Sender<Command>,
 }
 
@@ -152,11 +166,13 @@ impl ConsensusHandle {
     pub(crate) fn new(
         shared: Arc<Shared>,
         latest: watch::Receiver<Latest>,
+        settled: watch::Receiver<u64>,
         commands: mpsc::Sender<Command>,
     ) -> Self {
         Self {
             shared,
             latest,
+            settled,
             commands,
         }
     }
@@ -185,24 +201,41 @@ impl ConsensusHandle {
         tx: Vec<u8>,
         timeout: Duration,
     ) -> Result<Inclusion, BroadcastError> {
-        let mut latest = self.latest.clone();
         let added = self.broadcast(tx).await?;
         if added.check.code != 0 {
             return Ok(Inclusion::Refused(added));
         }
+        Ok(match self.wait_for_tx(added.hash, timeout).await? {
+            TxState::Included(info) => Inclusion::Included(info),
+            TxState::Dropped(check) => Inclusion::Dropped(Added { check, ..added }),
+            TxState::Waiting | TxState::Unknown => Inclusion::StillWaiting(added),
+        })
+    }
+
+    /// Where a transaction is; while it waits for a block, this waits with it for at most `timeout`.
+    ///
+    /// # Errors
+    /// [`ReadError`] if blocks cannot be read or the engine has stopped.
+    pub async fn wait_for_tx(&self, hash: TxHash, timeout: Duration) -> Result<TxState, ReadError> {
+        let mut settled = self.settled.clone();
         let deadline = tokio::time::Instant::now() + timeout;
         loop {
-            latest.borrow_and_update();
-            if let Some(info) = self.tx(added.hash).await? {
-                return Ok(Inclusion::Included(info));
+            settled.borrow_and_update();
+            // In this order: a transaction leaves the mempool only after its block can be seen.
+            let waits = self.shared.mempool.contains(&hash);
+            if let Some(info) = self.tx(hash).await? {
+                return Ok(TxState::Included(info));
             }
-            if let Some(check) = self.shared.mempool.dropped(&added.hash) {
-                return Ok(Inclusion::Dropped(Added { check, ..added }));
+            if let Some(why) = self.shared.mempool.dropped(&hash) {
+                return Ok(TxState::Dropped(why));
             }
-            match tokio::time::timeout_at(deadline, latest.changed()).await {
+            if !waits {
+                return Ok(TxState::Unknown);
+            }
+            match tokio::time::timeout_at(deadline, settled.changed()).await {
                 Ok(Ok(())) => (),
-                Ok(Err(_)) => return Err(ReadError::Stopped.into()),
-                Err(_) => return Ok(Inclusion::StillWaiting(added)),
+                Ok(Err(_)) => return Err(ReadError::Stopped),
+                Err(_) => return Ok(TxState::Waiting),
             }
         }
     }

@@ -28,8 +28,10 @@ mod state;
 mod tests;
 
 pub use actor::Engine;
+use actor::Watches;
 pub use mailbox::{
-    BroadcastError, ConsensusHandle, Inclusion, Latest, ReadError, Status, TxInfo, WaitError,
+    BroadcastError, ConsensusHandle, Inclusion, Latest, ReadError, Status, TxInfo, TxState,
+    WaitError,
 };
 
 use mailbox::{MAX_COMMANDS, Shared};
@@ -182,8 +184,13 @@ pub fn open(parts: Parts, config: Config) -> Result<(Engine, ConsensusHandle), E
         clock: parts.clock.clone(),
         permits: Arc::new(Semaphore::new(config.parallel.max(1))),
     });
-    let handle = ConsensusHandle::new(shared.clone(), latest, command_sender);
-    let engine = Engine::new(chain, shared, parts.clock, config, latest_sender, commands);
+    let (settled_sender, settled) = watch::channel(chain.tip.height);
+    let watches = Watches {
+        latest: latest_sender,
+        settled: settled_sender,
+    };
+    let handle = ConsensusHandle::new(shared.clone(), latest, settled, command_sender);
+    let engine = Engine::new(chain, shared, parts.clock, config, watches, commands);
     Ok((engine, handle))
 }
 

@@ -1,0 +1,260 @@
+//! The ledger under engine `local`: signed transfers, the beacon, proofs, restarts.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ics23::HostFunctionsManager;
+use r3mes_consensus::app::{LedgerApp, storage_options};
+use r3mes_consensus::application::{Application, Query};
+use r3mes_consensus::genesis::{Genesis, GenesisError};
+use r3mes_consensus::key::ValidatorKey;
+use r3mes_consensus::local::{Config, ConsensusHandle, EngineError, Inclusion, Parts, open};
+use r3mes_consensus::store::BlockStore;
+use r3mes_ledger::genesis::{DEVELOPMENT_CHAIN, DEVELOPMENT_SECRET, development};
+use r3mes_state::{Storage, proof_spec};
+use r3mes_types::auth::QueryAccount;
+use r3mes_types::bank::{Balance, MsgSend};
+use r3mes_types::beacon::HashChain;
+use r3mes_types::query::Query as Question;
+use r3mes_types::tx::{Fee, Signer, Unsigned};
+use r3mes_types::wire::{List, Wire};
+use r3mes_types::{Amount, Coin, SecretKey};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const CHAIN: &str = "r3mes-test";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn validator() -> ValidatorKey {
+    ValidatorKey::from_seed(&[5; 32])
+}
+
+fn key(number: u8) -> SecretKey {
+    SecretKey::from_bytes(&[number; 32]).unwrap()
+}
+
+fn ledger_genesis() -> r3mes_ledger::Genesis {
+    let balances: Vec<Balance> = (1..=3)
+        .map(|number| Balance {
+            address: key(number).address(),
+            amount: Amount::remes(1_000),
+        })
+        .collect();
+    let mut sorted = balances;
+    sorted.sort_by_key(|balance| balance.address);
+    let mut genesis = development(CHAIN, key(1).address(), &sorted);
+    let mut validators = genesis.validators.to_vec();
+    validators[0].key = validator().public_key();
+    genesis.validators = List::new(validators).unwrap();
+    genesis
+}
+
+struct Running {
+    handle: ConsensusHandle,
+    shutdown: CancellationToken,
+    engine: JoinHandle<Result<(), EngineError>>,
+}
+
+fn start(directory: &Path) -> Running {
+    let genesis = ledger_genesis();
+    let chain = Genesis::of_ledger(&genesis, &validator()).unwrap();
+    let storage = Storage::open(directory.join("state"), storage_options()).unwrap();
+    let beacon = HashChain::new(&DEVELOPMENT_SECRET, DEVELOPMENT_CHAIN);
+    let app = Arc::new(LedgerApp::new(genesis, storage, vec![beacon]));
+    let store = BlockStore::open(directory.join("blocks")).unwrap();
+    let config = Config {
+        interval: Duration::ZERO,
+        proof_block_after: None,
+        ..Config::default()
+    };
+    let (engine, handle) = open(Parts::new(chain, validator(), app, store), config).unwrap();
+    let shutdown = CancellationToken::new();
+    Running {
+        engine: tokio::spawn(engine.run(shutdown.clone())),
+        handle,
+        shutdown,
+    }
+}
+
+impl Running {
+    async fn ask<Q: Question>(&self, question: &Q) -> Q::Answer {
+        let query = Query {
+            path: Q::PATH.into(),
+            data: question.encode(),
+            ..Query::default()
+        };
+        let answer = self.handle.query(query).await.unwrap();
+        assert_eq!(answer.code, 0, "{}", answer.log);
+        Q::Answer::decode(&answer.value).unwrap()
+    }
+
+    async fn transfer(&self, from: &SecretKey, to: &SecretKey) -> Vec<u8> {
+        let question = QueryAccount {
+            address: from.address(),
+        };
+        let account = self.ask(&question).await.account.unwrap();
+        let signer = Signer {
+            chain_id: CHAIN,
+            account_number: account.number,
+            sequence: account.sequence,
+        };
+        send(from, to, &signer)
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.engine.await.unwrap().unwrap();
+    }
+}
+
+fn send(from: &SecretKey, to: &SecretKey, signer: &Signer<'_>) -> Vec<u8> {
+    let message = MsgSend {
+        from_address: from.address(),
+        to_address: to.address(),
+        amount: List::new(vec![Coin(Amount::remes(1))]).unwrap(),
+    };
+    Unsigned::new(vec![message.into()])
+        .with_fee(Fee::of(Amount::remes(1), 1_000_000))
+        .sign(from, signer)
+        .unwrap()
+}
+
+#[tokio::test]
+async fn signed_transfers_are_executed_proved_and_kept_over_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = start(directory.path());
+    for _ in 0..3 {
+        let tx = running.transfer(&key(1), &key(2)).await;
+        let outcome = running
+            .handle
+            .broadcast_and_wait(tx, PATIENCE)
+            .await
+            .unwrap();
+        let Inclusion::Included(info) = outcome else {
+            panic!("not included: {outcome:?}")
+        };
+        assert_eq!(info.result.code, 0, "{}", info.result.log);
+        assert!(info.result.gas_used > 0);
+    }
+    let tx = running.transfer(&key(1), &key(2)).await;
+    let mut forged = tx.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    let refused = running.handle.broadcast(forged).await.unwrap();
+    assert_ne!(refused.check.code, 0);
+
+    let proved = running.handle.latest().height;
+    running.handle.make_block().await.unwrap();
+    let query = Query {
+        path: QueryAccount::PATH.into(),
+        data: QueryAccount {
+            address: key(1).address(),
+        }
+        .encode(),
+        height: Some(proved),
+        prove: true,
+    };
+    let answer = running.handle.query(query).await.unwrap();
+    let next = running.handle.block(proved + 1).await.unwrap().unwrap();
+    let proof = answer.proof.unwrap();
+    let Some(ics23::commitment_proof::Proof::Exist(exist)) = &proof.proof else {
+        panic!("the account exists")
+    };
+    assert!(ics23::verify_membership::<HostFunctionsManager>(
+        &proof,
+        &proof_spec(),
+        &next.block.header.app_hash.as_bytes().to_vec(),
+        &answer.key,
+        &exist.value,
+    ));
+
+    let before = running.handle.latest();
+    running.stop().await;
+    let running = start(directory.path());
+    assert_eq!(running.handle.latest(), before);
+    let tx = running.transfer(&key(2), &key(3)).await;
+    let outcome = running
+        .handle
+        .broadcast_and_wait(tx, PATIENCE)
+        .await
+        .unwrap();
+    assert!(matches!(outcome, Inclusion::Included(info) if info.result.code == 0));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn many_transfers_of_one_sender_share_a_block() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = start(directory.path());
+    let question = QueryAccount {
+        address: key(1).address(),
+    };
+    let account = running.ask(&question).await.account.unwrap();
+    let mut hashes = Vec::new();
+    for sequence in 0..20 {
+        let signer = Signer {
+            chain_id: CHAIN,
+            account_number: account.number,
+            sequence,
+        };
+        let added = running
+            .handle
+            .broadcast(send(&key(1), &key(2), &signer))
+            .await
+            .unwrap();
+        assert_eq!(added.check.code, 0, "{}", added.check.log);
+        hashes.push(added.hash);
+    }
+    for hash in hashes {
+        let state = running.handle.wait_for_tx(hash, PATIENCE).await.unwrap();
+        let included = matches!(&state, r3mes_consensus::local::TxState::Included(info) if info.result.code == 0);
+        assert!(included, "{state:?}");
+    }
+    assert!(running.handle.latest().height < 20);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn recorded_inputs_give_another_ledger_the_same_hashes() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = start(directory.path());
+    for _ in 0..5 {
+        let tx = running.transfer(&key(1), &key(2)).await;
+        running
+            .handle
+            .broadcast_and_wait(tx, PATIENCE)
+            .await
+            .unwrap();
+    }
+    let newest = running.handle.latest();
+    let chain = running.handle.genesis().clone();
+    running.stop().await;
+    let store = BlockStore::open(directory.path().join("blocks")).unwrap();
+    let storage = Storage::memory(storage_options()).unwrap();
+    let replayed = LedgerApp::new(ledger_genesis(), storage, Vec::new());
+    replayed.init_chain().unwrap();
+    for height in 1..=newest.height {
+        let input = store.input(&chain, height).unwrap().unwrap();
+        let output = replayed.finalize(&input).unwrap();
+        replayed.commit().unwrap();
+        assert_eq!(store.results(height).unwrap(), Some(output));
+    }
+    assert_eq!(
+        replayed.committed().unwrap().unwrap().app_hash,
+        newest.app_hash
+    );
+}
+
+#[test]
+fn a_genesis_of_several_validators_is_refused() {
+    let mut genesis = ledger_genesis();
+    let other = ValidatorKey::from_seed(&[6; 32]);
+    let error = Genesis::of_ledger(&genesis, &other).unwrap_err();
+    assert!(matches!(error, GenesisError::Validators { .. }), "{error}");
+    let mut validators = genesis.validators.to_vec();
+    validators.push(validators[0]);
+    genesis.validators = List::new(validators).unwrap();
+    assert!(Genesis::of_ledger(&genesis, &validator()).is_err());
+}

@@ -79,8 +79,10 @@ pub(crate) fn admit(
     } else {
         signer
     };
+    // Read in any case: gas must not depend on what this process has verified before.
+    let chain_id = CHAIN_ID.require(ctx)?.to_string();
     if !pending.verified {
-        verify(ctx, tx, &account)?;
+        verify(tx, chain_id, &account)?;
     }
     let sequence = tx.sequence;
     let account = Account {
@@ -206,8 +208,7 @@ fn pay(
     Ok(payer)
 }
 
-fn verify(ctx: &Context<'_>, tx: &Tx, account: &Account) -> Result<(), LedgerError> {
-    let chain_id = CHAIN_ID.require(ctx)?.to_string();
+fn verify(tx: &Tx, chain_id: String, account: &Account) -> Result<(), LedgerError> {
     if tx.verify(&chain_id, account.number) {
         return Ok(());
     }

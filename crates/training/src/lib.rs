@@ -45,4 +45,6 @@ pub mod verify;
 
 pub mod evaluate;
 
+pub mod agent;
+
 pub mod adversary;

@@ -13,7 +13,7 @@ pub fn defaults() -> GovernanceParams {
     GovernanceParams {
         authority: None,
         voting: Millis::seconds(3 * 24 * 3600),
-        threshold: Ppm::new(666_666).expect("two thirds are less than one"),
+        threshold: Ppm::new(666_667).expect("two thirds are less than one"),
     }
 }
 

@@ -1,0 +1,60 @@
+use std::collections::BTreeSet;
+
+use r3mes_ledger::LedgerError;
+
+/// Codes are part of the results' hash, and clients know them: what is listed here never changes.
+const PINNED: &[(&str, &str)] = &[
+    (
+        "sdk",
+        "2 Decode, 4 Unauthorized, 5 Funds, 9 UnknownAccount, 11 OutOfGas, 13 Fee, 15 Signature, \
+         19 AlreadyPending, 30 TimedOut, 32 Sequence, 41 GasLimit, 42 BlockGas",
+    ),
+    ("query", "1 UnknownPath, 2 Malformed"),
+    (
+        "bank",
+        "1 Insufficient, 2 Nothing, 3 Overflow, 4 ModuleAccount, 5 Faucet",
+    ),
+    (
+        "auth",
+        "1 SelfGrant, 2 TypeUrls, 3 Expired, 4 NoGrant, 5 GrantOfGrants, 6 NoLimit",
+    ),
+    ("beacon", "1 NoValidator, 2 Length, 3 NextIsSet"),
+    (
+        "nodes",
+        "1 Unknown, 2 AlreadyRegistered, 3 Spec, 4 Stake, 5 Unbonding, 6 Jailed, 7 Appeal, \
+         8 ConsensusKey, 9 Full",
+    ),
+    ("models", "1 NotAuthority, 2 Taken, 3 Unknown, 4 Spec"),
+    ("data", "1 NotValidator, 2 NoVote, 3 Voted, 4 Spec"),
+    ("governance", "1 NotValidator, 2 NoVote, 3 Voted, 4 Params"),
+];
+
+#[test]
+fn error_codes_are_stable() {
+    for (codespace, pinned) in PINNED {
+        let (_, codes) = LedgerError::ALL_CODES
+            .iter()
+            .find(|(name, _)| name == codespace)
+            .unwrap();
+        let list: Vec<String> = codes
+            .iter()
+            .map(|(code, name)| format!("{code} {name}"))
+            .collect();
+        assert_eq!(list.join(", "), *pinned, "codespace {codespace}");
+    }
+}
+
+#[test]
+fn no_code_is_zero_and_none_comes_twice() {
+    let mut spaces = BTreeSet::new();
+    for (codespace, codes) in LedgerError::ALL_CODES {
+        assert!(spaces.insert(*codespace), "{codespace} comes twice");
+        let numbers: BTreeSet<u32> = codes.iter().map(|(code, _)| *code).collect();
+        assert_eq!(
+            numbers.len(),
+            codes.len(),
+            "a code of {codespace} comes twice"
+        );
+        assert!(!numbers.contains(&0), "0 means success");
+    }
+}

@@ -18,23 +18,23 @@ use r3mes_types::{
     RoleSet, SecretKey, Time,
 };
 
-pub const CHAIN_ID: &str = "r3mes-test";
+pub(crate) const CHAIN_ID: &str = "r3mes-test";
 /// Gas limit and fee of the transactions that [`Chain::send`] makes.
-pub const GAS: u64 = 2_000_000;
-pub const FEE: Amount = Amount::new(2_000);
+pub(crate) const GAS: u64 = 2_000_000;
+pub(crate) const FEE: Amount = Amount::new(2_000);
 /// What each of the first accounts begins with.
-pub const START: Amount = Amount::remes(1_000);
+pub(crate) const START: Amount = Amount::remes(1_000);
 
 /// Key number `index`; number 0 is the authority's.
-pub fn key(index: u8) -> SecretKey {
+pub(crate) fn key(index: u8) -> SecretKey {
     SecretKey::from_bytes(&[index + 1; 32]).unwrap()
 }
 
-pub fn address(index: u8) -> Address {
+pub(crate) fn address(index: u8) -> Address {
     key(index).address()
 }
 
-pub fn spec(roles: &[Role], stake: Amount) -> NodeSpec {
+pub(crate) fn spec(roles: &[Role], stake: Amount) -> NodeSpec {
     NodeSpec {
         moniker: Text::new("node").unwrap(),
         roles: RoleSet::of(roles),
@@ -47,7 +47,7 @@ pub fn spec(roles: &[Role], stake: Amount) -> NodeSpec {
     }
 }
 
-pub fn register(index: u8, roles: &[Role], stake: Amount) -> Message {
+pub(crate) fn register(index: u8, roles: &[Role], stake: Amount) -> Message {
     MsgRegister {
         address: address(index),
         spec: spec(roles, stake),
@@ -55,15 +55,15 @@ pub fn register(index: u8, roles: &[Role], stake: Amount) -> Message {
     .into()
 }
 
-pub struct Chain {
-    pub state: BTreeMap<Vec<u8>, Vec<u8>>,
-    pub height: u64,
-    pub time: Time,
-    pub beacon: HashChain,
-    pub output: Option<BlockOutput>,
+pub(crate) struct Chain {
+    pub(crate) state: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(crate) height: u64,
+    pub(crate) time: Time,
+    pub(crate) beacon: HashChain,
+    pub(crate) output: Option<BlockOutput>,
 }
 
-pub fn development() -> Genesis {
+pub(crate) fn development() -> Genesis {
     let balances: Vec<Balance> = (0..6)
         .map(|index| Balance {
             address: address(index),
@@ -73,7 +73,7 @@ pub fn development() -> Genesis {
     genesis::development(CHAIN_ID, address(0), &balances)
 }
 
-pub fn apply(state: &mut BTreeMap<Vec<u8>, Vec<u8>>, changes: Changes) {
+pub(crate) fn apply(state: &mut BTreeMap<Vec<u8>, Vec<u8>>, changes: Changes) {
     for (key, value) in changes {
         match value {
             Some(value) => state.insert(key, value),
@@ -83,11 +83,11 @@ pub fn apply(state: &mut BTreeMap<Vec<u8>, Vec<u8>>, changes: Changes) {
 }
 
 impl Chain {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::from(&development())
     }
 
-    pub fn from(genesis: &Genesis) -> Self {
+    pub(crate) fn from(genesis: &Genesis) -> Self {
         let (changes, _) = Ledger::init_chain(genesis).unwrap();
         let mut state = BTreeMap::new();
         apply(&mut state, changes);
@@ -102,18 +102,18 @@ impl Chain {
         }
     }
 
-    pub fn proposer() -> ConsensusAddress {
+    pub(crate) fn proposer() -> ConsensusAddress {
         ConsensusKey::from([1; 32]).address()
     }
 
-    pub fn next_block(&self) -> Block {
+    pub(crate) fn next_block(&self) -> Block {
         Block {
             height: self.height + 1,
             time: self.time.after(Millis::new(1)),
         }
     }
 
-    pub fn reveal(&self) -> Vec<u8> {
+    pub(crate) fn reveal(&self) -> Vec<u8> {
         let registered = beacon::CHAINS
             .get(&self.view(), &Self::proposer())
             .unwrap()
@@ -126,14 +126,14 @@ impl Chain {
     }
 
     /// The next block with the reveal and `txs`.
-    pub fn input(&self, txs: Vec<Vec<u8>>) -> BlockInput {
+    pub(crate) fn input(&self, txs: Vec<Vec<u8>>) -> BlockInput {
         let mut all = vec![self.reveal()];
         all.extend(txs);
         self.input_with(all)
     }
 
     /// The next block with exactly these transactions.
-    pub fn input_with(&self, txs: Vec<Vec<u8>>) -> BlockInput {
+    pub(crate) fn input_with(&self, txs: Vec<Vec<u8>>) -> BlockInput {
         let Block { height, time } = self.next_block();
         BlockInput {
             height,
@@ -146,12 +146,12 @@ impl Chain {
     }
 
     /// Makes a block; the results are those of `txs`, without the reveal's.
-    pub fn block(&mut self, txs: Vec<Vec<u8>>) -> Vec<TxResult> {
+    pub(crate) fn block(&mut self, txs: Vec<Vec<u8>>) -> Vec<TxResult> {
         let input = self.input(txs);
         self.run(&input)
     }
 
-    pub fn run(&mut self, input: &BlockInput) -> Vec<TxResult> {
+    pub(crate) fn run(&mut self, input: &BlockInput) -> Vec<TxResult> {
         Ledger::process(&self.state, input).unwrap();
         let mut output = Ledger::finalize_block(&self.state, input, &|_| false).unwrap();
         self.height = input.height;
@@ -169,12 +169,12 @@ impl Chain {
     }
 
     /// Makes an empty block so much later.
-    pub fn wait(&mut self, span: Millis) {
+    pub(crate) fn wait(&mut self, span: Millis) {
         self.time = self.time.after(span);
         self.block(Vec::new());
     }
 
-    pub fn sign_with(&self, index: u8, messages: Vec<Message>, fee: Fee) -> Vec<u8> {
+    pub(crate) fn sign_with(&self, index: u8, messages: Vec<Message>, fee: Fee) -> Vec<u8> {
         let key = key(index);
         let account = auth::ACCOUNTS.get(&self.view(), &key.address()).unwrap();
         let (account_number, sequence) = account.map_or((0, 0), |a| (a.number, a.sequence));
@@ -189,45 +189,45 @@ impl Chain {
             .unwrap()
     }
 
-    pub fn sign(&self, index: u8, message: impl Into<Message>) -> Vec<u8> {
+    pub(crate) fn sign(&self, index: u8, message: impl Into<Message>) -> Vec<u8> {
         self.sign_with(index, vec![message.into()], Fee::of(FEE, GAS))
     }
 
     /// Sends one message in a block of its own.
-    pub fn send(&mut self, index: u8, message: impl Into<Message>) -> TxResult {
+    pub(crate) fn send(&mut self, index: u8, message: impl Into<Message>) -> TxResult {
         let tx = self.sign(index, message);
         self.block(vec![tx]).remove(0)
     }
 
     /// Sends one message that must succeed.
-    pub fn must(&mut self, index: u8, message: impl Into<Message>) -> TxResult {
+    pub(crate) fn must(&mut self, index: u8, message: impl Into<Message>) -> TxResult {
         let result = self.send(index, message);
         assert_eq!((result.code, result.log.as_str()), (0, ""));
         result
     }
 
-    pub fn view(&self) -> Committed<'_> {
+    pub(crate) fn view(&self) -> Committed<'_> {
         Committed(&self.state)
     }
 
-    pub fn balance(&self, address: &Address) -> Amount {
+    pub(crate) fn balance(&self, address: &Address) -> Amount {
         bank::balance(&self.view(), address).unwrap()
     }
 
-    pub fn node(&self, index: u8) -> Node {
+    pub(crate) fn node(&self, index: u8) -> Node {
         r3mes_ledger::nodes::get(&self.view(), &address(index))
             .unwrap()
             .unwrap()
     }
 
-    pub fn query<Q: Query>(&self, question: &Q) -> Q::Answer {
+    pub(crate) fn query<Q: Query>(&self, question: &Q) -> Q::Answer {
         let result = Ledger::query(&self.state, Q::PATH, &question.encode()).unwrap();
         assert_eq!(result.log, "");
         Q::Answer::decode(&result.value).unwrap()
     }
 
     /// Does something that other domains do, outside any transaction.
-    pub fn act<T>(
+    pub(crate) fn act<T>(
         &mut self,
         step: impl FnOnce(&mut Context<'_>) -> Result<T, LedgerError>,
     ) -> Result<T, LedgerError> {
@@ -250,7 +250,7 @@ impl Chain {
     }
 
     /// A hash over the whole state: it changes whenever a single byte of it does.
-    pub fn state_hash(&self) -> Hash {
+    pub(crate) fn state_hash(&self) -> Hash {
         let mut bytes = Vec::new();
         for (key, value) in &self.state {
             for part in [key, value] {

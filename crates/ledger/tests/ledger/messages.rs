@@ -17,11 +17,11 @@ use r3mes_types::{Amount, Cid, Hash, Message, Millis, Role};
 use crate::chain::{Chain, address, register, spec};
 use crate::votes::dataset;
 
-pub fn send() -> Message {
+pub(crate) fn send() -> Message {
     MsgSend::new(address(1), address(2), Amount::new(5)).into()
 }
 
-pub fn model(name: &str, id: &[u8]) -> ModelSpec {
+pub(crate) fn model(name: &str, id: &[u8]) -> ModelSpec {
     ModelSpec {
         id: Hash::of(id),
         name: Text::new(name).unwrap(),

@@ -14,7 +14,7 @@ use r3mes_types::{Amount, Cid, Hash, Millis, Ppm, Role};
 use crate::chain::{Chain, address, register};
 use crate::messages::model;
 
-pub fn dataset(name: &str) -> DatasetSpec {
+pub(crate) fn dataset(name: &str) -> DatasetSpec {
     let shard = |text: &str| DataShard {
         cid: Cid::raw(text.as_bytes()),
         tokens: 1_000,

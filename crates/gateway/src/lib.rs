@@ -21,7 +21,10 @@
 //! ```
 //!
 //! [`server`] runs a router with limits and a clean end; [`ipfs`] hands out blobs and fetches them
-//! from other nodes.
+//! from other nodes; [`openai`] answers prompts, on a serving node itself or by passing them on;
+//! [`metrics`] counts.
 
 pub mod ipfs;
+pub mod metrics;
+pub mod openai;
 pub mod server;

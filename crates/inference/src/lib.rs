@@ -17,6 +17,7 @@ pub use engine::{
 pub use receipt::{
     AdapterTerms, Claim, FinishReason, MARK_BYTES, MAX_TOKENS, Receipt, SamplingTerms, Transcript,
 };
+pub use r3mes_model::Message;
 pub use request::{
     MAX_MESSAGES, MAX_PENALTY, MAX_PROMPT_BYTES, MAX_STOP_BYTES, MAX_STOP_STRINGS, MAX_TEMPERATURE,
     MAX_TOP_LOGPROBS, Prompt, Request, RequestError, Sampling,

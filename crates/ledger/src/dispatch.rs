@@ -5,7 +5,7 @@ use r3mes_types::Message;
 use crate::error::{LedgerError, QueryError};
 use crate::query::Answer;
 use crate::store::{Context, View};
-use crate::{auth, bank, beacon, data, governance, models, nodes};
+use crate::{auth, bank, beacon, data, governance, models, nodes, rewards, training};
 
 /// Checks a message by itself, without looking anything up.
 ///
@@ -20,10 +20,7 @@ pub(crate) fn check(message: &Message) -> Result<(), LedgerError> {
         Message::Models(message) => models::check(message),
         Message::Data(message) => data::check(message),
         Message::Governance(message) => governance::check(message),
-        Message::Training(_) => Err(crate::error::TxRefusal::Decode {
-            why: "training is not part of this ledger yet".into(),
-        }
-        .into()),
+        Message::Training(message) => training::check(message),
     }
 }
 
@@ -37,10 +34,7 @@ pub(crate) fn execute(ctx: &mut Context<'_>, message: &Message) -> Result<(), Le
         Message::Models(message) => models::execute(ctx, message),
         Message::Data(message) => data::execute(ctx, message),
         Message::Governance(message) => governance::execute(ctx, message),
-        Message::Training(_) => Err(crate::error::TxRefusal::Decode {
-            why: "training is not part of this ledger yet".into(),
-        }
-        .into()),
+        Message::Training(message) => training::execute(ctx, message),
     }
 }
 
@@ -55,6 +49,8 @@ const ROUTES: &[Route] = &[
     models::route,
     data::route,
     governance::route,
+    training::route,
+    rewards::route,
 ];
 
 /// Answers a question.

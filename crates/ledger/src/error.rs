@@ -10,6 +10,7 @@ use crate::data::DataError;
 use crate::governance::GovernanceError;
 use crate::models::ModelsError;
 use crate::nodes::NodesError;
+use crate::training::TrainingError;
 
 /// Declares an error enum whose variants have stable numbers within a codespace.
 #[macro_export]
@@ -231,6 +232,7 @@ ledger_error! {
     Models(ModelsError),
     Data(DataError),
     Governance(GovernanceError),
+    Training(TrainingError),
 }
 
 impl LedgerError {

@@ -6,6 +6,7 @@ use r3mes_types::data::DatasetSpec;
 use r3mes_types::governance::{GovernanceParams, Params};
 use r3mes_types::models::ModelSpec;
 use r3mes_types::nodes::MsgRegister;
+use r3mes_types::training::RunParams;
 use r3mes_types::tx::MAX_CHAIN_ID;
 use r3mes_types::wire::{List, Text, Wire};
 use r3mes_types::{Address, Amount, ConsensusKey, Hash, Millis, Time, schema};
@@ -14,7 +15,8 @@ use crate::block::ValidatorUpdate;
 use crate::error::LedgerError;
 use crate::store::Context;
 use crate::{
-    CHAIN_ID, LAST_HEIGHT, LAST_TIME, auth, bank, beacon, data, governance, models, nodes,
+    CHAIN_ID, LAST_HEIGHT, LAST_TIME, auth, bank, beacon, data, governance, models, nodes, rewards,
+    training,
 };
 
 /// Most balances, nodes and block validators at genesis.
@@ -41,6 +43,8 @@ schema! {
         7 => models: List<ModelSpec, MAX_ASSETS>,
         /// Datasets that are adopted from the start.
         8 => datasets: List<DatasetSpec, MAX_ASSETS>,
+        /// Training runs that begin at once.
+        9 => runs: List<RunParams, MAX_ASSETS>,
     }
 
     /// Who signs blocks from the start.
@@ -100,6 +104,8 @@ pub(crate) fn init(
     nodes::init(ctx, genesis)?;
     models::init(ctx, genesis)?;
     data::init(ctx, genesis)?;
+    rewards::init(ctx, genesis)?;
+    training::init(ctx, genesis)?;
     Ok(genesis
         .validators
         .iter()
@@ -138,6 +144,7 @@ pub fn development(chain_id: &str, authority: Address, balances: &[Balance]) -> 
         nodes: List::default(),
         models: List::default(),
         datasets: List::default(),
+        runs: List::default(),
     }
 }
 
@@ -153,6 +160,7 @@ pub fn params(authority: Option<Address>, faucet_limit: Amount) -> Params {
             authority,
             ..governance::default_params()
         },
+        rewards: rewards::default_params(),
     };
     if authority.is_some() {
         params.nodes.max_block_validators = 0;

@@ -8,7 +8,7 @@ use r3mes_types::{Event, Time};
 use crate::block::{BlockInput, ValidatorUpdate};
 use crate::error::{Fault, LedgerError};
 use crate::store::{Context, View};
-use crate::{beacon, data, governance, nodes};
+use crate::{beacon, data, governance, nodes, training};
 
 /// Something that happens once in every block.
 type Hook = fn(&mut Context<'_>, &BlockInput) -> Result<(), LedgerError>;
@@ -23,6 +23,7 @@ const END_BLOCK: &[(&str, Hook)] = &[
     ("nodes", nodes::end_block),
     ("data", data::end_block),
     ("governance", governance::end_block),
+    ("training", training::end_block),
 ];
 
 /// When something happens next.
@@ -30,6 +31,7 @@ const DEADLINES: &[Deadline] = &[
     nodes::next_deadline,
     data::next_deadline,
     governance::next_deadline,
+    training::next_deadline,
 ];
 
 /// Runs the hooks before the transactions.

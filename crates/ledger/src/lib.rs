@@ -38,6 +38,8 @@ pub mod data;
 pub mod governance;
 pub mod models;
 pub mod nodes;
+pub mod rewards;
+pub mod training;
 
 pub use app::{CHAIN_ID, LAST_HEIGHT, LAST_TIME, Ledger, Proposal, Waiting};
 pub use block::{BlockInput, BlockOutput};

@@ -7,6 +7,7 @@ use r3mes_types::{Hash, Message};
 
 use crate::error::LedgerError;
 use crate::store::View;
+use crate::training;
 
 /// How a message stands to what its node owes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +22,6 @@ pub enum Standing {
 
 /// How `message` stands to what its node owes.
 pub(crate) fn standing(view: &dyn View, message: &Message) -> Result<Standing, LedgerError> {
-    let _ = view;
     match message {
         Message::Bank(_)
         | Message::Auth(_)
@@ -29,7 +29,7 @@ pub(crate) fn standing(view: &dyn View, message: &Message) -> Result<Standing, L
         | Message::Nodes(_)
         | Message::Models(_)
         | Message::Data(_)
-        | Message::Governance(_)
-        | Message::Training(_) => Ok(Standing::None),
+        | Message::Governance(_) => Ok(Standing::None),
+        Message::Training(message) => training::standing(view, message),
     }
 }

@@ -6,6 +6,8 @@ use crate::data::DataParams;
 use crate::models::ModelSpec;
 use crate::nodes::NodesParams;
 use crate::query::{MAX_PAGE, MAX_PAGE_KEY, PageRequest};
+use crate::rewards::RewardsParams;
+use crate::training::RunParams;
 use crate::wire::{Blob, List, Text};
 use crate::{
     Address, Amount, Hash, Millis, Ppm, Time, messages, queries, schema, wire_enum, wire_oneof,
@@ -55,6 +57,12 @@ wire_oneof! {
         7 => Slash(SlashDecision),
         /// Pays from the treasury.
         8 => Spend(Spend),
+        /// Replaces the parameters of rewards.
+        9 => Rewards(RewardsParams),
+        /// Starts a training run.
+        10 => Run(RunParams),
+        /// Pauses or resumes a training run.
+        11 => RunSwitch(RunSwitch),
     }
 }
 
@@ -66,6 +74,15 @@ schema! {
         1 => slash: u64,
         /// Whether the node gets the amount back.
         2 => revert: bool,
+    }
+
+    /// Pauses or resumes a training run.
+    #[derive(Copy)]
+    pub struct RunSwitch {
+        /// Which.
+        1 => run: u64,
+        /// Whether it opens no further rounds.
+        2 => paused: bool,
     }
 
     /// Pays from the treasury.
@@ -158,6 +175,8 @@ schema! {
         4 => data: DataParams,
         /// Of governance.
         5 => governance: GovernanceParams,
+        /// Of rewards.
+        6 => rewards: RewardsParams,
     }
 }
 

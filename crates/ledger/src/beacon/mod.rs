@@ -17,4 +17,4 @@ pub use handle::{BeaconError, preimage};
 pub(crate) use handle::{begin_block, bind_validator, execute, verify};
 pub(crate) use messages::check;
 pub(crate) use query::route;
-pub use state::{CHAINS, KEPT_MIXES, MIXES, mix_at};
+pub use state::{CHAINS, KEPT_MIXES, MIXES, last_mix, mix_at};

@@ -25,3 +25,11 @@ pub(super) const MIX: Item<Hash> = Item::new("beacon/last-mix");
 pub fn mix_at(view: &dyn View, height: u64) -> Result<Option<Hash>, LedgerError> {
     MIXES.get(view, &height)
 }
+
+/// The random value now: after the last block, or within one, after the present block's reveal.
+///
+/// # Errors
+/// When the state cannot be read or the gas is used up.
+pub fn last_mix(view: &dyn View) -> Result<Hash, LedgerError> {
+    MIX.require(view)
+}

@@ -8,7 +8,7 @@ use super::state::PARAMS;
 use crate::bank::Module;
 use crate::error::LedgerError;
 use crate::store::{Context, View};
-use crate::{auth, bank, data, models, nodes};
+use crate::{auth, bank, data, models, nodes, rewards, training};
 
 /// The parameters of all domains.
 ///
@@ -21,6 +21,7 @@ pub fn params(view: &dyn View) -> Result<Params, LedgerError> {
         nodes: nodes::PARAMS.require(view)?,
         data: data::PARAMS.require(view)?,
         governance: PARAMS.require(view)?,
+        rewards: rewards::PARAMS.require(view)?,
     })
 }
 
@@ -38,6 +39,9 @@ pub(super) fn apply(ctx: &mut Context<'_>, change: &Change) -> Result<(), Ledger
         Change::Nodes(params) => new.nodes = params.clone(),
         Change::Data(params) => new.data = *params,
         Change::Governance(params) => new.governance = *params,
+        Change::Rewards(params) => new.rewards = *params,
+        Change::Run(params) => return training::start(ctx, params.clone()).map(|_| ()),
+        Change::RunSwitch(switch) => return training::switch(ctx, switch),
     }
     check_all(&new).map_err(|why| GovernanceError::Params { why })?;
     put(ctx, &new)
@@ -49,5 +53,6 @@ fn put(ctx: &mut Context<'_>, new: &Params) -> Result<(), LedgerError> {
     nodes::PARAMS.put(ctx, &new.nodes)?;
     nodes::changed(ctx)?;
     data::PARAMS.put(ctx, &new.data)?;
+    rewards::PARAMS.put(ctx, &new.rewards)?;
     PARAMS.put(ctx, &new.governance)
 }

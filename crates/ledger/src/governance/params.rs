@@ -3,7 +3,7 @@
 use r3mes_types::governance::{GovernanceParams, Params};
 use r3mes_types::{Millis, Ppm};
 
-use crate::{auth, bank, data, nodes};
+use crate::{auth, bank, data, nodes, rewards};
 
 /// Longest vote.
 const MAX_VOTING: Millis = Millis::seconds(30 * 24 * 3600);
@@ -42,6 +42,7 @@ pub fn check_all(params: &Params) -> Result<(), String> {
     auth::check_params(&params.auth)?;
     nodes::check_params(&params.nodes, params.governance.authority.is_some())?;
     data::check_params(&params.data)?;
+    rewards::check_params(&params.rewards)?;
     check(&params.governance)?;
     if params.governance.authority.is_none() && !params.bank.faucet_limit.is_zero() {
         return Err("a faucet is for development networks, which have an authority".into());

@@ -3,7 +3,7 @@
 use super::limits::{MAX_LEARNING_RATES, MAX_RUN_NAME};
 use crate::task::{AdapterRef, F32Bits, HyperParameters};
 use crate::wire::{List, Text};
-use crate::{Address, Amount, Hash, Millis, Ppm, schema, wire_enum};
+use crate::{Amount, Hash, Millis, Ppm, schema, wire_enum};
 
 wire_enum! {
     /// Which limits the parameters of a run are held to.
@@ -128,22 +128,20 @@ schema! {
     pub struct Run {
         /// Number of the run.
         1 => id: u64,
-        /// The account that may pause and resume it, besides governance.
-        2 => authority: Address,
         /// Its rules.
-        3 => params: RunParams,
+        2 => params: RunParams,
         /// Whether it opens rounds.
-        4 => status: RunStatus,
+        3 => status: RunStatus,
         /// The round that is open, or would open next.
-        5 => round: u32,
+        4 => round: u32,
         /// Whether that round is open.
-        6 => open: bool,
+        5 => open: bool,
         /// What the next round starts from: the newest attested aggregate, or the initial adapter.
-        7 => adapter: AdapterRef,
+        6 => adapter: AdapterRef,
         /// Why it is paused; empty when it is not.
-        8 => paused_because: Text<256>,
+        7 => paused_because: Text<256>,
         /// The oldest round that is still kept in full.
-        9 => oldest_kept: u32,
+        8 => oldest_kept: u32,
     }
 }
 

@@ -1,0 +1,192 @@
+//! The tables of training.
+
+use r3mes_types::training::{
+    CourtVote, Duty, Entry, MAX_MINERS, MAX_VALIDATORS, Members, Round, RoundSummary, Run,
+};
+use r3mes_types::{Address, Hash, Hasher, Role, schema};
+
+use crate::error::{Fault, LedgerError};
+use crate::store::{Context, Item, Key, Map, View};
+
+schema! {
+    /// The error feedback that a miner's newest accepted package left.
+    pub struct Feedback {
+        /// The round of that package.
+        1 => round: u32,
+        /// BLAKE3 of the feedback.
+        2 => hash: Hash,
+    }
+}
+
+/// Names one round of one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RoundId {
+    /// Number of the run.
+    pub run: u64,
+    /// Number of the round.
+    pub round: u32,
+}
+
+/// Runs by number.
+pub const RUNS: Map<u64, Run> = Map::new("training/run/");
+/// The next run's number.
+pub(super) const NEXT_RUN: Item<u64> = Item::new("training/next_run");
+/// Heads of rounds that are kept in full.
+pub const ROUNDS: Map<RoundId, Round> = Map::new("training/round/");
+/// Who takes part in them.
+pub const MEMBERS: Map<RoundId, Members> = Map::new("training/members/");
+/// The miners' parts.
+pub const ENTRIES: Map<(RoundId, Address), Entry> = Map::new("training/entry/");
+/// The validators' parts.
+pub const DUTIES: Map<(RoundId, Address), Duty> = Map::new("training/duty/");
+/// Votes in court, by miner and validator.
+pub const VOTES: Map<(RoundId, Address, Address), CourtVote> = Map::new("training/vote/");
+/// What each miner's newest accepted package left, by run and miner.
+pub(super) const FEEDBACK: Map<(u64, Address), Feedback> = Map::new("training/feedback/");
+/// Summaries of closed rounds.
+pub const SUMMARIES: Map<RoundId, RoundSummary> = Map::new("training/summary/");
+
+impl Key for RoundId {
+    fn write(&self, out: &mut Vec<u8>) {
+        self.run.write(out);
+        self.round.write(out);
+    }
+    fn read(bytes: &mut &[u8]) -> Option<Self> {
+        Some(Self {
+            run: u64::read(bytes)?,
+            round: u32::read(bytes)?,
+        })
+    }
+}
+
+impl RoundId {
+    /// The round of this head.
+    pub const fn of(round: &Round) -> Self {
+        Self {
+            run: round.run,
+            round: round.round,
+        }
+    }
+
+    /// Names the lock on a node's stake for what it owes in this round with one role.
+    pub fn lock(self, role: Role, address: &Address) -> Hash {
+        Hasher::new("r3mes training obligation v1")
+            .number(self.run)
+            .number(u64::from(self.round))
+            .number(u64::from(role.number()))
+            .part(address.as_ref())
+            .finish()
+    }
+}
+
+/// What must be there because this ledger wrote it.
+fn required<K, V>(table: &Map<K, V>, found: Option<V>) -> Result<V, LedgerError>
+where
+    K: Key,
+    V: r3mes_types::wire::Value,
+{
+    let why = "a record of an open round is missing".to_owned();
+    let table = table.prefix();
+    Ok(found.ok_or(Fault::Damaged { table, why })?)
+}
+
+/// The head of an open round.
+pub(super) fn round(view: &dyn View, id: RoundId) -> Result<Round, LedgerError> {
+    required(&ROUNDS, ROUNDS.get(view, &id)?)
+}
+
+/// Who takes part in an open round.
+pub(super) fn members(view: &dyn View, id: RoundId) -> Result<Members, LedgerError> {
+    required(&MEMBERS, MEMBERS.get(view, &id)?)
+}
+
+/// The part of a miner of an open round, once it is assigned.
+pub(super) fn entry(view: &dyn View, id: RoundId, miner: &Address) -> Result<Entry, LedgerError> {
+    required(&ENTRIES, ENTRIES.get(view, &(id, *miner))?)
+}
+
+/// The part of a validator of an open round.
+pub(super) fn duty(view: &dyn View, id: RoundId, validator: &Address) -> Result<Duty, LedgerError> {
+    required(&DUTIES, DUTIES.get(view, &(id, *validator))?)
+}
+
+/// Writes the head of a round.
+pub(super) fn put_round(ctx: &mut Context<'_>, round: &Round) -> Result<(), LedgerError> {
+    ROUNDS.put(ctx, &RoundId::of(round), round)
+}
+
+/// Writes a miner's part.
+pub(super) fn put_entry(
+    ctx: &mut Context<'_>,
+    id: RoundId,
+    entry: &Entry,
+) -> Result<(), LedgerError> {
+    ENTRIES.put(ctx, &(id, entry.miner), entry)
+}
+
+/// Writes a validator's part.
+pub(super) fn put_duty(ctx: &mut Context<'_>, id: RoundId, duty: &Duty) -> Result<(), LedgerError> {
+    DUTIES.put(ctx, &(id, duty.validator), duty)
+}
+
+/// All miners' parts, ascending by address.
+pub(super) fn entries(view: &dyn View, id: RoundId) -> Result<Vec<Entry>, LedgerError> {
+    let found = ENTRIES.range_of(view, &id, None, MAX_MINERS)?;
+    Ok(found.into_iter().map(|(_, entry)| entry).collect())
+}
+
+/// All validators' parts, ascending by address.
+pub(super) fn duties(view: &dyn View, id: RoundId) -> Result<Vec<Duty>, LedgerError> {
+    let found = DUTIES.range_of(view, &id, None, MAX_VALIDATORS)?;
+    Ok(found.into_iter().map(|(_, duty)| duty).collect())
+}
+
+/// The votes about one miner, ascending by validator.
+pub(super) fn votes(
+    view: &dyn View,
+    id: RoundId,
+    miner: &Address,
+) -> Result<Vec<CourtVote>, LedgerError> {
+    let found = VOTES.range_of(view, &(id, *miner), None, MAX_VALIDATORS)?;
+    Ok(found.into_iter().map(|(_, vote)| vote).collect())
+}
+
+/// What a miner's accepted package of the round just before left; nothing means zero.
+pub(super) fn feedback(
+    view: &dyn View,
+    id: RoundId,
+    miner: &Address,
+) -> Result<Option<Hash>, LedgerError> {
+    let kept = FEEDBACK.get(view, &(id.run, *miner))?;
+    let fresh = kept.filter(|kept| kept.round.checked_add(1) == Some(id.round));
+    Ok(fresh.map(|kept| kept.hash))
+}
+
+/// Removes up to `limit` records of a round that is shrinking to its summary. Returns how many; fewer
+/// than `limit` means that nothing is left.
+pub(super) fn prune(
+    ctx: &mut Context<'_>,
+    id: RoundId,
+    limit: usize,
+) -> Result<usize, LedgerError> {
+    let votes = VOTES.range_of(ctx, &id, None, limit)?;
+    for (key, _) in &votes {
+        VOTES.remove(ctx, key)?;
+    }
+    let mut removed = votes.len();
+    let duties = DUTIES.range_of(ctx, &id, None, limit - removed)?;
+    for (key, _) in &duties {
+        DUTIES.remove(ctx, key)?;
+    }
+    removed += duties.len();
+    let entries = ENTRIES.range_of(ctx, &id, None, limit - removed)?;
+    for (key, _) in &entries {
+        ENTRIES.remove(ctx, key)?;
+    }
+    removed += entries.len();
+    if removed < limit {
+        MEMBERS.remove(ctx, &id)?;
+        ROUNDS.remove(ctx, &id)?;
+    }
+    Ok(removed)
+}

@@ -353,9 +353,8 @@ fn deliver(
     let (result, (changes, _)) = {
         let mut inner = Context::with_gas(ctx.state(), ctx.block(), Gas::new(limit));
         let pending = in_block(verified(&Sha256::digest(bytes).into()));
-        match refusal(admit(&mut inner, tx, bytes.len(), &pending))? {
-            Err(error) => return Ok(TxResult::refused(limit, inner.gas().used(), &error)),
-            Ok(_) => {}
+        if let Err(error) = refusal(admit(&mut inner, tx, bytes.len(), &pending))? {
+            return Ok(TxResult::refused(limit, inner.gas().used(), &error));
         }
         let outcome = inner.attempt(|messages| {
             tx.messages
@@ -388,7 +387,7 @@ fn in_block(verified: bool) -> Pending<'static> {
 
 /// Orders candidates: at each place the best transaction that is next of its sender.
 fn order<'a>(ctx: &Context<'_>, candidates: &'a [Vec<u8>]) -> Result<Vec<(&'a [u8], Tx)>, Fault> {
-    let mut senders: BTreeMap<Address, BTreeMap<u64, (Rank, &[u8], Tx)>> = BTreeMap::new();
+    let mut senders: BTreeMap<Address, Queue<'a>> = BTreeMap::new();
     for (arrival, bytes) in candidates.iter().enumerate() {
         let Ok(tx) = Tx::parse(bytes) else { continue };
         let rank = rank(ctx, &tx, arrival)?;
@@ -422,6 +421,9 @@ fn order<'a>(ctx: &Context<'_>, candidates: &'a [Vec<u8>]) -> Result<Vec<(&'a [u
     }
     Ok(ordered)
 }
+
+/// The candidates of one sender by sequence.
+type Queue<'a> = BTreeMap<u64, (Rank, &'a [u8], Tx)>;
 
 /// Place in a block, lower first: obligations before all, then by price, then by arrival.
 type Rank = (bool, std::cmp::Reverse<u64>, usize);

@@ -133,6 +133,44 @@ pub fn tx_hash(tx: &[u8]) -> TxHash {
     Sha256::digest(tx).into()
 }
 
+/// A path from a transaction to a header's data hash, in CometBFT's form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TxProof {
+    /// Hash of the leaf, which holds the transaction's hash.
+    pub leaf: [u8; 32],
+    /// Hashes beside the path, from the leaf up.
+    pub aunts: Vec<[u8; 32]>,
+}
+
+/// The proof that `txs[index]` is one of `txs`.
+///
+/// # Panics
+/// When there is no such transaction.
+pub fn tx_proof(txs: &[Vec<u8>], index: usize) -> TxProof {
+    let leaves: Vec<TxHash> = txs.iter().map(|tx| tx_hash(tx)).collect();
+    let mut aunts = Vec::new();
+    collect_aunts(&leaves, index, &mut aunts);
+    TxProof {
+        leaf: merkle(&leaves[index..=index]),
+        aunts,
+    }
+}
+
+fn collect_aunts(leaves: &[TxHash], index: usize, aunts: &mut Vec<[u8; 32]>) {
+    if leaves.len() < 2 {
+        return;
+    }
+    let split = leaves.len().next_power_of_two() / 2;
+    let (left, right) = leaves.split_at(split);
+    if index < split {
+        collect_aunts(left, index, aunts);
+        aunts.push(merkle(right));
+    } else {
+        collect_aunts(right, index - split, aunts);
+        aunts.push(merkle(left));
+    }
+}
+
 /// Root of a block's results, which the next header carries: code, data and gas of each transaction.
 pub fn results_hash(results: &[TxResult]) -> [u8; 32] {
     let leaves: Vec<Vec<u8>> = results
@@ -226,4 +264,39 @@ fn consensus_hash(genesis: &Genesis) -> Hash {
 
 fn merkle<T: AsRef<[u8]>>(leaves: &[T]) -> [u8; 32] {
     simple_hash_from_byte_vectors::<tendermint::crypto::default::Sha256>(leaves)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// CometBFT's inner node: `sha256(1 || left || right)`.
+    fn inner(left: &[u8], right: &[u8]) -> [u8; 32] {
+        Sha256::digest([&[1], left, right].concat()).into()
+    }
+
+    #[test]
+    fn a_transaction_s_proof_leads_to_the_data_hash() {
+        for count in 1..20usize {
+            let txs: Vec<Vec<u8>> = (0..count).map(|i| vec![i as u8]).collect();
+            for index in 0..count {
+                let proof = tx_proof(&txs, index);
+                // Walks up as a verifier does, who knows only index and count.
+                fn up(proof: &TxProof, index: usize, count: usize, depth: usize) -> [u8; 32] {
+                    if count == 1 {
+                        return proof.leaf;
+                    }
+                    let split = count.next_power_of_two() / 2;
+                    let aunt = &proof.aunts[depth - 1];
+                    if index < split {
+                        inner(&up(proof, index, split, depth - 1), aunt)
+                    } else {
+                        inner(aunt, &up(proof, index - split, count - split, depth - 1))
+                    }
+                }
+                let root = up(&proof, index, count, proof.aunts.len());
+                assert_eq!(Hash::Sha256(root), data_hash(&txs));
+            }
+        }
+    }
 }

@@ -1,0 +1,538 @@
+//! Asks a node over HTTP.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use r3mes_types::query::Query;
+use r3mes_types::wire::{DecodeError, Wire};
+use reqwest::Url;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+/// Time to reach a server.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for an answer, longer than any that a server waits on purpose.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
+/// For how long a call that changes nothing is tried again while the server cannot be reached: a
+/// restarting node is back by then.
+const RETRY_FOR: Duration = Duration::from_secs(10);
+/// The first and the longest pause between two tries.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// The longest answer that is read.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// What `wait_height` asks the server to wait.
+const LONG_POLL: Duration = Duration::from_secs(10);
+
+/// A typed client of one node's RPC. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    url: Url,
+}
+
+/// A call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The address is not one.
+    #[error("{url:?} is not the address of a node: write it as http://127.0.0.1:26657")]
+    Url {
+        /// What was given.
+        url: String,
+    },
+    /// The server did not answer.
+    #[error("the node at {url} does not answer: check that it runs and that the address is right")]
+    Unreachable {
+        /// The server.
+        url: String,
+        /// What failed.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The server refused the call.
+    #[error("{method} failed at the node: {message}")]
+    Call {
+        /// The method.
+        method: &'static str,
+        /// What the server said.
+        message: String,
+    },
+    /// The ledger refused a query.
+    #[error("the ledger does not answer {path}: {log}")]
+    Query {
+        /// The query's path.
+        path: String,
+        /// Its list of errors.
+        codespace: String,
+        /// The error's number.
+        code: u32,
+        /// What is wrong.
+        log: String,
+    },
+    /// The answer does not parse.
+    #[error("the node's answer to {method} is not understood ({what}): it may be of another version")]
+    Answer {
+        /// The method or path.
+        method: String,
+        /// What is wrong with the answer.
+        what: String,
+    },
+}
+
+/// How a node's chain stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The chain.
+    pub chain_id: String,
+    /// The node's name.
+    pub moniker: String,
+    /// Height of the newest block.
+    pub height: u64,
+    /// The state's root after it.
+    pub app_hash: [u8; 32],
+    /// Its time, as RFC 3339.
+    pub time: String,
+}
+
+/// A transaction in a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TxOutcome {
+    /// Its hash.
+    pub hash: [u8; 32],
+    /// Height of the block.
+    pub height: u64,
+    /// 0, or the error's number within `codespace`.
+    pub code: u32,
+    /// Which list of errors `code` belongs to.
+    pub codespace: String,
+    /// What went wrong.
+    pub log: String,
+    /// The gas it took.
+    pub gas_used: u64,
+    /// What happened: kinds with their attributes.
+    pub events: Vec<(String, Vec<(String, String)>)>,
+}
+
+/// Where a transaction is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TxState {
+    /// In a block.
+    Included(TxOutcome),
+    /// It waited and was dropped, because the state changed under it.
+    Dropped(Refusal),
+    /// It waits for a block.
+    Waiting,
+    /// The node knows nothing of it.
+    Unknown,
+}
+
+/// Why a transaction was refused before it stood in a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The error's number within `codespace`; 0 if it is none.
+    pub code: u32,
+    /// Which list of errors `code` belongs to.
+    pub codespace: String,
+    /// What is wrong.
+    pub log: String,
+}
+
+/// Whether a call may be made again when its answer did not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repeat {
+    /// It changes nothing.
+    Freely,
+    /// Only if it cannot have arrived.
+    Unsent,
+}
+
+impl Client {
+    /// A client of the node at `url`, as in `http://127.0.0.1:26657`.
+    ///
+    /// # Errors
+    /// [`ClientError::Url`] if that is no HTTP address.
+    pub fn new(url: &str) -> Result<Self, ClientError> {
+        let refused = || ClientError::Url {
+            url: url.to_owned(),
+        };
+        let parsed = Url::parse(url).map_err(|_| refused())?;
+        if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
+            return Err(refused());
+        }
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(ANSWER_TIMEOUT)
+            .tcp_nodelay(true)
+            .build()
+            .map_err(|_| refused())?;
+        Ok(Self { http, url: parsed })
+    }
+
+    /// The node's address.
+    pub fn url(&self) -> &str {
+        self.url.as_str()
+    }
+
+    /// How the chain stands.
+    ///
+    /// # Errors
+    /// [`ClientError`], here and below, if the node does not answer, refuses, or is not understood.
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        let answer: StatusAnswer = self.call("status", json!({}), Repeat::Freely).await?;
+        let sync = answer.sync_info;
+        Ok(Status {
+            chain_id: answer.node_info.network,
+            moniker: answer.node_info.moniker,
+            height: number("status", &sync.latest_block_height)?,
+            app_hash: hash("status", &sync.latest_app_hash)?,
+            time: sync.latest_block_time,
+        })
+    }
+
+    /// The canonical bytes of the ledger's genesis.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn genesis(&self) -> Result<Vec<u8>, ClientError> {
+        let answer: Value = self.call("genesis", json!({}), Repeat::Freely).await?;
+        let ledger = answer["genesis"]["app_state"]["ledger"].as_str();
+        let ledger = ledger.ok_or_else(|| not_understood("genesis", "it has no ledger"))?;
+        base64("genesis", ledger)
+    }
+
+    /// Asks the ledger, about its newest state.
+    ///
+    /// # Errors
+    /// As [`Client::status`], and [`ClientError::Query`] if the ledger refuses.
+    pub async fn query<Q: Query>(&self, question: &Q) -> Result<Q::Answer, ClientError> {
+        self.query_at(question, None).await
+    }
+
+    /// Asks the ledger, about its state after the block at `height`.
+    ///
+    /// # Errors
+    /// As [`Client::query`].
+    pub async fn query_at<Q: Query>(
+        &self,
+        question: &Q,
+        height: Option<u64>,
+    ) -> Result<Q::Answer, ClientError> {
+        let value = self.query_bytes(Q::PATH, &question.encode(), height).await?;
+        Q::Answer::decode(&value).map_err(|error: DecodeError| not_understood(Q::PATH, error))
+    }
+
+    /// Asks the ledger by path and encoded question; the encoded answer.
+    ///
+    /// # Errors
+    /// As [`Client::query`].
+    pub async fn query_bytes(
+        &self,
+        path: &str,
+        question: &[u8],
+        height: Option<u64>,
+    ) -> Result<Vec<u8>, ClientError> {
+        let params = json!({
+            "path": path,
+            "data": hex::encode(question),
+            "height": height.unwrap_or_default().to_string(),
+            "prove": false,
+        });
+        let answer: QueryAnswer = self.call("abci_query", params, Repeat::Freely).await?;
+        let answer = answer.response;
+        if answer.code != 0 {
+            return Err(ClientError::Query {
+                path: path.to_owned(),
+                codespace: answer.codespace,
+                code: answer.code,
+                log: answer.log,
+            });
+        }
+        base64(path, answer.value.as_deref().unwrap_or_default())
+    }
+
+    /// The newest height, as soon as it is above `above`; after about ten seconds in any case.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn wait_height(&self, above: u64) -> Result<u64, ClientError> {
+        self.wait_height_for(above, LONG_POLL).await
+    }
+
+    /// The newest height, as soon as it is above `above`; after `patience` in any case.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn wait_height_for(
+        &self,
+        above: u64,
+        patience: Duration,
+    ) -> Result<u64, ClientError> {
+        let params = json!({
+            "above": above.to_string(),
+            "timeout_ms": millis(patience).to_string(),
+        });
+        let answer: HeightAnswer = self.call("wait_height", params, Repeat::Freely).await?;
+        number("wait_height", &answer.height)
+    }
+
+    /// Offers a transaction; its hash if it waits for a block now, or why the ledger refuses it.
+    ///
+    /// # Errors
+    /// As [`Client::status`]. When no answer came, the transaction may have arrived.
+    pub async fn broadcast(&self, tx: &[u8]) -> Result<Result<[u8; 32], Refusal>, ClientError> {
+        let params = json!({"tx": STANDARD.encode(tx)});
+        let answer: BroadcastAnswer = self
+            .call("broadcast_tx_sync", params, Repeat::Unsent)
+            .await?;
+        if answer.code != 0 {
+            return Ok(Err(Refusal {
+                code: answer.code,
+                codespace: answer.codespace,
+                log: answer.log,
+            }));
+        }
+        Ok(Ok(hash("broadcast_tx_sync", &answer.hash)?))
+    }
+
+    /// A transaction, once it stands in a block.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn tx(&self, hash: &[u8; 32]) -> Result<Option<TxOutcome>, ClientError> {
+        match self.wait_tx(hash, Duration::ZERO).await? {
+            TxState::Included(outcome) => Ok(Some(outcome)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Where a transaction is; while it waits for a block, this waits with it for at most `patience`
+    /// (servers allow about ten seconds).
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn wait_tx(
+        &self,
+        hash: &[u8; 32],
+        patience: Duration,
+    ) -> Result<TxState, ClientError> {
+        let params = json!({
+            "hash": STANDARD.encode(hash),
+            "timeout_ms": millis(patience).to_string(),
+        });
+        let answer: TxStateAnswer = self.call("wait_tx", params, Repeat::Freely).await?;
+        Ok(match (answer.state.as_str(), answer.tx, answer.result) {
+            ("included", Some(tx), _) => TxState::Included(tx.outcome()?),
+            ("dropped", _, Some(result)) => TxState::Dropped(Refusal {
+                code: result.code,
+                codespace: result.codespace,
+                log: result.log,
+            }),
+            ("waiting", ..) => TxState::Waiting,
+            ("unknown", ..) => TxState::Unknown,
+            (other, ..) => return Err(not_understood("wait_tx", format!("state {other:?}"))),
+        })
+    }
+
+    /// The answer to any method, as JSON.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn raw(&self, method: &'static str, params: Value) -> Result<Value, ClientError> {
+        self.call(method, params, Repeat::Freely).await
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: Value,
+        repeat: Repeat,
+    ) -> Result<T, ClientError> {
+        let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+        let until = Instant::now() + RETRY_FOR;
+        let (mut pause, longest) = PAUSES;
+        let body = loop {
+            match self.post(&request).await {
+                Ok(body) => break body,
+                Err(Failed::TooLong) => return Err(not_understood(method, "it is too long")),
+                Err(Failed::Http(source)) => {
+                    let again = repeat == Repeat::Freely || source.is_connect();
+                    if !again || source.is_timeout() || Instant::now() + pause > until {
+                        let url = self.url.to_string();
+                        return Err(ClientError::Unreachable { url, source });
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(longest);
+                }
+            }
+        };
+        let envelope: Envelope = serde_json::from_slice(&body)
+            .map_err(|error| not_understood(method, error))?;
+        if let Some(error) = envelope.error {
+            let message = match error.data {
+                Some(data) if !data.is_empty() => data,
+                _ => error.message,
+            };
+            return Err(ClientError::Call { method, message });
+        }
+        serde_json::from_value(envelope.result).map_err(|error| not_understood(method, error))
+    }
+
+    async fn post(&self, request: &Value) -> Result<Vec<u8>, Failed> {
+        let request = self.http.post(self.url.clone()).json(request);
+        let mut response = request.send().await.map_err(Failed::Http)?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(Failed::Http)? {
+            if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+                return Err(Failed::TooLong);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+}
+
+enum Failed {
+    Http(reqwest::Error),
+    TooLong,
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    #[serde(default)]
+    result: Value,
+    error: Option<ErrorAnswer>,
+}
+
+#[derive(Deserialize)]
+struct ErrorAnswer {
+    message: String,
+    data: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct StatusAnswer {
+    node_info: NodeInfo,
+    sync_info: SyncInfo,
+}
+
+#[derive(Deserialize)]
+struct NodeInfo {
+    network: String,
+    moniker: String,
+}
+
+#[derive(Deserialize)]
+struct SyncInfo {
+    latest_block_height: String,
+    latest_app_hash: String,
+    latest_block_time: String,
+}
+
+#[derive(Deserialize)]
+struct QueryAnswer {
+    response: QueryResponse,
+}
+
+#[derive(Deserialize)]
+struct QueryResponse {
+    code: u32,
+    log: String,
+    codespace: String,
+    value: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct HeightAnswer {
+    height: String,
+}
+
+#[derive(Deserialize)]
+struct BroadcastAnswer {
+    code: u32,
+    log: String,
+    codespace: String,
+    hash: String,
+}
+
+#[derive(Deserialize)]
+struct TxStateAnswer {
+    state: String,
+    tx: Option<TxAnswer>,
+    result: Option<ResultAnswer>,
+}
+
+#[derive(Deserialize)]
+struct TxAnswer {
+    hash: String,
+    height: String,
+    tx_result: ResultAnswer,
+}
+
+#[derive(Deserialize)]
+struct ResultAnswer {
+    code: u32,
+    log: String,
+    codespace: String,
+    gas_used: String,
+    events: Vec<EventAnswer>,
+}
+
+#[derive(Deserialize)]
+struct EventAnswer {
+    r#type: String,
+    attributes: Vec<AttributeAnswer>,
+}
+
+#[derive(Deserialize)]
+struct AttributeAnswer {
+    key: String,
+    value: String,
+}
+
+impl TxAnswer {
+    fn outcome(self) -> Result<TxOutcome, ClientError> {
+        let result = self.tx_result;
+        let attributes = |event: EventAnswer| {
+            let attributes = event.attributes.into_iter();
+            (event.r#type, attributes.map(|a| (a.key, a.value)).collect())
+        };
+        Ok(TxOutcome {
+            hash: hash("tx", &self.hash)?,
+            height: number("tx", &self.height)?,
+            code: result.code,
+            codespace: result.codespace,
+            log: result.log,
+            gas_used: number("tx", &result.gas_used)?,
+            events: result.events.into_iter().map(attributes).collect(),
+        })
+    }
+}
+
+fn not_understood(method: &str, what: impl ToString) -> ClientError {
+    ClientError::Answer {
+        method: method.to_owned(),
+        what: what.to_string(),
+    }
+}
+
+fn number(method: &str, text: &str) -> Result<u64, ClientError> {
+    text.parse()
+        .map_err(|_| not_understood(method, format!("{text:?} is not a number")))
+}
+
+fn hash(method: &str, digits: &str) -> Result<[u8; 32], ClientError> {
+    let bytes = hex::decode(digits).ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or_else(|| not_understood(method, format!("{digits:?} is not a hash")))
+}
+
+fn base64(method: &str, text: &str) -> Result<Vec<u8>, ClientError> {
+    STANDARD
+        .decode(text)
+        .map_err(|_| not_understood(method, "it is not base64"))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,362 @@
+//! What each method does.
+
+use std::time::Duration;
+
+use r3mes_consensus::application::{Query, TxResult};
+use r3mes_consensus::block::{SignedBlock, to_tendermint_time};
+use r3mes_consensus::local::{BroadcastError, Inclusion, ReadError, WaitError};
+use serde_json::{Value, json};
+use prost::Message;
+
+use crate::rpc::request::{JsonBytes, Params, RpcError};
+use crate::rpc::serve::Service;
+use crate::rpc::shapes;
+
+/// The version of CometBFT whose answers these are.
+const COMETBFT_VERSION: &str = "0.38.17";
+/// The most blocks that `blockchain` answers, as in CometBFT.
+const MAX_BLOCK_METAS: u64 = 20;
+/// Type of the proof operation in answers of `abci_query`.
+const PROOF_TYPE: &str = "ics23:jmt";
+
+/// All methods with the names of their parameters, in CometBFT's order.
+pub(super) const METHODS: &[(&str, &[&str])] = &[
+    ("health", &[]),
+    ("status", &[]),
+    ("net_info", &[]),
+    ("genesis", &[]),
+    ("blockchain", &["minHeight", "maxHeight"]),
+    ("header", &["height"]),
+    ("block", &["height"]),
+    ("block_by_hash", &["hash"]),
+    ("block_results", &["height"]),
+    ("commit", &["height"]),
+    ("validators", &["height", "page", "per_page"]),
+    ("consensus_params", &["height"]),
+    ("tx", &["hash", "prove"]),
+    ("num_unconfirmed_txs", &[]),
+    ("abci_info", &[]),
+    ("abci_query", &["path", "data", "height", "prove"]),
+    ("broadcast_tx_async", &["tx"]),
+    ("broadcast_tx_sync", &["tx"]),
+    ("broadcast_tx_commit", &["tx"]),
+    ("wait_height", &["above", "timeout_ms"]),
+    ("wait_tx", &["hash", "timeout_ms"]),
+];
+
+/// Calls a method.
+pub(super) async fn call(
+    service: &Service,
+    method: &str,
+    params: &Params,
+) -> Result<Value, RpcError> {
+    match method {
+        "health" => Ok(json!({})),
+        "status" => status(service).await,
+        "net_info" => Ok(json!({
+            "listening": true, "listeners": [], "n_peers": "0", "peers": [],
+        })),
+        "genesis" => genesis(service),
+        "blockchain" => blockchain(service, params).await,
+        "header" => {
+            let signed = block_at(service, params).await?;
+            Ok(json!({"header": shapes::header(&signed.block.header)}))
+        }
+        "block" => Ok(shapes::block(&block_at(service, params).await?)),
+        "block_by_hash" => {
+            let found = service.handle.block_by_hash(params.hash("hash")?).await?;
+            Ok(found.map_or(
+                json!({"block_id": shapes::block_id(None), "block": null}),
+                |signed| shapes::block(&signed),
+            ))
+        }
+        "block_results" => block_results(service, params).await,
+        "commit" => Ok(shapes::signed_header(&block_at(service, params).await?)),
+        "validators" => validators(service, params),
+        "consensus_params" => {
+            let height = known_height(service, params)?;
+            let params = shapes::consensus_params(service.handle.genesis());
+            Ok(json!({"block_height": height.to_string(), "consensus_params": params}))
+        }
+        "tx" => tx(service, params).await,
+        "num_unconfirmed_txs" => {
+            let (txs, bytes) = service.handle.status().await?.waiting;
+            let (txs, bytes) = (txs.to_string(), bytes.to_string());
+            Ok(json!({"n_txs": txs, "total": txs, "total_bytes": bytes, "txs": null}))
+        }
+        "abci_info" => Ok(abci_info(service)),
+        "abci_query" => abci_query(service, params).await,
+        "broadcast_tx_async" | "broadcast_tx_sync" => broadcast(service, params).await,
+        "broadcast_tx_commit" => broadcast_commit(service, params).await,
+        "wait_height" => wait_height(service, params).await,
+        "wait_tx" => {
+            let hash = params.hash("hash")?;
+            let state = service.handle.wait_for_tx(hash, patience(service, params)?).await?;
+            Ok(shapes::tx_state(&state))
+        }
+        other => Err(RpcError::unknown_method(other)),
+    }
+}
+
+async fn status(service: &Service) -> Result<Value, RpcError> {
+    let status = service.handle.status().await?;
+    let latest = status.latest;
+    let earliest = match status.earliest {
+        Some(height) => service.handle.block(height).await?,
+        None => None,
+    };
+    let validator = &status.validator;
+    let mut sync_info = json!({
+        "latest_block_hash": shapes::hash(latest.block_hash),
+        "latest_app_hash": shapes::hex(&latest.app_hash),
+        "latest_block_height": latest.height.to_string(),
+        "latest_block_time": shapes::time(to_tendermint_time(latest.time)),
+        "earliest_block_hash": "",
+        "earliest_app_hash": "",
+        "earliest_block_height": "0",
+        "earliest_block_time": "1970-01-01T00:00:00Z",
+        "catching_up": false,
+    });
+    if let Some(earliest) = earliest {
+        let header = &earliest.block.header;
+        sync_info["earliest_block_hash"] = shapes::hash(Some(earliest.id.hash)).into();
+        sync_info["earliest_app_hash"] = shapes::hex(header.app_hash.as_bytes()).into();
+        sync_info["earliest_block_height"] = header.height.value().to_string().into();
+        sync_info["earliest_block_time"] = shapes::time(header.time).into();
+    }
+    Ok(json!({
+        "node_info": {
+            "protocol_version": {"p2p": "8", "block": "11", "app": "1"},
+            "id": shapes::hex(validator.address.as_bytes()).to_lowercase(),
+            "listen_addr": "",
+            "network": status.genesis.chain_id,
+            "version": COMETBFT_VERSION,
+            "channels": "",
+            "moniker": service.moniker,
+            "other": {"tx_index": "on", "rpc_address": ""},
+        },
+        "sync_info": sync_info,
+        "validator_info": {
+            "address": shapes::hex(validator.address.as_bytes()),
+            "pub_key": shapes::public_key(&validator.pub_key),
+            "voting_power": validator.power().to_string(),
+        },
+    }))
+}
+
+fn genesis(service: &Service) -> Result<Value, RpcError> {
+    let genesis = service.handle.genesis();
+    let validators = service
+        .handle
+        .validators(genesis.initial_height)
+        .ok_or_else(|| RpcError::internal("the chain has no validators"))?;
+    let genesis = shapes::genesis(genesis, validators, &service.genesis);
+    Ok(json!({"genesis": genesis}))
+}
+
+async fn blockchain(service: &Service, params: &Params) -> Result<Value, RpcError> {
+    let newest = service.handle.latest().height;
+    let oldest = service.handle.status().await?.earliest.unwrap_or(newest + 1);
+    let max = params.height("maxHeight")?.unwrap_or(newest).min(newest);
+    let min = params.height("minHeight")?.unwrap_or(1);
+    let min = min.max(oldest).max((max + 1).saturating_sub(MAX_BLOCK_METAS));
+    let mut metas = Vec::new();
+    for height in (min..=max).rev() {
+        if let Some(signed) = service.handle.block(height).await? {
+            metas.push(shapes::block_meta(&signed));
+        }
+    }
+    Ok(json!({"last_height": newest.to_string(), "block_metas": metas}))
+}
+
+async fn block_results(service: &Service, params: &Params) -> Result<Value, RpcError> {
+    let height = known_height(service, params)?;
+    let output = service.handle.block_results(height).await?;
+    let output = output.ok_or_else(|| not_kept(height))?;
+    Ok(shapes::block_results(height, &output))
+}
+
+fn validators(service: &Service, params: &Params) -> Result<Value, RpcError> {
+    let height = match params.height("height")? {
+        Some(height) => height,
+        None => service.handle.latest().height,
+    };
+    let set = service.handle.validators(height);
+    let set = set.ok_or_else(|| beyond(height, service.handle.latest().height))?;
+    let total = set.validators().len().to_string();
+    // One page holds them all; a second one is empty.
+    let first = params.number("page")?.unwrap_or(1) <= 1;
+    let page: Vec<Value> = set
+        .validators()
+        .iter()
+        .filter(|_| first)
+        .map(shapes::validator)
+        .collect();
+    Ok(json!({
+        "block_height": height.to_string(),
+        "count": page.len().to_string(),
+        "validators": page,
+        "total": total,
+    }))
+}
+
+async fn tx(service: &Service, params: &Params) -> Result<Value, RpcError> {
+    let hash = params.hash("hash")?;
+    let found = service.handle.tx(hash).await?;
+    let info = found
+        .ok_or_else(|| RpcError::internal(format!("tx ({}) not found", shapes::hex(&hash))))?;
+    let mut answer = shapes::tx(&info);
+    if params.flag("prove")? {
+        let signed = service.handle.block(info.height).await?;
+        let signed = signed.ok_or_else(|| not_kept(info.height))?;
+        answer["proof"] = tx_proof(&signed, info.index as usize);
+    }
+    Ok(answer)
+}
+
+/// Proof that a transaction is under the header's data hash.
+fn tx_proof(signed: &SignedBlock, index: usize) -> Value {
+    let proof = r3mes_consensus::block::tx_proof(&signed.block.data, index);
+    let aunts: Vec<String> = proof.aunts.iter().map(|aunt| shapes::base64(aunt)).collect();
+    json!({
+        "root_hash": shapes::hash(signed.block.header.data_hash),
+        "data": shapes::base64(&signed.block.data[index]),
+        "proof": {
+            "total": signed.block.data.len().to_string(),
+            "index": index.to_string(),
+            "leaf_hash": shapes::base64(&proof.leaf),
+            "aunts": aunts,
+        },
+    })
+}
+
+fn abci_info(service: &Service) -> Value {
+    let latest = service.handle.latest();
+    json!({"response": {
+        "data": "r3mes",
+        "version": env!("CARGO_PKG_VERSION"),
+        "app_version": "1",
+        "last_block_height": latest.height.to_string(),
+        "last_block_app_hash": shapes::base64(&latest.app_hash),
+    }})
+}
+
+async fn abci_query(service: &Service, params: &Params) -> Result<Value, RpcError> {
+    let query = Query {
+        path: params.text("path")?,
+        data: params.bytes("data", JsonBytes::Hex)?,
+        height: params.height("height")?,
+        prove: params.flag("prove")?,
+    };
+    let answer = service.handle.query(query).await?;
+    let proof = answer.proof.map(|proof| {
+        json!({"ops": [{
+            "type": PROOF_TYPE,
+            "key": shapes::base64(&answer.key),
+            "data": shapes::base64(&proof.encode_to_vec()),
+        }]})
+    });
+    let some = |bytes: &[u8]| (!bytes.is_empty()).then(|| shapes::base64(bytes));
+    Ok(json!({"response": {
+        "code": answer.code,
+        "log": answer.log,
+        "info": "",
+        "index": "0",
+        "key": some(&answer.key),
+        "value": some(&answer.value),
+        "proofOps": proof,
+        "height": answer.height.to_string(),
+        "codespace": answer.codespace,
+    }}))
+}
+
+async fn broadcast(service: &Service, params: &Params) -> Result<Value, RpcError> {
+    let tx = params.bytes("tx", JsonBytes::Base64)?;
+    let added = service.handle.broadcast(tx).await?;
+    Ok(json!({
+        "code": added.check.code,
+        "data": "",
+        "log": added.check.log,
+        "codespace": added.check.codespace,
+        "hash": shapes::hex(&added.hash),
+    }))
+}
+
+async fn broadcast_commit(service: &Service, params: &Params) -> Result<Value, RpcError> {
+    let tx = params.bytes("tx", JsonBytes::Base64)?;
+    let longest = service.limits.longest_wait;
+    let (check, result, hash, height) = match service.handle.broadcast_and_wait(tx, longest).await? {
+        Inclusion::Included(info) => (TxResult::default(), info.result, info.hash, info.height),
+        Inclusion::Refused(added) | Inclusion::Dropped(added) => {
+            (added.check, TxResult::default(), added.hash, 0)
+        }
+        Inclusion::StillWaiting(added) => {
+            return Err(RpcError::internal(format!(
+                "timed out waiting for tx to be included in a block: {} may still be included",
+                shapes::hex(&added.hash)
+            )));
+        }
+    };
+    Ok(json!({
+        "check_tx": shapes::tx_result(&check),
+        "tx_result": shapes::tx_result(&result),
+        "hash": shapes::hex(&hash),
+        "height": height.to_string(),
+    }))
+}
+
+async fn wait_height(service: &Service, params: &Params) -> Result<Value, RpcError> {
+    let above = params.number("above")?.unwrap_or_default();
+    let reached = service.handle.wait_for_height(above, patience(service, params)?).await;
+    let height = match reached {
+        Ok(latest) => latest.height,
+        Err(WaitError::TimedOut { .. }) => service.handle.latest().height,
+        Err(error) => return Err(RpcError::caused(&error)),
+    };
+    Ok(json!({"height": height.to_string()}))
+}
+
+/// How long a caller wants to wait, and is let.
+fn patience(service: &Service, params: &Params) -> Result<Duration, RpcError> {
+    let longest = service.limits.longest_wait;
+    let wanted = params.number("timeout_ms")?.map(Duration::from_millis);
+    Ok(wanted.unwrap_or(longest).min(longest))
+}
+
+async fn block_at(service: &Service, params: &Params) -> Result<SignedBlock, RpcError> {
+    let height = known_height(service, params)?;
+    let signed = service.handle.block(height).await?;
+    signed.ok_or_else(|| not_kept(height))
+}
+
+/// The height asked for, or the newest; refused when it is not there yet.
+fn known_height(service: &Service, params: &Params) -> Result<u64, RpcError> {
+    let newest = service.handle.latest().height;
+    match params.height("height")? {
+        None => Ok(newest),
+        Some(height) if height <= newest => Ok(height),
+        Some(height) => Err(beyond(height, newest)),
+    }
+}
+
+fn beyond(height: u64, newest: u64) -> RpcError {
+    RpcError::internal(format!(
+        "height {height} must be less than or equal to the current blockchain height {newest}"
+    ))
+}
+
+fn not_kept(height: u64) -> RpcError {
+    RpcError::internal(format!("height {height} is not available"))
+}
+
+impl From<ReadError> for RpcError {
+    fn from(error: ReadError) -> Self {
+        Self::caused(&error)
+    }
+}
+
+impl From<BroadcastError> for RpcError {
+    fn from(error: BroadcastError) -> Self {
+        Self::caused(&error)
+    }
+}

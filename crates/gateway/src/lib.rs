@@ -27,4 +27,5 @@
 pub mod ipfs;
 pub mod metrics;
 pub mod openai;
+pub mod rpc;
 pub mod server;

@@ -72,7 +72,9 @@ pub enum ClientError {
         log: String,
     },
     /// The answer does not parse.
-    #[error("the node's answer to {method} is not understood ({what}): it may be of another version")]
+    #[error(
+        "the node's answer to {method} is not understood ({what}): it may be of another version"
+    )]
     Answer {
         /// The method or path.
         method: String,
@@ -219,7 +221,9 @@ impl Client {
         question: &Q,
         height: Option<u64>,
     ) -> Result<Q::Answer, ClientError> {
-        let value = self.query_bytes(Q::PATH, &question.encode(), height).await?;
+        let value = self
+            .query_bytes(Q::PATH, &question.encode(), height)
+            .await?;
         Q::Answer::decode(&value).map_err(|error: DecodeError| not_understood(Q::PATH, error))
     }
 
@@ -367,8 +371,8 @@ impl Client {
                 }
             }
         };
-        let envelope: Envelope = serde_json::from_slice(&body)
-            .map_err(|error| not_understood(method, error))?;
+        let envelope: Envelope =
+            serde_json::from_slice(&body).map_err(|error| not_understood(method, error))?;
         if let Some(error) = envelope.error {
             let message = match error.data {
                 Some(data) if !data.is_empty() => data,
@@ -523,7 +527,9 @@ fn number(method: &str, text: &str) -> Result<u64, ClientError> {
 }
 
 fn hash(method: &str, digits: &str) -> Result<[u8; 32], ClientError> {
-    let bytes = hex::decode(digits).ok().and_then(|bytes| bytes.try_into().ok());
+    let bytes = hex::decode(digits)
+        .ok()
+        .and_then(|bytes| bytes.try_into().ok());
     bytes.ok_or_else(|| not_understood(method, format!("{digits:?} is not a hash")))
 }
 

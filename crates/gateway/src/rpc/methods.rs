@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use prost::Message;
 use r3mes_consensus::application::{Query, TxResult};
 use r3mes_consensus::block::{SignedBlock, to_tendermint_time};
 use r3mes_consensus::local::{BroadcastError, Inclusion, ReadError, WaitError};
 use serde_json::{Value, json};
-use prost::Message;
 
 use crate::rpc::request::{JsonBytes, Params, RpcError};
 use crate::rpc::serve::Service;
@@ -91,7 +91,10 @@ pub(super) async fn call(
         "wait_height" => wait_height(service, params).await,
         "wait_tx" => {
             let hash = params.hash("hash")?;
-            let state = service.handle.wait_for_tx(hash, patience(service, params)?).await?;
+            let state = service
+                .handle
+                .wait_for_tx(hash, patience(service, params)?)
+                .await?;
             Ok(shapes::tx_state(&state))
         }
         other => Err(RpcError::unknown_method(other)),
@@ -156,10 +159,17 @@ fn genesis(service: &Service) -> Result<Value, RpcError> {
 
 async fn blockchain(service: &Service, params: &Params) -> Result<Value, RpcError> {
     let newest = service.handle.latest().height;
-    let oldest = service.handle.status().await?.earliest.unwrap_or(newest + 1);
+    let oldest = service
+        .handle
+        .status()
+        .await?
+        .earliest
+        .unwrap_or(newest + 1);
     let max = params.height("maxHeight")?.unwrap_or(newest).min(newest);
     let min = params.height("minHeight")?.unwrap_or(1);
-    let min = min.max(oldest).max((max + 1).saturating_sub(MAX_BLOCK_METAS));
+    let min = min
+        .max(oldest)
+        .max((max + 1).saturating_sub(MAX_BLOCK_METAS));
     let mut metas = Vec::new();
     for height in (min..=max).rev() {
         if let Some(signed) = service.handle.block(height).await? {
@@ -217,7 +227,11 @@ async fn tx(service: &Service, params: &Params) -> Result<Value, RpcError> {
 /// Proof that a transaction is under the header's data hash.
 fn tx_proof(signed: &SignedBlock, index: usize) -> Value {
     let proof = r3mes_consensus::block::tx_proof(&signed.block.data, index);
-    let aunts: Vec<String> = proof.aunts.iter().map(|aunt| shapes::base64(aunt)).collect();
+    let aunts: Vec<String> = proof
+        .aunts
+        .iter()
+        .map(|aunt| shapes::base64(aunt))
+        .collect();
     json!({
         "root_hash": shapes::hash(signed.block.header.data_hash),
         "data": shapes::base64(&signed.block.data[index]),
@@ -285,7 +299,8 @@ async fn broadcast(service: &Service, params: &Params) -> Result<Value, RpcError
 async fn broadcast_commit(service: &Service, params: &Params) -> Result<Value, RpcError> {
     let tx = params.bytes("tx", JsonBytes::Base64)?;
     let longest = service.limits.longest_wait;
-    let (check, result, hash, height) = match service.handle.broadcast_and_wait(tx, longest).await? {
+    let (check, result, hash, height) = match service.handle.broadcast_and_wait(tx, longest).await?
+    {
         Inclusion::Included(info) => (TxResult::default(), info.result, info.hash, info.height),
         Inclusion::Refused(added) | Inclusion::Dropped(added) => {
             (added.check, TxResult::default(), added.hash, 0)
@@ -307,7 +322,10 @@ async fn broadcast_commit(service: &Service, params: &Params) -> Result<Value, R
 
 async fn wait_height(service: &Service, params: &Params) -> Result<Value, RpcError> {
     let above = params.number("above")?.unwrap_or_default();
-    let reached = service.handle.wait_for_height(above, patience(service, params)?).await;
+    let reached = service
+        .handle
+        .wait_for_height(above, patience(service, params)?)
+        .await;
     let height = match reached {
         Ok(latest) => latest.height,
         Err(WaitError::TimedOut { .. }) => service.handle.latest().height,

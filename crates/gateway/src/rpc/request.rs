@@ -97,7 +97,10 @@ impl Params {
     /// A text; empty if it is not there.
     pub(super) fn text(&self, name: &str) -> Result<String, RpcError> {
         match self {
-            Self::Uri(params) => Ok(params.get(name).map(|text| unquoted(text)).unwrap_or_default()),
+            Self::Uri(params) => Ok(params
+                .get(name)
+                .map(|text| unquoted(text))
+                .unwrap_or_default()),
             Self::Json(params) => match params.get(name) {
                 None | Some(Value::Null) => Ok(String::new()),
                 Some(Value::String(text)) => Ok(text.clone()),
@@ -168,12 +171,16 @@ impl Params {
     /// A hash: 32 bytes.
     pub(super) fn hash(&self, name: &str) -> Result<[u8; 32], RpcError> {
         let bytes = self.bytes(name, JsonBytes::Base64)?;
-        bytes.try_into().map_err(|_| wrong(name, "a hash of 32 bytes"))
+        bytes
+            .try_into()
+            .map_err(|_| wrong(name, "a hash of 32 bytes"))
     }
 }
 
 fn unquoted(text: &str) -> String {
-    let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    let inner = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'));
     inner.unwrap_or(text).to_owned()
 }
 
@@ -194,8 +201,14 @@ mod tests {
         assert_eq!(uri("h", "5").number("h"), Ok(Some(5)));
         assert_eq!(uri("h", "\"5\"").number("h"), Ok(Some(5)));
         assert_eq!(uri("p", "\"/a\"").text("p"), Ok("/a".into()));
-        assert_eq!(uri("d", "0x0aFF").bytes("d", JsonBytes::Hex), Ok(vec![10, 255]));
-        assert_eq!(uri("d", "\"ab\"").bytes("d", JsonBytes::Hex), Ok(b"ab".to_vec()));
+        assert_eq!(
+            uri("d", "0x0aFF").bytes("d", JsonBytes::Hex),
+            Ok(vec![10, 255])
+        );
+        assert_eq!(
+            uri("d", "\"ab\"").bytes("d", JsonBytes::Hex),
+            Ok(b"ab".to_vec())
+        );
         assert_eq!(uri("f", "true").flag("f"), Ok(true));
         let params = json!({"h": "5", "n": 5, "d": "0aff", "b": "Cv8=", "f": true});
         let json = Params::from_json(Some(params), &[]).unwrap();
@@ -213,7 +226,10 @@ mod tests {
     fn wrong_values_are_named() {
         for (params, why) in [
             (uri("h", "-1"), "parameter h must be a whole number"),
-            (uri("h", "99999999999999999999"), "parameter h must be a whole number"),
+            (
+                uri("h", "99999999999999999999"),
+                "parameter h must be a whole number",
+            ),
         ] {
             assert_eq!(params.number("h"), Err(RpcError::invalid_params(why)));
         }

@@ -123,11 +123,17 @@ async fn json_rpc(State(service): State<Arc<Service>>, body: Bytes) -> Response 
 
 async fn one(service: &Service, request: Value) -> Value {
     let Value::Object(mut request) = request else {
-        return envelope(Value::Null, Err(RpcError::invalid_request("a call is an object")));
+        return envelope(
+            Value::Null,
+            Err(RpcError::invalid_request("a call is an object")),
+        );
     };
     let id = request.remove("id").unwrap_or(Value::Null);
     let Some(Value::String(method)) = request.remove("method") else {
-        return envelope(id, Err(RpcError::invalid_request("a call names its method")));
+        return envelope(
+            id,
+            Err(RpcError::invalid_request("a call names its method")),
+        );
     };
     let known = METHODS.iter().find(|(name, _)| *name == method);
     let Some((_, names)) = known else {

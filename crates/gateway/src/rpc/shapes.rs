@@ -141,7 +141,11 @@ pub(super) fn signed_header(signed: &SignedBlock) -> Value {
 pub(super) fn block_results(height: u64, output: &BlockOutput) -> Value {
     let results: Vec<Value> = output.tx_results.iter().map(tx_result).collect();
     let events: Vec<Value> = output.events.iter().map(event).collect();
-    let updates: Vec<Value> = output.validator_updates.iter().map(validator_update).collect();
+    let updates: Vec<Value> = output
+        .validator_updates
+        .iter()
+        .map(validator_update)
+        .collect();
     json!({
         "height": height.to_string(),
         "txs_results": results,
@@ -163,7 +167,8 @@ fn validator_update(update: &ValidatorUpdate) -> Value {
 }
 
 fn event(event: &Event) -> Value {
-    let attribute = |(key, value): &(String, String)| json!({"key": key, "value": value, "index": true});
+    let attribute =
+        |(key, value): &(String, String)| json!({"key": key, "value": value, "index": true});
     let attributes: Vec<Value> = event.attributes.iter().map(attribute).collect();
     json!({"type": event.kind, "attributes": attributes})
 }
@@ -215,7 +220,9 @@ pub(super) fn validator(info: &validator::Info) -> Value {
 }
 
 pub(super) fn consensus_params(genesis: &Genesis) -> Value {
-    let gas = genesis.max_block_gas.map_or("-1".to_owned(), |gas| gas.to_string());
+    let gas = genesis
+        .max_block_gas
+        .map_or("-1".to_owned(), |gas| gas.to_string());
     json!({
         "block": {"max_bytes": genesis.max_block_bytes.to_string(), "max_gas": gas},
         "evidence": {

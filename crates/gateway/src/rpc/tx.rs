@@ -28,6 +28,8 @@ const SDK: &str = "sdk";
 const UNKNOWN_ACCOUNT: u32 = 9;
 const INSUFFICIENT_FEE: u32 = 13;
 const WRONG_SEQUENCE: u32 = 32;
+/// What CometBFT says of a transaction that waits already.
+const ALREADY_WAITING: &str = "tx already exists in cache";
 
 /// Sends what one key signs. Clones share the key's sequence, so that they can send at the same time.
 ///
@@ -205,6 +207,8 @@ impl TxClient {
             }
             // Whether it arrived is found out by looking for it.
             Err(ClientError::Unreachable { .. }) => (),
+            // The same bytes, sent before this process started.
+            Err(ClientError::Call { message, .. }) if message.contains(ALREADY_WAITING) => (),
             Err(error) => return Err(error.into()),
         }
         Ok(Ok(sent))
@@ -278,7 +282,9 @@ impl TxClient {
             None => Err(Refusal {
                 code: UNKNOWN_ACCOUNT,
                 codespace: SDK.into(),
-                log: format!("account {address} does not exist: it begins with the first coins it gets"),
+                log: format!(
+                    "account {address} does not exist: it begins with the first coins it gets"
+                ),
             }),
         })
     }

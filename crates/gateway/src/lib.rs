@@ -22,7 +22,7 @@
 //!
 //! [`server`] runs a router with limits and a clean end; [`ipfs`] hands out blobs and fetches them
 //! from other nodes; [`openai`] answers prompts, on a serving node itself or by passing them on;
-//! [`metrics`] counts.
+//! [`metrics`] counts; [`rpc`] is the chain, in CometBFT's shape.
 
 pub mod ipfs;
 pub mod metrics;

@@ -9,8 +9,8 @@ use crate::wire::{DELIMITED, DecodeError, Reader, Value, put_delimited, take_str
 /// Prefix of account addresses.
 const PREFIX: Hrp = Hrp::parse_unchecked("remes");
 
-/// Longest text form accepted, in bytes: prefix, separator, 32 digits, 6 of checksum.
-const TEXT_LEN: usize = 5 + 1 + 32 + 6;
+/// Longest text looked at, in bytes: the limit of bech32.
+const TEXT_LEN: usize = 90;
 
 /// An account: 20 bytes, written in bech32 with the prefix `remes`.
 ///
@@ -21,7 +21,7 @@ const TEXT_LEN: usize = 5 + 1 + 32 + 6;
 /// use r3mes_types::Address;
 ///
 /// let address = Address::from([0; 20]);
-/// assert_eq!(address.to_string(), "remes1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqhuqn4t");
+/// assert_eq!(address.to_string(), "remes1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqvumral");
 /// assert_eq!(address.to_string().parse::<Address>()?, address);
 /// # Ok::<(), r3mes_types::AddressError>(())
 /// ```

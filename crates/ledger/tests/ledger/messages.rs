@@ -151,75 +151,75 @@ fn scenarios(chain: &mut Chain) -> Vec<Message> {
 const PINNED: &[(&str, &str)] = &[
     (
         "genesis",
-        "f158c1da21fcd6811837722ec3568abf6055facbe4ace2508efae301a417a12f",
+        "be02a00a2ead5ff5df3fa7781695990f03069d82ec4bc52e683c2843472afe4d",
     ),
     (
         "/cosmos.bank.v1beta1.MsgSend",
-        "0351e125be83d2f7da4a5e59a8d623c293221283583d24809dfe29fa03691619",
+        "c9c4a9f663ce0cf749b97853d424ffa4b79ac8b4be1772f61dfe2751c09d3a3e",
     ),
     (
         "/r3mes.bank.v1.MsgFaucet",
-        "36c7958f835eb726345fc2595785a66933386a3d058061ec974d9493ca5e8b88",
+        "b3355eddf6da43d40d359423c590cce5e8d932a0304a5bcb5acdd18248c41056",
     ),
     (
         "/r3mes.auth.v1.MsgGrant",
-        "ddad46fa1456225a2dcf5eaf48b59e9783f8170c2c2cdd90ea39efe53d6cbc62",
+        "87a208c1ca460b78e5cbb8165078f30aeaabc7589c773d215995769813f9204c",
     ),
     (
         "/r3mes.auth.v1.MsgRevoke",
-        "dbceb3e6570ce1ae015d563ec1bf6260bf31a3ad8f57f4ccbed2a4327f43fc9c",
+        "ed74629218132a8afb4bc48244608b723143e2915d367e051a7cb21f6eae7723",
     ),
     (
         "/r3mes.auth.v1.MsgGrantFees",
-        "a99110b96924594d772b4760fa5780d03f049b7bcb2d917a67debbaa17610b26",
+        "471cc56bb3b038be01814913f5fe5589dabcae81353a1605dba9d4f9969498b2",
     ),
     (
         "/r3mes.auth.v1.MsgRevokeFees",
-        "8de7fe7df27021b6e9528e3c71ff177e22bd0fcf8af88fdcd2d65f44ceac0017",
+        "c95d1bb0b5043aaada63eb5c4ead5296957829e8c98169f5de88e47b8af900c5",
     ),
     (
         "/r3mes.beacon.v1.MsgRegisterChain",
-        "eb358cf76f9a5270cbab8f59848f1fd41b102e818d8297e003480f4a0c93d47f",
+        "bb78af44ba264fd77786a25e06e9f89e0a6bbae73313752c8bcf8b4fab7f26fb",
     ),
     (
         "/r3mes.nodes.v1.MsgRegister",
-        "f49ad997fdbf01f60d372f4396a17b257501eaf478d4c25897a970303552d01a",
+        "34e24352f61bab0f574a16817a5f939fe72cefc3b6edf6fa1cbe5cd90583c5e1",
     ),
     (
         "/r3mes.nodes.v1.MsgUpdate",
-        "ab47307e50113363f17dcd3de173f0b5ed3c7cf53379b84f0bd4084d764fce36",
+        "834538ee8f491725f8dd28a28b50c8ea3b69b321dfff4702902f88a243f0ee0e",
     ),
     (
         "/r3mes.nodes.v1.MsgAppeal",
-        "843854ba3e831650ca4bd52560668140eeed0ff8256c851d08011b54fe16ca9a",
+        "4c46b0bed84fbe7fc15c36108e93023da5294975e2bfc419bed89e01491e8747",
     ),
     (
         "/r3mes.nodes.v1.MsgUnjail",
-        "1efa16857f134fdfb9056c5bc595ab492f9d7400301f15388a8a39753c94ff33",
+        "a16b074189babcaac3a2618429fed7783ba9248e994c6731cbf658b0bd513083",
     ),
     (
         "/r3mes.models.v1.MsgRegisterModel",
-        "4e7f3b2b1da7cb031a334affdcda1784b7eba513a34938d8e6b45f76f36784f9",
+        "6dbd5ccd62392d291976104f8d56dfdc13af2fd20c85c8f4896cfc227aa2760a",
     ),
     (
         "/r3mes.data.v1.MsgProposeDataset",
-        "b34a81a176e337f93193286c4b75e375d470428ee0f4ca83891a316be176891b",
+        "c6aeff3412559d28f43b0e148ff55c2b923ccfe0c349ff8abb0634d546e7a81b",
     ),
     (
         "/r3mes.data.v1.MsgVoteDataset",
-        "8bac30e5c70e354c3d1852635bb854ac32344c6c29ffaf15c2d06cc0a3635b32",
+        "9e5d59fec215640206ea17c248fd18b8a961ac6352bc07d60558831dbd1e5c00",
     ),
     (
         "/r3mes.governance.v1.MsgPropose",
-        "8cb19b103f8b118d053f1b8741ca51a73e5aac0e14d0f2c680814cdb39540c97",
+        "2e7215d05dcc0febe327d73e7cd2668b24b17a837e32c1b13398d7e96eb70093",
     ),
     (
         "/r3mes.governance.v1.MsgVote",
-        "f174d76ba120c6a58ea5bf4d967829534df5c969b1d584823d1008cda409ebf0",
+        "82a3b559986602b6555a5493afad6c2b9ddea7b0441251a07232c195cf0ef789",
     ),
     (
         "/r3mes.nodes.v1.MsgLeave",
-        "5112de1ec9b8e288c5c4af337676d9e00413cd169f43416ce2809f350ef5feab",
+        "16503a65b8cd41c211a61d63bc3861f5f4e184c258c293d5019d74ff081ec134",
     ),
 ];
 

@@ -19,8 +19,9 @@ use std::ops::Range;
 use super::Panels;
 use super::pack::GROUP;
 use crate::integer::avx2::{
-    COLUMNS, Column, Expanded, WordPart, chunks, even, for_columns, scaled, word_sums, word_tile,
+    COLUMNS, Column, Expanded, WordPart, for_columns, scaled, word_sums, word_tile,
 };
+use crate::integer::{chunks, even};
 use crate::panels::LANES;
 use crate::{Codes, Tile, WideCodes, Write};
 

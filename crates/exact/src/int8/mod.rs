@@ -114,9 +114,20 @@ pub fn forward(
         return;
     }
     match isa {
+        // SAFETY: `check` has seen that the processor has the instructions, and the shapes.
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: `check` has seen that the processor has AVX2, and the shapes.
         Isa::Avx2 => unsafe { avx2::forward(w, panels, x, row_scales, &mut y) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe { integer::avx512::int8_forward(w, panels, x, row_scales, &mut y) },
+        // SAFETY: as above, and `dotprod` is seen here.
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon if integer::neon::has_dot() => unsafe {
+            integer::neon::dot::int8_forward(w, panels, x, row_scales, &mut y);
+        },
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => unsafe { integer::neon::base::int8_forward(w, panels, x, row_scales, &mut y) },
         _ => scalar::forward(w, panels, x, row_scales, &mut y),
     }
 }
@@ -146,9 +157,20 @@ pub fn backward(
         return;
     }
     match isa {
+        // SAFETY: `check` has seen that the processor has the instructions, and the shapes.
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: `check` has seen that the processor has AVX2, and the shapes.
         Isa::Avx2 => unsafe { avx2::backward(wt, panels, g, write, &mut dx) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe { integer::avx512::int8_backward(wt, panels, g, write, &mut dx) },
+        // SAFETY: as above, and `dotprod` is seen here.
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon if integer::neon::has_dot() => unsafe {
+            integer::neon::dot::int8_backward(wt, panels, g, write, &mut dx);
+        },
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => unsafe { integer::neon::base::int8_backward(wt, panels, g, write, &mut dx) },
         _ => scalar::backward(wt, panels, g, write, &mut dx),
     }
 }

@@ -8,7 +8,6 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
-use std::ops::Range;
 use std::slice;
 
 use crate::panels::LANES;
@@ -16,12 +15,6 @@ use crate::{Tile, Write};
 
 /// Most rows of codes in a tile.
 pub(crate) const COLUMNS: usize = 6;
-
-/// Bytes of codes that a pass over the panels rereads: they stay in the second-level cache.
-const CHUNK_BYTES: usize = 192 << 10;
-
-/// Fewest rows of codes for which a panel is expanded.
-const CHUNK_ROWS: usize = 8 * COLUMNS;
 
 /// One step of a tile: products of the bytes of a 32-bit lane, added to the lane's sums.
 pub(crate) trait Step {
@@ -103,58 +96,6 @@ fn pinned(mut value: __m256i) -> __m256i {
 /// A buffer of expanded weights, aligned for whole registers.
 #[repr(C, align(64))]
 pub(crate) struct Expanded<const N: usize>(pub(crate) [u8; N]);
-
-/// Ranges of at most `most` that cover `0..len` and differ in length by at most one.
-pub(crate) fn even(len: usize, most: usize) -> Even {
-    let count = len.div_ceil(most).max(1);
-    Even {
-        start: 0,
-        size: len / count,
-        longer: len % count,
-        count,
-    }
-}
-
-/// See [`even`].
-#[derive(Clone, Copy)]
-pub(crate) struct Even {
-    start: usize,
-    size: usize,
-    /// The first ranges, this many, are longer by one.
-    longer: usize,
-    count: usize,
-}
-
-impl Iterator for Even {
-    type Item = Range<usize>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Range<usize>> {
-        if self.count == 0 {
-            return None;
-        }
-        let end = self.start + self.size + usize::from(self.longer > 0);
-        let range = self.start..end;
-        *self = Self {
-            start: end,
-            size: self.size,
-            longer: self.longer.saturating_sub(1),
-            count: self.count - 1,
-        };
-        Some(range)
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.count, Some(self.count))
-    }
-}
-
-impl ExactSizeIterator for Even {}
-
-/// Chunks of rows of codes, each `bytes` long, for one pass over the panels.
-pub(crate) fn chunks(rows: usize, bytes: usize) -> Even {
-    even(rows, (CHUNK_BYTES / bytes).max(CHUNK_ROWS))
-}
 
 /// Where the results of one panel go: a column of up to sixteen values in each row.
 #[derive(Clone, Copy)]

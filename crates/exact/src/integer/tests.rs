@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use super::lanes;
+use super::lanes::emulated::Array;
 use crate::panels::padded;
 use crate::{Codes, Isa, Tile, WideCodes, Write, int8, ternary};
 
@@ -110,12 +112,56 @@ fn sums(case: Case, weights: &[i32], codes: &[i32]) -> Vec<i64> {
     out
 }
 
+/// A back end, or the generic kernel with an emulated vector.
+#[derive(Debug, Clone, Copy)]
+enum Kernels {
+    Of(Isa),
+    /// As AVX-512 VNNI: unsigned weights, tiles of two panels.
+    Unsigned,
+    /// As NEON: signed weights, tiles of one panel.
+    Signed,
+    /// NEON without `sdot`, on processors that have it.
+    #[cfg(target_arch = "aarch64")]
+    NeonBase,
+}
+
+/// Calls a product of one crate module by all kernels.
+macro_rules! by {
+    ($kernels:expr, $module:ident, $call:ident, $generic:ident,
+     ($($argument:expr),*), $out:ident) => {{
+        let mut out = $out;
+        match $kernels {
+            Kernels::Of(isa) => $module::$call(isa, $($argument),*, out),
+            // SAFETY: arrays need no instructions.
+            Kernels::Unsigned => unsafe {
+                lanes::$generic::<Array<true>>($($argument),*, &mut out)
+            },
+            // SAFETY: as above.
+            Kernels::Signed => unsafe { lanes::$generic::<Array<false>>($($argument),*, &mut out) },
+            // SAFETY: every aarch64 processor that runs tests has NEON.
+            #[cfg(target_arch = "aarch64")]
+            Kernels::NeonBase => unsafe {
+                super::neon::base::$generic($($argument),*, &mut out)
+            },
+        }
+    }};
+}
+
+/// All kernels that this machine can run.
+fn kernels() -> Vec<Kernels> {
+    let mut kernels: Vec<_> = Isa::available().into_iter().map(Kernels::Of).collect();
+    kernels.extend([Kernels::Unsigned, Kernels::Signed]);
+    #[cfg(target_arch = "aarch64")]
+    kernels.push(Kernels::NeonBase);
+    kernels
+}
+
 /// The same computation by all back ends, whole and in two parts, each compared with `expected`.
 fn compare(
     case: Case,
     write: Write,
     expected: impl Fn(usize, usize) -> f32,
-    run: impl Fn(Isa, std::ops::Range<usize>, Tile<'_, f32>),
+    run: impl Fn(Kernels, std::ops::Range<usize>, Tile<'_, f32>),
 ) {
     let start = 0.37;
     let expected: Vec<u32> = (0..case.tokens * case.rows)
@@ -130,7 +176,7 @@ fn compare(
         .map(f32::to_bits)
         .collect();
     let panels = case.rows.div_ceil(16);
-    for isa in Isa::available() {
+    for isa in kernels() {
         let mut whole = vec![start; expected.len()];
         run(
             isa,
@@ -138,13 +184,13 @@ fn compare(
             Tile::new(&mut whole, case.tokens, case.rows),
         );
         let bits: Vec<u32> = whole.iter().map(|value| value.to_bits()).collect();
-        assert_eq!(bits, expected, "{isa} {case:?}");
+        assert_eq!(bits, expected, "{isa:?} {case:?}");
         let mut parts = vec![start; expected.len()];
         let (left, right) = Tile::new(&mut parts, case.tokens, case.rows)
             .split_cols((panels / 2 * 16).min(case.rows));
         run(isa, 0..panels / 2, left);
         run(isa, panels / 2..panels, right);
-        assert_eq!(parts, whole, "{isa} {case:?} in two parts");
+        assert_eq!(parts, whole, "{isa:?} {case:?} in two parts");
     }
 }
 
@@ -176,7 +222,16 @@ fn ternary_forward(case: Case) {
         case,
         Write::Replace,
         |t, o| sums[t * case.rows + o] as f32 * (scales[t] * scale),
-        |isa, panels, y| ternary::forward(isa, w, panels, x, scale, y),
+        |isa, panels, y| {
+            by!(
+                isa,
+                ternary,
+                forward,
+                ternary_forward,
+                (w, panels, x, scale),
+                y
+            )
+        },
     );
 }
 
@@ -201,7 +256,16 @@ fn ternary_backward(case: Case, write: Write) {
         case,
         write,
         |t, o| sums[t * case.rows + o] as f32 * (scales[t] * scale),
-        |isa, panels, dx| ternary::backward(isa, wt, panels, g, scale, write, dx),
+        |isa, panels, dx| {
+            by!(
+                isa,
+                ternary,
+                backward,
+                ternary_backward,
+                (wt, panels, g, scale, write),
+                dx
+            )
+        },
     );
 }
 
@@ -226,7 +290,16 @@ fn int8_forward(case: Case) {
         case,
         Write::Replace,
         |t, o| sums[t * case.rows + o] as f32 * (scales[t] * row_scales[o]),
-        |isa, panels, y| int8::forward(isa, w, panels, x, &row_scales, y),
+        |isa, panels, y| {
+            by!(
+                isa,
+                int8,
+                forward,
+                int8_forward,
+                (w, panels, x, &row_scales),
+                y
+            )
+        },
     );
 }
 
@@ -258,7 +331,16 @@ fn int8_backward(case: Case, write: Write, range: i32) {
         case,
         write,
         |t, o| sums[t * case.rows + o] as f64 as f32 * scales[t],
-        |isa, panels, dx| int8::backward(isa, wt, panels, g, write, dx),
+        |isa, panels, dx| {
+            by!(
+                isa,
+                int8,
+                backward,
+                int8_backward,
+                (wt, panels, g, write),
+                dx
+            )
+        },
     );
 }
 

@@ -22,9 +22,9 @@ use std::ops::Range;
 use super::Panels;
 use super::pack::BLOCK as BLOCK_BYTES;
 use crate::integer::avx2::{
-    Bytes, COLUMNS, Column, Even, Expanded, WordPart, add, chunks, even, for_columns, scaled, tile,
-    word_tile,
+    Bytes, COLUMNS, Column, Expanded, WordPart, add, for_columns, scaled, tile, word_tile,
 };
+use crate::integer::{Even, chunks, even};
 use crate::panels::LANES;
 use crate::{Codes, Tile, WideCodes, Write};
 

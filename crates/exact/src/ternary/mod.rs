@@ -113,9 +113,20 @@ pub fn forward(
         return;
     }
     match isa {
+        // SAFETY: `check` has seen that the processor has the instructions, and the shapes.
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: `check` has seen that the processor has AVX2, and the shapes.
         Isa::Avx2 => unsafe { avx2::forward(w, panels, x, scale, &mut y) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe { integer::avx512::ternary_forward(w, panels, x, scale, &mut y) },
+        // SAFETY: as above, and `dotprod` is seen here.
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon if integer::neon::has_dot() => unsafe {
+            integer::neon::dot::ternary_forward(w, panels, x, scale, &mut y);
+        },
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => unsafe { integer::neon::base::ternary_forward(w, panels, x, scale, &mut y) },
         _ => scalar::forward(w, panels, x, scale, &mut y),
     }
 }
@@ -148,9 +159,24 @@ pub fn backward(
         return;
     }
     match isa {
+        // SAFETY: `check` has seen that the processor has the instructions, and the shapes.
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: `check` has seen that the processor has AVX2, and the shapes.
         Isa::Avx2 => unsafe { avx2::backward(wt, panels, g, scale, write, &mut dx) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe {
+            integer::avx512::ternary_backward(wt, panels, g, scale, write, &mut dx)
+        },
+        // SAFETY: as above, and `dotprod` is seen here.
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon if integer::neon::has_dot() => unsafe {
+            integer::neon::dot::ternary_backward(wt, panels, g, scale, write, &mut dx);
+        },
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => unsafe {
+            integer::neon::base::ternary_backward(wt, panels, g, scale, write, &mut dx)
+        },
         _ => scalar::backward(wt, panels, g, scale, write, &mut dx),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::Resources;
 use crate::wire::{DecodeError, Field, List, Reader};
 
 crate::wire_enum! {
@@ -15,6 +16,27 @@ crate::wire_enum! {
         Validator = 3 => "validator",
         /// Aggregates the accepted packages of a round.
         Proposer = 4 => "proposer",
+    }
+}
+
+impl Role {
+    /// What a machine should have for this role. Less is worth a warning, never a refusal: the ledger
+    /// pays for results.
+    pub const fn needs(self) -> Resources {
+        let (cpu_cores, memory_gb, gpu_count, storage_gb, network_bandwidth_mbps) = match self {
+            Self::Miner => (2, 4, 1, 20, 10),
+            Self::Serving => (2, 4, 0, 20, 10),
+            Self::Validator => (1, 2, 0, 10, 5),
+            Self::Proposer => (2, 4, 0, 50, 50),
+        };
+        Resources {
+            cpu_cores,
+            memory_gb,
+            gpu_count,
+            gpu_memory_gb: 0,
+            storage_gb,
+            network_bandwidth_mbps,
+        }
     }
 }
 

@@ -10,15 +10,23 @@ mod request;
 mod engine;
 mod receipt;
 
+mod answer;
+mod stop;
+
+pub mod exact;
+mod verify;
+
 pub use engine::{
     Alternative, Answer, Completion, Engine, Event, Generation, GenerationError, Load, Piece,
     ServedModel, TokenInfo,
 };
+pub use r3mes_model::Message;
 pub use receipt::{
     AdapterTerms, Claim, FinishReason, MARK_BYTES, MAX_TOKENS, Receipt, SamplingTerms, Transcript,
 };
-pub use r3mes_model::Message;
 pub use request::{
-    MAX_MESSAGES, MAX_PENALTY, MAX_PROMPT_BYTES, MAX_STOP_BYTES, MAX_STOP_STRINGS, MAX_TEMPERATURE,
-    MAX_TOP_LOGPROBS, Prompt, Request, RequestError, Sampling,
+    LEAST_REPETITION_PENALTY, LEAST_TEMPERATURE, MAX_MESSAGES, MAX_PENALTY, MAX_PROMPT_BYTES,
+    MAX_REPETITION_PENALTY, MAX_STOP_BYTES, MAX_STOP_STRINGS, MAX_TEMPERATURE, MAX_TOP_LOGPROBS,
+    Prompt, Request, RequestError, Sampling,
 };
+pub use verify::{Evidence, VerifyError, verify};

@@ -1,5 +1,6 @@
 //! Receipts: what a server claims to have computed, so that anyone can compute it again.
 
+use r3mes_exact::Sampling;
 use r3mes_types::wire::{Blob, DecodeError, List, Wire};
 use r3mes_types::{Hash, PublicKey, SecretKey, Signature, schema, wire_enum};
 
@@ -39,18 +40,20 @@ schema! {
 
     /// How tokens were chosen; f32 settings as their bits.
     pub struct SamplingTerms {
-        /// Temperature.
-        1 => temperature: u32,
-        /// Share of the probability kept.
-        2 => top_p: u32,
+        /// 1 / temperature; absent for temperature 0.
+        1 => inverse_temperature: Option<u32>,
+        /// Share of the probability kept, in units of 2^-32.
+        2 => top_p: u64,
         /// Tokens kept at most, 0 for all.
         3 => top_k: u32,
-        /// Presence penalty.
-        4 => presence_penalty: u32,
+        /// Repetition penalty.
+        4 => repetition_penalty: u32,
         /// Frequency penalty.
         5 => frequency_penalty: u32,
+        /// Presence penalty.
+        6 => presence_penalty: u32,
         /// Seed.
-        6 => seed: u64,
+        7 => seed: u64,
     }
 
     /// Everything that a server binds itself to with one answer.
@@ -92,6 +95,33 @@ schema! {
         2 => key: PublicKey,
         /// Its signature of the claim.
         3 => signature: Signature,
+    }
+}
+
+impl SamplingTerms {
+    /// The sampler that these terms describe.
+    pub fn sampler(&self) -> Sampling {
+        Sampling {
+            inverse_temperature: self.inverse_temperature.map(f32::from_bits),
+            top_k: self.top_k,
+            top_p: self.top_p,
+            repetition_penalty: f32::from_bits(self.repetition_penalty),
+            frequency_penalty: f32::from_bits(self.frequency_penalty),
+            presence_penalty: f32::from_bits(self.presence_penalty),
+        }
+    }
+
+    /// The terms of a sampler and its seed.
+    pub fn new(sampler: &Sampling, seed: u64) -> Self {
+        Self {
+            inverse_temperature: sampler.inverse_temperature.map(f32::to_bits),
+            top_p: sampler.top_p,
+            top_k: sampler.top_k,
+            repetition_penalty: sampler.repetition_penalty.to_bits(),
+            frequency_penalty: sampler.frequency_penalty.to_bits(),
+            presence_penalty: sampler.presence_penalty.to_bits(),
+            seed,
+        }
     }
 }
 

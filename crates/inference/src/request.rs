@@ -17,6 +17,13 @@ pub const MAX_TEMPERATURE: f32 = 2.0;
 /// Largest magnitude of the presence and frequency penalties.
 pub const MAX_PENALTY: f32 = 2.0;
 
+/// Lowest temperature above 0.
+pub const LEAST_TEMPERATURE: f32 = 1e-3;
+/// Lowest repetition penalty.
+pub const LEAST_REPETITION_PENALTY: f32 = 0.1;
+/// Highest repetition penalty.
+pub const MAX_REPETITION_PENALTY: f32 = 10.0;
+
 /// One request for a continuation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
@@ -64,11 +71,28 @@ pub struct Sampling {
     pub presence_penalty: f32,
     /// Subtracted from a token's logit for every time it was generated already.
     pub frequency_penalty: f32,
+    /// Positive logits of tokens that were generated already are divided by this, others
+    /// multiplied; 1 changes nothing.
+    pub repetition_penalty: f32,
     /// Seed of the random choices.
     pub seed: u64,
 }
 
 impl Sampling {
+    /// The exact sampler's settings: the reciprocal of the temperature rounded once, `top_p` to
+    /// the nearest multiple of 2^-32.
+    pub(crate) fn to_exact(self) -> r3mes_exact::Sampling {
+        let share = f64::from(self.top_p) * r3mes_exact::TOP_P_ALL as f64;
+        r3mes_exact::Sampling {
+            inverse_temperature: (self.temperature > 0.0).then(|| 1.0 / self.temperature),
+            top_k: self.top_k,
+            top_p: share as u64,
+            repetition_penalty: self.repetition_penalty,
+            frequency_penalty: self.frequency_penalty,
+            presence_penalty: self.presence_penalty,
+        }
+    }
+
     /// Always the most likely token.
     pub const GREEDY: Self = Self {
         temperature: 0.0,
@@ -76,6 +100,7 @@ impl Sampling {
         top_k: 0,
         presence_penalty: 0.0,
         frequency_penalty: 0.0,
+        repetition_penalty: 1.0,
         seed: 0,
     };
 }
@@ -161,6 +186,21 @@ impl Request {
             -MAX_PENALTY,
             MAX_PENALTY,
         )?;
+        let (least, most) = (LEAST_REPETITION_PENALTY, MAX_REPETITION_PENALTY);
+        within(
+            "repetition_penalty",
+            sampling.repetition_penalty,
+            least,
+            most,
+        )?;
+        if sampling.temperature > 0.0 {
+            within(
+                "temperature",
+                sampling.temperature,
+                LEAST_TEMPERATURE,
+                MAX_TEMPERATURE,
+            )?;
+        }
         if let Some(tokens) = self.max_tokens {
             ensure("max_tokens", tokens, tokens > 0, "at least 1")?;
         }

@@ -157,7 +157,7 @@ impl std::fmt::Debug for Tokenizer {
 
 /// Decodes a growing sequence of tokens: the concatenated pieces are the text that the whole
 /// sequence adds to its context. Bytes of an unfinished character are held back.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Decoder<'a> {
     tokenizer: &'a Tokenizer,
     /// A window over the last tokens.
@@ -185,6 +185,18 @@ impl Decoder<'_> {
         self.ids.drain(..excess);
         self.shown -= excess;
         Ok(text)
+    }
+
+    /// What `id` would add to the text if it came next, bytes of unfinished characters replaced.
+    ///
+    /// # Errors
+    /// When the library refuses the token.
+    pub fn peek(&self, id: u32) -> Result<String, TokenizerError> {
+        let mut ids = self.ids.clone();
+        let before = self.tokenizer.decode(&ids)?;
+        ids.push(id);
+        let after = self.tokenizer.decode(&ids)?;
+        Ok(after.get(before.len()..).unwrap_or_default().to_owned())
     }
 
     /// The text of an unfinished character at the end, its missing bytes replaced.

@@ -81,6 +81,7 @@ impl Asked {
                 top_k: top_k(&fields)?,
                 presence_penalty: fields.number("presence_penalty")?.unwrap_or(0.0),
                 frequency_penalty: fields.number("frequency_penalty")?.unwrap_or(0.0),
+                repetition_penalty: fields.number("repetition_penalty")?.unwrap_or(1.0),
                 seed: seed.unwrap_or(0),
             },
             seeded: seed.is_some(),

@@ -1,0 +1,10 @@
+//! The model crate from outside: packing, exactness of results in any arrangement, gradients
+//! against an independent implementation, and the demonstration's base model.
+
+mod demo;
+mod gradients;
+mod invariance;
+mod malformed;
+mod packing;
+mod reference;
+mod synthetic;

@@ -54,7 +54,7 @@ fn prepared(text: &str) -> String {
 }
 
 #[test]
-fn held_out_stories_cost_the_base_model_5_92_nats_and_an_untrained_adapter_changes_nothing() {
+fn held_out_stories_cost_the_base_model_5_924_nats_and_an_untrained_adapter_changes_nothing() {
     let (model, tokenizer) = (model(), tokenizer());
     let mut held_out = Vec::new();
     for name in ["bryant-stories", "burgess-busterbrown", "carroll-alice"] {
@@ -62,29 +62,28 @@ fn held_out_stories_cost_the_base_model_5_92_nats_and_an_untrained_adapter_chang
         let tokens = tokenizer.encode(&prepared(&text)).unwrap();
         held_out.push(tokens[tokens.len() * 9 / 10..].to_vec());
     }
-    let windows: Vec<&[u32]> = held_out
-        .iter()
-        .flat_map(|tokens| tokens.windows(129).step_by(128))
-        .collect();
-    let batch = Batch::new(model.config(), windows.clone()).unwrap();
+    let windows = |tokens: &'_ [u32]| -> Vec<Vec<u32>> {
+        tokens
+            .windows(129)
+            .step_by(128)
+            .map(<[u32]>::to_vec)
+            .collect()
+    };
     let mut workspace = TrainingWorkspace::new(MemoryLimit { bytes: 64 << 20 });
+    let mut mean = 0.0;
     for tokens in &held_out {
-        let one: Vec<&[u32]> = tokens.windows(129).step_by(128).collect();
-        let b = Batch::new(model.config(), one.clone()).unwrap();
-        println!(
-            "{} {} {:?}",
-            tokens.len(),
-            model.loss(None, &b, &mut workspace).unwrap().mean(),
-            tokenizer.decode(&one[0][..40])
-        );
+        let windows = windows(tokens);
+        let batch =
+            Batch::new(model.config(), windows.iter().map(Vec::as_slice).collect()).unwrap();
+        mean += model.loss(None, &batch, &mut workspace).unwrap().mean() / 3.0;
     }
-    let loss = model.loss(None, &batch, &mut workspace).unwrap();
-    assert!((loss.mean() - 5.92).abs() < 0.01, "{}", loss.mean());
+    assert!((mean - 5.924).abs() < 0.002, "{mean}");
 
     let layout = AdapterLayout::new(model.config(), LoraConfig::DEFAULT).unwrap();
     let adapter = Adapter::initial(&layout, &Philox::from_seed(1));
     let adapter = LoadedAdapter::new(model.device(), &layout, &adapter).unwrap();
-    let few = Batch::new(model.config(), windows[..4].to_vec()).unwrap();
+    let few = windows(&held_out[0][..600]);
+    let few = Batch::new(model.config(), few.iter().map(Vec::as_slice).collect()).unwrap();
     let with = model.loss(Some(&adapter), &few, &mut workspace).unwrap();
     assert_eq!(with, model.loss(None, &few, &mut workspace).unwrap());
 }

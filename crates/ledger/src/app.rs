@@ -39,6 +39,7 @@ pub struct Ledger;
 pub struct Waiting {
     sequences: BTreeMap<Address, u64>,
     fees: BTreeMap<Address, Amount>,
+    granted: BTreeMap<(Address, Address), Amount>,
     answered: BTreeSet<Hash>,
 }
 
@@ -50,8 +51,12 @@ impl Waiting {
         if let Lane::Obligation(keys) = &admitted.lane {
             self.answered.extend(keys);
         }
+        let fee = Amount::new(admitted.fee);
+        let by_grant = (admitted.payer, admitted.sender);
         let fees = self.fees.entry(admitted.payer).or_default();
-        *fees = fees.saturating_add(Amount::new(admitted.fee));
+        *fees = fees.saturating_add(fee);
+        let granted = self.granted.entry(by_grant).or_default();
+        *granted = granted.saturating_add(fee);
     }
 
     /// The sequence that `account` has once its waiting transactions have run, if any waits.
@@ -59,24 +64,20 @@ impl Waiting {
         self.sequences.get(account).copied()
     }
 
-    fn pending<'a>(
-        &'a self,
-        tx: &Tx,
-        fees: &'a dyn Fn(&Address) -> Amount,
-        verified: bool,
-    ) -> Pending<'a> {
-        let sequence = self.sequences.get(&tx.signer()).copied();
+    fn pending(&self, tx: &Tx, verified: bool) -> Pending<'_> {
+        let (signer, payer) = (tx.signer(), auth::payer(tx));
         Pending {
-            sequence,
-            fees,
+            sequence: self.sequences.get(&signer).copied(),
+            fees: self.fees.get(&payer).copied().unwrap_or_default(),
+            granted: self
+                .granted
+                .get(&(payer, signer))
+                .copied()
+                .unwrap_or_default(),
             answered: &self.answered,
             verified,
             repeats: false,
         }
-    }
-
-    fn fees_of(&self, payer: &Address) -> Amount {
-        self.fees.get(payer).copied().unwrap_or_default()
     }
 }
 
@@ -141,13 +142,8 @@ impl Ledger {
         };
         let limit = tx.fee.gas_limit;
         let mut ctx = Context::with_gas(state, block, Gas::new(limit));
-        let fees = |payer: &Address| waiting.fees_of(payer);
-        let outcome = admit(
-            &mut ctx,
-            &tx,
-            bytes.len(),
-            &waiting.pending(&tx, &fees, verified),
-        );
+        let pending = waiting.pending(&tx, verified);
+        let outcome = admit(&mut ctx, &tx, bytes.len(), &pending);
         let used = ctx.gas().used();
         Ok(match refusal(outcome)? {
             Ok(admitted) => {
@@ -219,7 +215,12 @@ impl Ledger {
         };
         let view = Committed(state);
         let last = LAST_TIME.require(&view).map_err(LedgerError::into_fault)?;
-        if input.time <= last {
+        // The first block may have the time of genesis, as CometBFT's has.
+        let first = LAST_HEIGHT
+            .require(&view)
+            .map_err(LedgerError::into_fault)?
+            == 0;
+        if input.time < last || (input.time == last && !first) {
             return Err(refuse(
                 "its time is not after that of the block before".into(),
             ));
@@ -378,7 +379,8 @@ fn in_block(verified: bool) -> Pending<'static> {
     static NOTHING: BTreeSet<Hash> = BTreeSet::new();
     Pending {
         sequence: None,
-        fees: &|_| Amount::ZERO,
+        fees: Amount::ZERO,
+        granted: Amount::ZERO,
         answered: &NOTHING,
         verified,
         repeats: true,

@@ -20,8 +20,10 @@ use crate::{CHAIN_ID, dispatch};
 pub(crate) struct Pending<'a> {
     /// The sequence that comes next, where transactions that wait have used some.
     pub(crate) sequence: Option<u64>,
-    /// Fees that waiting transactions of the payer will take.
-    pub(crate) fees: &'a dyn Fn(&Address) -> Amount,
+    /// Fees that waiting transactions will take from the same payer.
+    pub(crate) fees: Amount,
+    /// Those among them that will be taken by the same grant.
+    pub(crate) granted: Amount,
     /// Obligations that waiting transactions answer.
     pub(crate) answered: &'a BTreeSet<Hash>,
     /// Whether the signature was verified before, over the same bytes.
@@ -157,6 +159,11 @@ pub(crate) fn lane(ctx: &Context<'_>, tx: &Tx, pending: &Pending<'_>) -> Result<
     Ok(Lane::Obligation(keys.into_iter().collect()))
 }
 
+/// Who pays the fee, if there is one.
+pub(crate) fn payer(tx: &Tx) -> Address {
+    tx.fee.granter.unwrap_or_else(|| tx.signer())
+}
+
 /// Takes the fee; gives who paid.
 fn pay(
     ctx: &mut Context<'_>,
@@ -176,7 +183,7 @@ fn pay(
         .into());
     }
     let signer = tx.signer();
-    let payer = tx.fee.granter.unwrap_or(signer);
+    let payer = payer(tx);
     let refuse = |why: &str| TxRefusal::Funds {
         payer,
         fee,
@@ -188,7 +195,6 @@ fn pay(
     if fee.is_zero() {
         return Ok(payer);
     }
-    let waiting = (pending.fees)(&payer);
     if payer != signer {
         let mut grant = FEE_GRANTS
             .get(ctx, &(payer, signer))?
@@ -197,11 +203,11 @@ fn pay(
         grant.remaining = grant
             .remaining
             .checked_sub(fee)
-            .filter(|left| *left >= waiting)
+            .filter(|left| *left >= pending.granted)
             .ok_or_else(|| refuse("the fee grant is used up"))?;
         FEE_GRANTS.put(ctx, &(payer, signer), &grant)?;
     }
-    if bank::balance(ctx, &payer)? < fee.saturating_add(waiting) {
+    if bank::balance(ctx, &payer)? < fee.saturating_add(pending.fees) {
         return Err(refuse("its balance is too low").into());
     }
     bank::transfer(ctx, payer, Module::Treasury, fee)?;

@@ -45,15 +45,9 @@ coded_errors! {
             /// The least that will do.
             minimum: Amount,
         },
-        /// Too many parts of the stake are unbonding.
-        #[error("{max} parts of the stake are unbonding already: wait until one is released")]
-        5 => Unbonding {
-            /// Most at once.
-            max: usize,
-        },
         /// The jail term is not over.
         #[error("jailed until {until:?}: {reason}")]
-        6 => Jailed {
+        5 => Jailed {
             /// End of the term.
             until: Time,
             /// Why the node was jailed.
@@ -61,19 +55,19 @@ coded_errors! {
         },
         /// There is no such slash, it is not this node's, or it is final.
         #[error("slash {slash} cannot be appealed by this node, or not any more")]
-        7 => Appeal {
+        6 => Appeal {
             /// Its number.
             slash: u64,
         },
         /// Another node has this consensus key.
         #[error("this consensus key belongs to the node {operator}")]
-        8 => ConsensusKey {
+        7 => ConsensusKey {
             /// Whose it is.
             operator: Address,
         },
         /// Too many nodes.
         #[error("{max} nodes with the role {role} take part already")]
-        9 => Full {
+        8 => Full {
             /// The role.
             role: Role,
             /// Most nodes.
@@ -96,44 +90,62 @@ pub(crate) fn execute(ctx: &mut Context<'_>, message: &NodesMessage) -> Result<(
 pub(super) fn register(ctx: &mut Context<'_>, message: &MsgRegister) -> Result<(), LedgerError> {
     let MsgRegister { address, spec } = message;
     let before = NODES.get(ctx, address)?;
-    if let Some(node) = &before
-        && node.status != NodeStatus::Left
-    {
-        if node.spec == *spec {
-            return Ok(());
+    if let Some(node) = &before {
+        if node.status != NodeStatus::Left {
+            if node.spec == *spec {
+                return Ok(());
+            }
+            return Err(NodesError::AlreadyRegistered { address: *address }.into());
         }
-        return Err(NodesError::AlreadyRegistered { address: *address }.into());
+        out_of_jail(ctx, node)?;
     }
     check_stake(ctx, spec)?;
     validators::claim_key(ctx, address, spec)?;
     bank::transfer(ctx, *address, Module::Stake, spec.stake)?;
-    let node = Node {
+    let fresh = Node {
         address: *address,
         spec: spec.clone(),
         status: NodeStatus::Active,
         bonded: spec.stake,
-        locked: before.as_ref().map_or(Amount::ZERO, |node| node.locked),
-        locks: before.as_ref().map_or(0, |node| node.locks),
-        disputes: before.as_ref().map_or(0, |node| node.disputes),
-        unbonding: before
-            .as_ref()
-            .map_or_else(List::default, |node| node.unbonding.clone()),
+        locked: Amount::ZERO,
+        locks: 0,
+        disputes: 0,
+        unbonding: List::default(),
         registered_at: ctx.now(),
-        jailed_until: before
-            .as_ref()
-            .map_or(Time::default(), |node| node.jailed_until),
+        jailed_until: Time::default(),
         jail_reason: Text::default(),
     };
-    if let Some(before) = before.filter(|_| node.jailed_until > ctx.now()) {
-        let reason = before.jail_reason.to_string();
+    // What a node left behind when it left is still its own.
+    let node = match before.clone() {
+        None => fresh,
+        Some(Node {
+            locked,
+            locks,
+            disputes,
+            unbonding,
+            ..
+        }) => Node {
+            locked,
+            locks,
+            disputes,
+            unbonding,
+            ..fresh
+        },
+    };
+    save(ctx, before.as_ref(), &node)?;
+    ctx.emit(events::registered(&node));
+    Ok(())
+}
+
+/// Refuses while a jail term lasts.
+fn out_of_jail(ctx: &Context<'_>, node: &Node) -> Result<(), NodesError> {
+    if ctx.now() < node.jailed_until {
+        let reason = node.jail_reason.to_string();
         return Err(NodesError::Jailed {
             until: node.jailed_until,
             reason,
-        }
-        .into());
+        });
     }
-    save(ctx, None, &node)?;
-    ctx.emit(events::registered(&node));
     Ok(())
 }
 
@@ -191,14 +203,7 @@ fn unjail(ctx: &mut Context<'_>, message: &MsgUnjail) -> Result<(), LedgerError>
         }
         NodeStatus::Jailed => {}
     }
-    if ctx.now() < before.jailed_until {
-        let reason = before.jail_reason.to_string();
-        return Err(NodesError::Jailed {
-            until: before.jailed_until,
-            reason,
-        }
-        .into());
-    }
+    out_of_jail(ctx, &before)?;
     let minimum = PARAMS.require(ctx)?.minimum_stake(before.spec.roles);
     if before.bonded < minimum {
         return Err(NodesError::Stake {

@@ -1,9 +1,7 @@
 //! Punishment: slashing into escrow, appeals, and jail.
 
 use r3mes_types::governance::SlashDecision;
-use r3mes_types::nodes::{
-    MAX_REASON, MAX_UNBONDING, Node, NodeStatus, Slash, SlashStatus, Unbonding,
-};
+use r3mes_types::nodes::{MAX_REASON, Node, NodeStatus, Slash, SlashStatus, Unbonding};
 use r3mes_types::wire::{List, Text};
 use r3mes_types::{Address, Amount, Time};
 
@@ -29,7 +27,7 @@ pub fn slash(
 ) -> Result<Amount, LedgerError> {
     let before = require(ctx, address)?;
     let mut node = before.clone();
-    let taken = take_stake(&mut node, amount)?;
+    let taken = take_stake(&mut node, amount);
     if taken.is_zero() {
         return Ok(taken);
     }
@@ -58,7 +56,7 @@ pub fn slash(
 }
 
 /// Takes from a node's record; the caller moves the coins.
-fn take_stake(node: &mut Node, amount: Amount) -> Result<Amount, LedgerError> {
+fn take_stake(node: &mut Node, amount: Amount) -> Amount {
     let bonded = node.bonded.min(amount);
     node.bonded = node.bonded.saturating_sub(bonded);
     let mut left = amount.saturating_sub(bonded);
@@ -74,8 +72,8 @@ fn take_stake(node: &mut Node, amount: Amount) -> Result<Amount, LedgerError> {
             });
         }
     }
-    node.unbonding = List::new(kept).map_err(|_| NodesError::Unbonding { max: MAX_UNBONDING })?;
-    Ok(amount.saturating_sub(left))
+    node.unbonding = List::new(kept).expect("no more parts than there were");
+    amount.saturating_sub(left)
 }
 
 /// Keeps a node from taking part until its term is over and it asks back in. Does nothing to a node

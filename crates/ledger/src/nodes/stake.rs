@@ -1,11 +1,10 @@
 //! Locks on the stake, and its way back to the owner.
 
-use r3mes_types::nodes::{Lock, MAX_UNBONDING, Node, ObligationId, Unbonding};
+use r3mes_types::nodes::{Lock, Node, ObligationId, Unbonding};
 use r3mes_types::wire::List;
 use r3mes_types::{Address, Amount, Millis, Time};
 
 use super::events;
-use super::handle::NodesError;
 use super::state::{LOCKS, MAX_DUE, PARAMS, RELEASE_DUE, require, save};
 use crate::bank::{self, Module};
 use crate::error::LedgerError;
@@ -20,7 +19,7 @@ const MAX_LOCKS_SEEN: usize = 256;
 /// this obligation already. Gives `false` when the node has too little free stake.
 ///
 /// # Errors
-/// [`NodesError::Unknown`].
+/// [`NodesError::Unknown`](super::NodesError::Unknown).
 pub fn lock(
     ctx: &mut Context<'_>,
     address: &Address,
@@ -75,7 +74,7 @@ pub fn unlock(
 /// Marks a node as party of a dispute: nothing of its stake is paid out until it is closed.
 ///
 /// # Errors
-/// [`NodesError::Unknown`].
+/// [`NodesError::Unknown`](super::NodesError::Unknown).
 pub fn dispute_opened(ctx: &mut Context<'_>, address: &Address) -> Result<(), LedgerError> {
     let before = require(ctx, address)?;
     let node = Node {
@@ -88,7 +87,7 @@ pub fn dispute_opened(ctx: &mut Context<'_>, address: &Address) -> Result<(), Le
 /// Ends what [`dispute_opened`] began.
 ///
 /// # Errors
-/// [`NodesError::Unknown`].
+/// [`NodesError::Unknown`](super::NodesError::Unknown).
 pub fn dispute_closed(ctx: &mut Context<'_>, address: &Address) -> Result<(), LedgerError> {
     let before = require(ctx, address)?;
     let node = Node {
@@ -96,6 +95,19 @@ pub fn dispute_closed(ctx: &mut Context<'_>, address: &Address) -> Result<(), Le
         ..before.clone()
     };
     save(ctx, Some(&before), &node)
+}
+
+/// Adds a part to what is unbonding; when there are too many parts, the newest takes it in.
+fn add(node: &mut Node, part: Unbonding) {
+    if node.unbonding.push(part).is_ok() {
+        return;
+    }
+    if let Some(newest) = node.unbonding.last_mut() {
+        *newest = Unbonding {
+            amount: newest.amount.saturating_add(part.amount),
+            ..part
+        };
+    }
 }
 
 /// Moves a part of the bonded stake into unbonding. The caller saves the node.
@@ -109,13 +121,12 @@ pub(super) fn unbond(
     }
     let release_at = ctx.now().after(PARAMS.require(ctx)?.unbonding);
     node.bonded = node.bonded.saturating_sub(amount);
-    node.unbonding
-        .push(Unbonding {
-            amount,
-            started_at: ctx.now(),
-            release_at,
-        })
-        .map_err(|_| NodesError::Unbonding { max: MAX_UNBONDING })?;
+    let part = Unbonding {
+        amount,
+        started_at: ctx.now(),
+        release_at,
+    };
+    add(node, part);
     RELEASE_DUE.put(ctx, &(release_at, node.address), &true)?;
     ctx.emit(events::unbonding(&node.address, amount, release_at));
     Ok(())
@@ -149,7 +160,7 @@ fn release(ctx: &mut Context<'_>, address: &Address) -> Result<(), LedgerError> 
     if paid.is_empty() {
         return Ok(());
     }
-    let unbonding = List::new(kept).map_err(|_| NodesError::Unbonding { max: MAX_UNBONDING })?;
+    let unbonding = List::new(kept).expect("no more parts than there were");
     let node = Node {
         unbonding,
         ..before.clone()

@@ -21,8 +21,7 @@ const PINNED: &[(&str, &str)] = &[
     ("beacon", "1 NoValidator, 2 Length, 3 NextIsSet"),
     (
         "nodes",
-        "1 Unknown, 2 AlreadyRegistered, 3 Spec, 4 Stake, 5 Unbonding, 6 Jailed, 7 Appeal, \
-         8 ConsensusKey, 9 Full",
+        "1 Unknown, 2 AlreadyRegistered, 3 Spec, 4 Stake, 5 Jailed, 6 Appeal, 7 ConsensusKey, 8 Full",
     ),
     ("models", "1 NotAuthority, 2 Taken, 3 Unknown, 4 Spec"),
     ("data", "1 NotValidator, 2 NoVote, 3 Voted, 4 Spec"),

@@ -10,4 +10,5 @@ mod messages;
 mod naive;
 mod nodes;
 mod prepare;
+mod tables;
 mod votes;

@@ -256,7 +256,7 @@ fn slashing_takes_bonded_then_unbonding_stake_and_jails_below_the_minimum() {
     );
 
     let early = chain.send(1, MsgUnjail { address: node });
-    assert_eq!((early.codespace.as_str(), early.code), ("nodes", 6));
+    assert_eq!((early.codespace.as_str(), early.code), ("nodes", 5));
     chain.time = chain.time.after(Millis::seconds(30));
     let poor = chain.send(1, MsgUnjail { address: node });
     assert_eq!((poor.codespace.as_str(), poor.code), ("nodes", 4));
@@ -294,7 +294,7 @@ fn a_slash_goes_to_the_treasury_after_the_appeal_window() {
         slash: 1,
         statement: Text::new("too late").unwrap(),
     };
-    assert_eq!(chain.send(1, late).code, 7);
+    assert_eq!(chain.send(1, late).code, 6);
 }
 
 #[test]
@@ -321,7 +321,7 @@ fn an_appeal_keeps_a_slash_until_governance_decides() {
                     }
                 )
                 .code,
-            7
+            6
         );
         chain.must(1, appeal.clone());
         chain.must(1, appeal);
@@ -334,7 +334,7 @@ fn an_appeal_keeps_a_slash_until_governance_decides() {
             change: Change::Slash(SlashDecision { slash: 1, revert }),
         };
         chain.must(0, decision.clone());
-        assert_eq!(chain.send(0, decision).code, 7, "decided once");
+        assert_eq!(chain.send(0, decision).code, 6, "decided once");
         let back = if revert { ONE } else { Amount::ZERO };
         assert_eq!(chain.balance(&node), before.saturating_add(back));
         assert_eq!(
@@ -421,7 +421,7 @@ fn a_consensus_key_belongs_to_one_node() {
             spec: stolen,
         },
     );
-    assert_eq!((result.codespace.as_str(), result.code), ("nodes", 8));
+    assert_eq!((result.codespace.as_str(), result.code), ("nodes", 7));
 }
 
 #[test]
@@ -440,4 +440,30 @@ fn signing_two_blocks_of_one_height_is_slashed_and_jailed() {
         (node.status, node.bonded),
         (NodeStatus::Jailed, Amount::remes(190))
     );
+}
+
+#[test]
+fn a_node_can_always_leave_however_often_it_cut_its_stake() {
+    let mut chain = Chain::new();
+    chain.must(1, register(1, &[Role::Miner], Amount::remes(100)));
+    for stake in (60..100).rev() {
+        chain.must(1, update(1, &[Role::Miner], Amount::remes(stake)));
+    }
+    chain.must(
+        1,
+        MsgLeave {
+            address: address(1),
+        },
+    );
+    let node = chain.node(1);
+    assert_eq!((node.unbonding.len(), node.bonded), (16, Amount::ZERO));
+    let newest = node.unbonding.last().unwrap();
+    assert_eq!(
+        newest.release_at,
+        chain.time.after(Millis::seconds(60)),
+        "nothing comes early"
+    );
+    chain.wait(Millis::seconds(60));
+    let fees = Amount::new(42 * FEE.uremes());
+    assert_eq!(chain.balance(&address(1)), START.saturating_sub(fees));
 }

@@ -1,0 +1,531 @@
+//! One LoRA training step on random weights, by part: `cargo bench -p r3mes-exact --bench step`.
+//!
+//! Times are of this thread's processor time, the least of several steps, so that other processes
+//! on the machine show little. Shapes: `demo` (6 layers, d 288, ffn 768, vocabulary 32,000, batch
+//! 4 x 128) and `wide` (6 layers, d 384, ffn 1024, vocabulary 4096, batch 4 x 256).
+
+use std::collections::BTreeMap;
+use std::error::Error;
+
+use r3mes_exact::{
+    Activation, AdamW, AttentionBackward, AttentionShape, Bytes, Cpu, CpuBuffer, CpuCodes, CpuInt8,
+    CpuOptions, CpuRope, CpuTernary, Device, GatedBackward, LoraBackward, LoraSite, Philox,
+    RopeDirection, RopePairs, RopeShape, Write, int8, signed_unit, ternary,
+};
+use rustix::time::{ClockId, clock_gettime};
+
+/// Steps of which the fastest counts, part by part.
+const STEPS: usize = 5;
+const RANK: usize = 8;
+
+struct Shape {
+    layers: usize,
+    width: usize,
+    heads: usize,
+    feed_forward: usize,
+    vocabulary: usize,
+    batch: usize,
+    positions: usize,
+}
+
+const SHAPES: [(&str, Shape); 2] = [
+    (
+        "demo",
+        Shape {
+            layers: 6,
+            width: 288,
+            heads: 6,
+            feed_forward: 768,
+            vocabulary: 32_000,
+            batch: 4,
+            positions: 128,
+        },
+    ),
+    (
+        "wide",
+        Shape {
+            layers: 6,
+            width: 384,
+            heads: 6,
+            feed_forward: 1024,
+            vocabulary: 4096,
+            batch: 4,
+            positions: 256,
+        },
+    ),
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    let device = Cpu::new(CpuOptions::default())?;
+    for (name, shape) in &SHAPES {
+        if filter
+            .as_deref()
+            .is_some_and(|filter| !name.contains(filter))
+        {
+            continue;
+        }
+        let mut step = Step::new(device.clone(), shape)?;
+        let mut best: BTreeMap<&str, f64> = BTreeMap::new();
+        let mut total = f64::INFINITY;
+        for _ in 0..STEPS {
+            step.times.clear();
+            let start = now();
+            step.run()?;
+            total = total.min(now() - start);
+            for (part, time) in &step.times {
+                let least = best.entry(part).or_insert(f64::INFINITY);
+                *least = least.min(*time);
+            }
+        }
+        println!("{name}: {:.1} ms on {device:?}", total * 1e3);
+        for (part, time) in best {
+            println!("  {part:<18} {:7.2} ms", time * 1e3);
+        }
+    }
+    Ok(())
+}
+
+/// Processor time of this thread in seconds.
+fn now() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+}
+
+struct Linear {
+    weights: CpuTernary,
+    site: LoraSite,
+    hidden: CpuBuffer<f32>,
+    x: CpuCodes,
+}
+
+struct Layer {
+    linears: Vec<Linear>,
+    /// Residual stream before attention and before the feed-forward part.
+    residuals: [CpuBuffer<f32>; 2],
+    qkv: [CpuBuffer<f32>; 3],
+    attended: CpuBuffer<f32>,
+    gate_up: [CpuBuffer<f32>; 2],
+}
+
+struct Step<'a> {
+    device: Cpu,
+    shape: &'a Shape,
+    rows: usize,
+    attention: AttentionShape,
+    head: CpuInt8,
+    head_x: CpuCodes,
+    rope: CpuRope,
+    gain: CpuBuffer<f32>,
+    layers: Vec<Layer>,
+    adapter: CpuBuffer<f32>,
+    gradient: CpuBuffer<f32>,
+    moments: [CpuBuffer<f32>; 2],
+    tokens: Vec<u32>,
+    positions: Vec<u32>,
+    sequences: Vec<usize>,
+    times: BTreeMap<&'static str, f64>,
+}
+
+/// Times one expression as part of a step.
+macro_rules! part {
+    ($times:expr, $name:literal, $work:expr) => {{
+        let start = now();
+        let result = $work;
+        *$times.entry($name).or_insert(0.0) += now() - start;
+        result
+    }};
+}
+
+impl<'a> Step<'a> {
+    fn new(device: Cpu, shape: &'a Shape) -> Result<Self, Box<dyn Error>> {
+        let mut words = Philox::from_seed(1).words();
+        let mut weights = |n: usize, range: u32| -> Vec<i8> {
+            let mut next = || {
+                words
+                    .next()
+                    .map_or(0, |w| (w % range) as i8 - (range / 2) as i8)
+            };
+            (0..n).map(|_| next()).collect()
+        };
+        let rows = shape.batch * shape.positions;
+        let (d, f) = (shape.width, shape.feed_forward);
+        let mut at = 0;
+        let mut layers = Vec::new();
+        for _ in 0..shape.layers {
+            let mut linears = Vec::new();
+            for (outputs, inputs) in [(d, d), (d, d), (d, d), (d, d), (f, d), (f, d), (d, f)] {
+                let panels = ternary::pack(&weights(outputs * inputs, 3), outputs, inputs)?;
+                let site = LoraSite {
+                    a: at,
+                    b: at + RANK * inputs,
+                    rank: RANK,
+                    inputs,
+                    outputs,
+                    scale: 2.0,
+                };
+                at += site.len();
+                linears.push(Linear {
+                    weights: device.ternary(Bytes::from_slice(&panels), outputs, inputs, 0.05),
+                    site,
+                    hidden: device.zeros(rows * RANK),
+                    x: device.codes(rows, inputs),
+                });
+            }
+            layers.push(Layer {
+                linears,
+                residuals: [(); 2].map(|()| device.zeros(rows * d)),
+                qkv: [(); 3].map(|()| device.zeros(rows * d)),
+                attended: device.zeros(rows * d),
+                gate_up: [(); 2].map(|()| device.zeros(rows * f)),
+            });
+        }
+        let panels = int8::pack(&weights(shape.vocabulary * d, 255), shape.vocabulary, d)?;
+        let scales: Vec<f32> = (0..shape.vocabulary)
+            .map(|i| 1e-3 + i as f32 * 1e-8)
+            .collect();
+        let mut words = Philox::from_seed(2).words();
+        let mut random = |n: usize, scale: f32| -> Vec<f32> {
+            words
+                .by_ref()
+                .take(n)
+                .map(|w| signed_unit(w) * scale)
+                .collect()
+        };
+        Ok(Self {
+            attention: AttentionShape {
+                heads: shape.heads,
+                kv_heads: shape.heads,
+                head_dim: d / shape.heads,
+            },
+            head: device.int8(Bytes::from_slice(&panels), shape.vocabulary, d, &scales),
+            head_x: device.codes(rows, d),
+            rope: device.rope(&RopeShape {
+                head_dim: d / shape.heads,
+                positions: shape.positions,
+                theta: 10_000.0,
+                pairs: RopePairs::Interleaved,
+            }),
+            gain: device.upload(&vec![1.0; d]),
+            adapter: device.upload(&random(at, 0.02)),
+            gradient: device.zeros(at),
+            moments: [(); 2].map(|()| device.zeros(at)),
+            tokens: (0..rows as u32)
+                .map(|i| i * 7919 % shape.vocabulary as u32)
+                .collect(),
+            positions: (0..rows).map(|i| (i % shape.positions) as u32).collect(),
+            sequences: vec![shape.positions; shape.batch],
+            times: BTreeMap::new(),
+            layers,
+            rows,
+            shape,
+            device,
+        })
+    }
+
+    fn run(&mut self) -> Result<(), Box<dyn Error>> {
+        let Self {
+            device,
+            rows,
+            times,
+            ..
+        } = self;
+        let (rows, d, f) = (*rows, self.shape.width, self.shape.feed_forward);
+        let mut x = device.zeros(rows * d);
+        let mut normed = device.zeros(rows * d);
+        let mut out = device.zeros(rows * d);
+        let mut wide = device.zeros(rows * f);
+        part!(
+            times,
+            "elementwise",
+            device.embed(&self.head, &self.tokens, &mut x)
+        );
+        for layer in &mut self.layers {
+            let Layer {
+                linears,
+                residuals,
+                qkv,
+                attended,
+                gate_up,
+            } = layer;
+            device.copy(&x, &mut residuals[0], rows * d);
+            part!(
+                times,
+                "norm",
+                device.rms_norm(&x, &self.gain, 1e-5, rows, &mut normed)
+            );
+            for (linear, y) in linears.iter_mut().zip(qkv.iter_mut()) {
+                forward(device, times, linear, &self.adapter, &normed, rows, y)?;
+            }
+            for x in &mut qkv[..2] {
+                let heads = self.attention.heads;
+                let forward = RopeDirection::Forward;
+                part!(
+                    times,
+                    "rope",
+                    device.rotate(&self.rope, forward, heads, &self.positions, x)
+                );
+            }
+            let [q, k, v] = &*qkv;
+            let shape = &self.attention;
+            part!(
+                times,
+                "attention",
+                device.attention(shape, [q, k, v], &self.sequences, attended)
+            );
+            forward(
+                device,
+                times,
+                &mut linears[3],
+                &self.adapter,
+                attended,
+                rows,
+                &mut out,
+            )?;
+            part!(times, "elementwise", device.add(&out, rows * d, &mut x));
+            device.copy(&x, &mut residuals[1], rows * d);
+            part!(
+                times,
+                "norm",
+                device.rms_norm(&x, &self.gain, 1e-5, rows, &mut normed)
+            );
+            for (linear, y) in linears[4..6].iter_mut().zip(gate_up.iter_mut()) {
+                forward(device, times, linear, &self.adapter, &normed, rows, y)?;
+            }
+            let [gate, up] = &*gate_up;
+            part!(
+                times,
+                "gated",
+                device.gated(Activation::Silu, gate, up, rows * f, &mut wide)
+            );
+            forward(
+                device,
+                times,
+                &mut linears[6],
+                &self.adapter,
+                &wide,
+                rows,
+                &mut out,
+            )?;
+            part!(times, "elementwise", device.add(&out, rows * d, &mut x));
+        }
+        part!(
+            times,
+            "norm",
+            device.rms_norm(&x, &self.gain, 1e-5, rows, &mut normed)
+        );
+        part!(
+            times,
+            "quantize",
+            device.quantize(&normed, rows, &mut self.head_x)
+        )?;
+        let mut dx = device.zeros(rows * d);
+        let mut dnormed = device.zeros(rows * d);
+        let targets = &self.tokens;
+        part!(
+            times,
+            "head and loss",
+            device.head_loss(&self.head, &self.head_x, targets, rows, Some(&mut dnormed))
+        )?;
+        part!(
+            times,
+            "norm",
+            device.rms_norm_backward(&x, &self.gain, 1e-5, &dnormed, rows, &mut dx)
+        );
+        self.backward(dx)
+    }
+
+    fn backward(&mut self, mut dx: CpuBuffer<f32>) -> Result<(), Box<dyn Error>> {
+        let Self {
+            device,
+            rows,
+            times,
+            ..
+        } = self;
+        let (rows, d, f) = (*rows, self.shape.width, self.shape.feed_forward);
+        let len = device.len(&self.gradient);
+        device.clear(&mut self.gradient, len);
+        let [mut dgate, mut dup, mut dwide] = [(); 3].map(|()| device.zeros(rows * f));
+        let [mut dq, mut dk, mut dv, mut dattended, mut dnormed] =
+            [(); 5].map(|()| device.zeros(rows * d));
+        let sequences = &self.sequences;
+        for (index, layer) in self.layers.iter_mut().enumerate().rev() {
+            let Layer {
+                linears,
+                residuals,
+                qkv: [q, k, v],
+                attended,
+                gate_up: [gate, up],
+            } = layer;
+            let mut back = |linear: &Linear, dy: &_, write, dx: &mut _, wanted: bool| {
+                backward(
+                    device,
+                    times,
+                    linear,
+                    (&self.adapter, &mut self.gradient),
+                    sequences,
+                    dy,
+                    wanted.then_some((write, dx)),
+                )
+            };
+            back(&linears[6], &dx, Write::Replace, &mut dwide, true)?;
+            let pass = GatedBackward {
+                gate,
+                up,
+                dout: &dwide,
+                dgate: &mut dgate,
+                dup: &mut dup,
+            };
+            let start = now();
+            device.gated_backward(Activation::Silu, pass, rows * f);
+            let gated = now() - start;
+            back(&linears[4], &dgate, Write::Replace, &mut dnormed, true)?;
+            back(&linears[5], &dup, Write::Add, &mut dnormed, true)?;
+            *times.entry("gated").or_insert(0.0) += gated;
+            part!(
+                times,
+                "norm",
+                device.rms_norm_backward(&residuals[1], &self.gain, 1e-5, &dnormed, rows, &mut dx)
+            );
+            backward(
+                device,
+                times,
+                &linears[3],
+                (&self.adapter, &mut self.gradient),
+                sequences,
+                &dx,
+                Some((Write::Replace, &mut dattended)),
+            )?;
+            let pass = AttentionBackward {
+                qkv: [q, k, v],
+                out: attended,
+                dout: &dattended,
+                dqkv: [&mut dq, &mut dk, &mut dv],
+            };
+            part!(
+                times,
+                "attention",
+                device.attention_backward(&self.attention, pass, sequences)
+            );
+            for x in [&mut dq, &mut dk] {
+                let (heads, back) = (self.attention.heads, RopeDirection::Backward);
+                part!(
+                    times,
+                    "rope",
+                    device.rotate(&self.rope, back, heads, &self.positions, x)
+                );
+            }
+            let mut write = Write::Replace;
+            for (linear, dy) in linears.iter().zip([&dq, &dk, &dv]) {
+                backward(
+                    device,
+                    times,
+                    linear,
+                    (&self.adapter, &mut self.gradient),
+                    sequences,
+                    dy,
+                    (index > 0).then_some((write, &mut dnormed)),
+                )?;
+                write = Write::Add;
+            }
+            if index > 0 {
+                part!(
+                    times,
+                    "norm",
+                    device.rms_norm_backward(
+                        &residuals[0],
+                        &self.gain,
+                        1e-5,
+                        &dnormed,
+                        rows,
+                        &mut dx
+                    )
+                );
+            }
+        }
+        let step = AdamW {
+            learning_rate: 4e-3,
+            beta1: 0.9,
+            beta2: 0.999,
+            c1: 0.1,
+            c2: 0.001,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+            t: 1,
+        };
+        let [m, v] = &mut self.moments;
+        part!(
+            times,
+            "adamw",
+            device.adamw(&step, &self.gradient, &mut self.adapter, [m, v])
+        );
+        Ok(())
+    }
+}
+
+fn forward(
+    device: &Cpu,
+    times: &mut BTreeMap<&'static str, f64>,
+    linear: &mut Linear,
+    adapter: &CpuBuffer<f32>,
+    x: &CpuBuffer<f32>,
+    rows: usize,
+    y: &mut CpuBuffer<f32>,
+) -> Result<(), Box<dyn Error>> {
+    let Linear {
+        weights,
+        site,
+        hidden,
+        x: codes,
+    } = linear;
+    part!(times, "quantize", device.quantize(x, rows, codes))?;
+    part!(
+        times,
+        "ternary forward",
+        device.ternary_forward(weights, codes, y)
+    );
+    part!(
+        times,
+        "lora forward",
+        device.lora_forward(site, adapter, codes, hidden, y)
+    );
+    Ok(())
+}
+
+fn backward(
+    device: &Cpu,
+    times: &mut BTreeMap<&'static str, f64>,
+    linear: &Linear,
+    (adapter, gradient): (&CpuBuffer<f32>, &mut CpuBuffer<f32>),
+    sequences: &[usize],
+    dy: &CpuBuffer<f32>,
+    dx: Option<(Write, &mut CpuBuffer<f32>)>,
+) -> Result<(), Box<dyn Error>> {
+    let rows = sequences.iter().sum();
+    let dx = match dx {
+        Some((write, dx)) => {
+            part!(
+                times,
+                "ternary backward",
+                device.ternary_backward(&linear.weights, dy, rows, write, dx)
+            )?;
+            Some(dx)
+        }
+        None => None,
+    };
+    let pass = LoraBackward {
+        adapter,
+        x: &linear.x,
+        hidden: &linear.hidden,
+        dy,
+        sequences,
+        gradient,
+        dx,
+    };
+    part!(
+        times,
+        "lora backward",
+        device.lora_backward(&linear.site, pass)
+    );
+    Ok(())
+}

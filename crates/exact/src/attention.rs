@@ -54,6 +54,31 @@ pub(crate) fn store_position(block: &mut [f32], position: usize, key: &[f32], va
     block[start..start + head_dim].copy_from_slice(value);
 }
 
+/// Writes the rows `first..first + n` of a head into a block of 64, transposed.
+#[inline(always)]
+pub(crate) fn transpose(rows: HeadRows<'_>, first: usize, n: usize, block: &mut [f32]) {
+    const TOGETHER: usize = 8;
+    let whole = n / TOGETHER * TOGETHER;
+    for j in (0..whole).step_by(TOGETHER) {
+        let rows: [&[f32]; TOGETHER] = std::array::from_fn(|i| rows.row(first + j + i));
+        for (d, column) in block
+            .chunks_exact_mut(BLOCK)
+            .enumerate()
+            .take(rows[0].len())
+        {
+            let column = &mut column[j..j + TOGETHER];
+            for (value, row) in column.iter_mut().zip(rows) {
+                *value = row[d];
+            }
+        }
+    }
+    for j in whole..n {
+        for (d, value) in rows.row(first + j).iter().enumerate() {
+            block[d * BLOCK + j] = *value;
+        }
+    }
+}
+
 /// A matrix of which one head's columns are read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HeadRows<'a> {

@@ -19,7 +19,7 @@ macro_rules! elements {
         impl Element for $number {}
     )*};
 }
-elements!(f32, i8, u8, i16, i32, u32, i64);
+elements!(f32, i8, u8, i16, i32, u32, i64, u64);
 
 /// A place where the exact operations run: memory, weights in that memory, and operations on both.
 ///

@@ -1,7 +1,8 @@
 //! Attention on the processor: heads and sequences over threads.
 
-use super::{Cpu, CpuBuffer, CpuKvCache};
-use crate::attention::{AttendPass, BLOCK, HeadPass, HeadRows, KvHead, head_block, store_position};
+use super::scratch::Scratch;
+use super::{Cpu, CpuKvCache};
+use crate::attention::{AttendPass, BLOCK, HeadPass, HeadRows, KvHead, head_block, transpose};
 use crate::tile::Tile;
 use crate::{AttentionBackward, AttentionShape, kernels};
 
@@ -22,10 +23,15 @@ impl Cpu {
                 let rows = out.rows();
                 let keys = HeadRows::new(k, first, shape.kv_width(), kv_head, d);
                 let values = HeadRows::new(v, first, shape.kv_width(), kv_head, d);
-                let mut blocks = CpuBuffer::<f32>::zeros(rows.div_ceil(BLOCK) * head_block(d));
-                for row in 0..rows {
-                    let block = &mut blocks[row / BLOCK * head_block(d)..];
-                    store_position(block, row, keys.row(row), values.row(row));
+                let mut blocks = Scratch::<f32>::new(rows.div_ceil(BLOCK) * head_block(d));
+                let in_blocks = blocks.chunks_exact_mut(head_block(d));
+                for (first, block) in (0..rows).step_by(BLOCK).zip(in_blocks) {
+                    let n = BLOCK.min(rows - first);
+                    transpose(keys, first, n, block);
+                    let of_values = block[BLOCK * d..].chunks_exact_mut(d);
+                    for (row, value) in (first..first + n).zip(of_values) {
+                        value.copy_from_slice(values.row(row));
+                    }
                 }
                 let kv = KvHead {
                     data: &blocks,

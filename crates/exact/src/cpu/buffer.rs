@@ -31,6 +31,38 @@ impl<T: Element> CpuBuffer<T> {
     }
 }
 
+impl<T: Element> CpuBuffer<T> {
+    /// The same memory for `len` elements of another type, with any contents.
+    pub(super) fn reuse<U: Element>(self, len: usize) -> CpuBuffer<U> {
+        let mut lines = self.lines;
+        let needed = (len * size_of::<U>()).div_ceil(LINE);
+        if lines.len() < needed {
+            // Not `resize`: the old contents need no copy into new memory.
+            lines = vec![Line([0; LINE / 8]); needed];
+        }
+        CpuBuffer {
+            lines,
+            len,
+            element: std::marker::PhantomData,
+        }
+    }
+
+    /// Bytes of memory held.
+    pub(super) fn capacity_bytes(&self) -> usize {
+        self.lines.len() * LINE
+    }
+}
+
+impl<T> Default for CpuBuffer<T> {
+    fn default() -> Self {
+        Self {
+            lines: Vec::new(),
+            len: 0,
+            element: std::marker::PhantomData,
+        }
+    }
+}
+
 impl<T: Element> From<&[T]> for CpuBuffer<T> {
     fn from(values: &[T]) -> Self {
         let mut buffer = Self::zeros(values.len());

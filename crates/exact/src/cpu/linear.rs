@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::{Cpu, CpuBuffer, CpuCodes, CpuInt8, CpuTernary, FirstBadRow};
+use super::scratch::Scratch;
+use super::{Cpu, CpuCodes, CpuInt8, CpuTernary, FirstBadRow};
 use crate::{NotFinite, Tile, WideCodes, Write, int8, kernels, row_stride, ternary};
 
 /// Rows of weights in a panel.
@@ -10,13 +11,13 @@ const PANEL: usize = 16;
 /// Rows of activations that a thread takes at once: they stay in its cache beside the weights.
 const ROWS: usize = 128;
 /// Rows of logits that are held at once: they stay in the cache between softmax and gradient.
-const HEAD_ROWS: usize = 16;
+const HEAD_ROWS: usize = 64;
 
 /// Gradient rows quantized for a backward product.
 struct Gradients {
-    low: CpuBuffer<i16>,
-    high: CpuBuffer<i8>,
-    scales: CpuBuffer<f32>,
+    low: Scratch<i16>,
+    high: Scratch<i8>,
+    scales: Scratch<f32>,
     stride: usize,
 }
 
@@ -24,9 +25,9 @@ impl Gradients {
     fn narrow(rows: usize, cols: usize) -> Self {
         let stride = row_stride(cols);
         Self {
-            low: CpuBuffer::zeros(rows * stride),
-            high: CpuBuffer::zeros(0),
-            scales: CpuBuffer::zeros(rows),
+            low: Scratch::new(rows * stride),
+            high: Scratch::new(0),
+            scales: Scratch::new(rows),
             stride,
         }
     }
@@ -34,7 +35,7 @@ impl Gradients {
     fn wide(rows: usize, cols: usize) -> Self {
         let stride = row_stride(cols);
         Self {
-            high: CpuBuffer::zeros(rows * stride),
+            high: Scratch::new(rows * stride),
             ..Self::narrow(rows, cols)
         }
     }
@@ -182,7 +183,7 @@ impl Cpu {
             .zip(gradients.scales.chunks_mut(chunk))
             .enumerate();
         self.pool.each(parts, |(i, ((low, high), scales))| {
-            let mut scaled = vec![0.0; w.rows];
+            let mut scaled = Scratch::<f32>::new(w.rows);
             let outputs = low
                 .chunks_exact_mut(stride)
                 .zip(high.chunks_exact_mut(stride))
@@ -258,7 +259,7 @@ impl Cpu {
             inverse_count,
         } = *pass;
         let (n, vocabulary) = (rows.len(), head.rows);
-        let mut logits = CpuBuffer::zeros(n * vocabulary);
+        let mut logits = Scratch::new(n * vocabulary);
         let all = 0..vocabulary.div_ceil(PANEL);
         let tile = Tile::new(&mut logits, n, vocabulary);
         int8::forward(

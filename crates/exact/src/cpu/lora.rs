@@ -1,6 +1,7 @@
 //! LoRA on the processor (rules 4, 10 and 15).
 
-use super::{Cpu, CpuBuffer, CpuCodes};
+use super::scratch::Scratch;
+use super::{Cpu, CpuCodes};
 use crate::attention::BLOCK;
 use crate::environment::Environment;
 use crate::product::{Finish, Product};
@@ -38,7 +39,7 @@ impl Cpu {
                 let down = by_rows(&xq, inputs, &a, rank, inputs);
                 kernels::product(self.isa, &down, Finish::Replace, hidden.reborrow());
                 let n = hidden.rows();
-                let mut copy = vec![0.0; n * rank];
+                let mut copy = Scratch::<f32>::new(n * rank);
                 for (row, copy) in copy.chunks_exact_mut(rank).enumerate() {
                     copy.copy_from_slice(hidden.row(row));
                 }
@@ -70,9 +71,9 @@ impl Cpu {
         let a = &adapter[site.a..][..rank * inputs];
         let b = &adapter[site.b..][..outputs * rank];
 
-        let mut scaled = CpuBuffer::<f32>::zeros(rows * rank);
+        let mut scaled = Scratch::<f32>::new(rows * rank);
         kernels::scale(self.isa, scale, &hidden[..rows * rank], &mut scaled);
-        let mut dhidden = CpuBuffer::<f32>::zeros(rows * rank);
+        let mut dhidden = Scratch::<f32>::new(rows * rank);
         let chunk = self.chunk(rows, 1);
         let tiles = Tile::new(&mut dhidden, rows, rank).row_chunks(chunk);
         self.pool.each(tiles, |(part, tile)| {
@@ -125,7 +126,7 @@ impl Cpu {
         product: impl Fn(usize, usize) -> Product<'a>,
     ) {
         let (rows, cols) = (out.rows(), out.cols());
-        let mut sum = CpuBuffer::<f32>::zeros(rows * cols);
+        let mut sum = Scratch::<f32>::new(rows * cols);
         let mut first = 0;
         for &len in sequences {
             let mut finish = Finish::Replace;
@@ -144,8 +145,8 @@ impl Cpu {
     }
 
     /// `f32(code) * scale` of some rows.
-    fn dequantized(&self, x: &CpuCodes, rows: std::ops::Range<usize>) -> CpuBuffer<f32> {
-        let mut out = CpuBuffer::zeros(rows.len() * x.cols);
+    fn dequantized(&self, x: &CpuCodes, rows: std::ops::Range<usize>) -> Scratch<f32> {
+        let mut out = Scratch::new(rows.len() * x.cols);
         for (row, out) in rows.zip(out.chunks_exact_mut(x.cols)) {
             kernels::dequantize(self.isa, x.row(row), x.scales[row], out);
         }
@@ -166,8 +167,8 @@ fn by_rows<'a>(x: &'a [f32], x_row: usize, b: &'a [f32], cols: usize, depth: usi
 }
 
 /// `w` (rows x cols) with rows and columns exchanged.
-fn transposed(w: &[f32], rows: usize, cols: usize) -> CpuBuffer<f32> {
-    let mut out = CpuBuffer::zeros(w.len());
+fn transposed(w: &[f32], rows: usize, cols: usize) -> Scratch<f32> {
+    let mut out = Scratch::new(w.len());
     for row in 0..rows {
         for col in 0..cols {
             out[col * rows + row] = w[row * cols + col];

@@ -6,6 +6,7 @@ mod device;
 mod linear;
 mod lora;
 mod pool;
+pub(crate) mod scratch;
 mod weights;
 
 use std::fmt;

@@ -3,8 +3,8 @@
 use super::product::product;
 use super::simd::{LANES, Simd};
 use super::{exp, load_part, store_part};
-use crate::attention::{AttendPass, BLOCK, HeadPass, HeadRows};
-use crate::cpu::CpuBuffer;
+use crate::attention::{AttendPass, BLOCK, HeadPass, HeadRows, transpose};
+use crate::cpu::scratch::Scratch;
 use crate::product::{Finish, Product};
 use crate::tile::Tile;
 
@@ -22,7 +22,7 @@ pub(crate) fn attend<S: Simd>(s: S, pass: &AttendPass<'_>, out: Tile<'_, f32>) {
     } = *pass;
     let head_dim = q.head_dim;
     let width = (start + out.rows()).next_multiple_of(BLOCK);
-    let mut scores = CpuBuffer::<f32>::zeros(out.rows().min(ROWS) * width);
+    let mut scores = Scratch::<f32>::new(out.rows().min(ROWS) * width);
     for (rows, mut out) in out.row_chunks(ROWS) {
         let seen = start + rows.end;
         for block in 0..seen.div_ceil(BLOCK) {
@@ -145,8 +145,8 @@ pub(crate) fn attend_backward<S: Simd>(
 ) {
     let n = pass.rows;
     let width = n.next_multiple_of(BLOCK);
-    let mut probabilities = CpuBuffer::<f32>::zeros(n * width);
-    let mut gradients = CpuBuffer::<f32>::zeros(n * width);
+    let mut probabilities = Scratch::<f32>::new(n * width);
+    let mut gradients = Scratch::<f32>::new(n * width);
     let keys = transposed(pass.k, n);
     let values = transposed(pass.v, n);
     for (rows, dq) in dq.row_chunks(ROWS) {
@@ -160,7 +160,7 @@ pub(crate) fn attend_backward<S: Simd>(
         score_gradients(s, pass, at, [&keys, &values], [p, dz]);
         query_gradients(s, pass, at, dz, dq);
     }
-    let mut sum = CpuBuffer::<f32>::zeros(ROWS * pass.q.head_dim);
+    let mut sum = Scratch::<f32>::new(ROWS * pass.q.head_dim);
     for start in (0..n).step_by(ROWS) {
         let at = Rows {
             start,
@@ -318,16 +318,12 @@ fn lane_product<S: Simd>(s: S, a: &[f32], b: &[f32]) -> f32 {
 
 /// A head's rows in blocks of 64, each transposed: element (d, j) of a block at `d * 64 + j`.
 #[inline(always)]
-fn transposed(rows: HeadRows<'_>, n: usize) -> CpuBuffer<f32> {
+fn transposed(rows: HeadRows<'_>, n: usize) -> Scratch<f32> {
     let head_dim = rows.head_dim;
-    let mut out = CpuBuffer::zeros(n.div_ceil(BLOCK) * BLOCK * head_dim);
+    let mut out = Scratch::new(n.div_ceil(BLOCK) * BLOCK * head_dim);
     for (block, out) in out.chunks_exact_mut(BLOCK * head_dim).enumerate() {
         let first = block * BLOCK;
-        for j in 0..BLOCK.min(n - first) {
-            for (d, value) in rows.row(first + j).iter().enumerate() {
-                out[d * BLOCK + j] = *value;
-            }
-        }
+        transpose(rows, first, BLOCK.min(n - first), out);
     }
     out
 }

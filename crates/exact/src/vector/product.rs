@@ -114,7 +114,11 @@ fn chains<S: Simd, const R: usize, const C: usize>(
 ) -> [[S::F; C]; R] {
     let zero = s.splat(0.0);
     let mut sums = [[zero; C]; R];
-    let x = p.x.as_ptr().wrapping_add(row * p.x_row);
+    // One pointer for each row, so that the loop advances a single index.
+    let mut x = [p.x.as_ptr(); R];
+    for (r, x) in x.iter_mut().enumerate() {
+        *x = x.wrapping_add((row + r) * p.x_row);
+    }
     let b = p.b.as_ptr().wrapping_add(col);
     for k in 0..p.depth {
         let mut factors = [zero; C];
@@ -122,9 +126,9 @@ fn chains<S: Simd, const R: usize, const C: usize>(
             // SAFETY: `product` has checked that b holds these columns in every step.
             *factor = s.load(unsafe { &*b.add(k * p.b_step + c * LANES).cast() });
         }
-        for (r, sums) in sums.iter_mut().enumerate() {
+        for (sums, x) in sums.iter_mut().zip(x) {
             // SAFETY: `product` has checked that x holds these rows in every step.
-            let x = s.splat(unsafe { *x.add(r * p.x_row + k * p.x_step) });
+            let x = s.splat(unsafe { *x.add(k * p.x_step) });
             for (sum, factor) in sums.iter_mut().zip(factors) {
                 *sum = s.add(*sum, s.mul(x, factor));
             }
@@ -159,24 +163,19 @@ fn pair_tile<S: Simd, const R: usize>(
 ) {
     let last = out.rows() - 1;
     let mut sums = [s.splat(0.0); R];
-    let x = p.x.as_ptr();
+    let mut x = [[p.x.as_ptr(); 2]; R];
+    for (r, [first, second]) in x.iter_mut().enumerate() {
+        let of_row = row + 2 * r;
+        *first = first.wrapping_add(of_row * p.x_row);
+        *second = second.wrapping_add((of_row + 1).min(last) * p.x_row);
+    }
     for k in 0..p.depth {
         // SAFETY: `product` has checked that b holds eight columns in every step.
         let factor = s.load_twice(unsafe { &*p.b.as_ptr().add(k * p.b_step).cast() });
-        for (r, sum) in sums.iter_mut().enumerate() {
-            let first = row + 2 * r;
-            let second = if R > 1 || first < last {
-                first + 1
-            } else {
-                first
-            };
+        for (sum, [first, second]) in sums.iter_mut().zip(x) {
+            let at = k * p.x_step;
             // SAFETY: `product` has checked that x holds the rows of out in every step.
-            let x = unsafe {
-                s.splat_halves(
-                    *x.add(first * p.x_row + k * p.x_step),
-                    *x.add(second * p.x_row + k * p.x_step),
-                )
-            };
+            let x = unsafe { s.splat_halves(*first.add(at), *second.add(at)) };
             *sum = s.add(*sum, s.mul(x, factor));
         }
     }

@@ -76,7 +76,7 @@ pub(crate) fn attend_backward(
 fn exponentials(scores: Vec<f32>) -> (Vec<f32>, f32) {
     let max = maximum(&scores);
     let e: Vec<f32> = scores.iter().map(|s| exp(s - max)).collect();
-    let sum = chain(e.chunks(BLOCK).map(|block| lane_sum(block)));
+    let sum = chain(e.chunks(BLOCK).map(lane_sum));
     (e, sum)
 }
 

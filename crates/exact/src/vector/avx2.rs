@@ -109,7 +109,7 @@ impl Simd for Avx2 {
         each!(_mm256_castps_si256(a))
     }
     #[inline(always)]
-    fn from_bits(self, a: Self::I) -> Self::F {
+    fn floats(self, a: Self::I) -> Self::F {
         each!(_mm256_castsi256_ps(a))
     }
     #[inline(always)]

@@ -98,7 +98,7 @@ impl Simd for Avx512 {
         call!(_mm512_castps_si512(a))
     }
     #[inline(always)]
-    fn from_bits(self, a: Self::I) -> Self::F {
+    fn floats(self, a: Self::I) -> Self::F {
         call!(_mm512_castsi512_ps(a))
     }
     #[inline(always)]

@@ -99,7 +99,7 @@ pub(crate) fn scale<S: Simd>(s: S, factor: f32, x: &[f32], y: &mut [f32]) {
 fn silu<S: Simd>(s: S, x: S::F) -> (S::F, S::F) {
     let one = s.splat(1.0);
     // The sign bit flipped, as unary minus does; 0 - x would lose the sign of a zero.
-    let negated = s.from_bits(s.sub_int(s.bits(x), s.splat_int(i32::MIN)));
+    let negated = s.floats(s.sub_int(s.bits(x), s.splat_int(i32::MIN)));
     let denominator = s.add(one, exp(s, negated));
     let p = s.div(one, denominator);
     let derivative = s.mul(p, s.add(one, s.mul(x, s.sub(one, p))));

@@ -39,7 +39,7 @@ fn exp<S: Simd>(s: S, x: S::F) -> S::F {
     }
     let y = s.add(s.add(s.mul(p, s.mul(r, r)), r), s.splat(1.0));
     let power = s.shift_left::<23>(s.add_int(s.bits(shifted), s.splat_int(127)));
-    let y = s.mul(y, s.from_bits(power));
+    let y = s.mul(y, s.floats(power));
     let y = s.select_less(s.splat(EXP_HIGHEST), x, s.splat(f32::MAX), y);
     s.select_less(x, s.splat(EXP_LOWEST), s.splat(0.0), y)
 }

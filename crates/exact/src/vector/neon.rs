@@ -110,7 +110,7 @@ impl Simd for Neon {
         each!(vreinterpretq_s32_f32(a))
     }
     #[inline(always)]
-    fn from_bits(self, a: Self::I) -> Self::F {
+    fn floats(self, a: Self::I) -> Self::F {
         each!(vreinterpretq_f32_s32(a))
     }
     #[inline(always)]

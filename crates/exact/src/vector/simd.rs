@@ -39,7 +39,7 @@ pub(crate) trait Simd: Copy {
     fn swap_pairs(self, a: Self::F) -> Self::F;
 
     fn bits(self, a: Self::F) -> Self::I;
-    fn from_bits(self, a: Self::I) -> Self::F;
+    fn floats(self, a: Self::I) -> Self::F;
     /// The f32 nearest to each integer.
     fn to_float(self, a: Self::I) -> Self::F;
 
@@ -146,7 +146,7 @@ impl Simd for Emulated {
     fn bits(self, a: Self::F) -> Self::I {
         a.map(|v| v.to_bits() as i32)
     }
-    fn from_bits(self, a: Self::I) -> Self::F {
+    fn floats(self, a: Self::I) -> Self::F {
         a.map(|v| f32::from_bits(v as u32))
     }
     fn to_float(self, a: Self::I) -> Self::F {

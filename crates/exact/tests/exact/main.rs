@@ -1,0 +1,4 @@
+//! The arithmetic as other crates see it: every back end, any number of threads, the same bits.
+
+mod back_ends;
+mod invariance;

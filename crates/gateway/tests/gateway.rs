@@ -3,5 +3,8 @@
 #[cfg(test)]
 mod gateway {
     mod ipfs;
+    mod network;
+    mod openai;
+    mod parrot;
     mod support;
 }

@@ -121,7 +121,7 @@ fn check_counts(params: &RunParams) -> Result<(), ParamsError> {
             params.max_miners,
             1,
             MAX_MINERS as u32,
-            "1 to 512",
+            "1 to 256",
         ),
         (
             "min_validators",

@@ -3,7 +3,7 @@
 use crate::Millis;
 
 /// Most miners that one round takes.
-pub const MAX_MINERS: usize = 512;
+pub const MAX_MINERS: usize = 256;
 /// Most validators that one round takes; the ones with the most stake when there are more.
 pub const MAX_VALIDATORS: usize = 256;
 /// Most proposers that one round ranks: one drawn, the others its backups.

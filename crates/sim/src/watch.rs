@@ -1,0 +1,204 @@
+//! What must hold after every block, and what is counted on the way.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use r3mes_ledger::block::TxResult;
+use r3mes_ledger::invariants;
+use r3mes_training::agent::RoundKey;
+use r3mes_types::training::{Entry, Outcome, RoundRecord};
+use r3mes_types::{Address, Event, Message, Millis, Time};
+
+use crate::behaviour::Behaviour;
+use crate::network::{Network, WINDOW};
+use crate::world::RUN;
+
+/// Phases with a window, and turns of backup proposers: a round takes no longer.
+const MAX_WINDOWS: u64 = 8 + 4;
+
+/// What was counted about one node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Rounds in which its package was accepted.
+    pub accepted: u32,
+    /// Rounds in which it lied, and its package came as far as the draw.
+    pub lied: u32,
+    /// Those of them in which it was slashed.
+    pub caught: u32,
+    /// Rounds in which it took part and nothing came of it.
+    pub missed: u32,
+    /// How often it was slashed for anything.
+    pub slashed: u32,
+}
+
+/// Holds the network to its promises.
+pub struct Watch {
+    honest: BTreeSet<Address>,
+    behaviours: BTreeMap<Address, Behaviour>,
+    steps: u32,
+    open: BTreeMap<u32, Time>,
+    paid: BTreeSet<(u32, Address)>,
+    tallies: BTreeMap<Address, Tally>,
+    rounds: u32,
+    refused: BTreeMap<(String, u32), u64>,
+}
+
+impl Watch {
+    pub(crate) fn new(honest: BTreeSet<Address>, network: &Network) -> Self {
+        Self {
+            honest,
+            behaviours: BTreeMap::new(),
+            steps: network.steps,
+            open: BTreeMap::new(),
+            paid: BTreeSet::new(),
+            tallies: BTreeMap::new(),
+            rounds: 0,
+            refused: BTreeMap::new(),
+        }
+    }
+
+    /// Learns how a node behaves.
+    pub(crate) fn know(&mut self, address: Address, behaviour: Behaviour) {
+        self.behaviours.insert(address, behaviour);
+    }
+
+    /// Counts refused messages. That a message comes too late or twice is weather, not a fault; what an
+    /// honest node says must never be malformed.
+    pub(crate) fn results(&mut self, messages: &[Message], results: &[TxResult]) -> Result<()> {
+        for (message, result) in messages.iter().zip(results) {
+            if result.code == 0 {
+                continue;
+            }
+            *self.refused.entry((result.codespace.clone(), result.code)).or_default() += 1;
+            let late = matches!(
+                (result.codespace.as_str(), result.code),
+                // Another phase, round closed, another proposer's turn, no proposal yet.
+                ("training", 2 | 3 | 10) | ("sdk", _)
+            );
+            ensure!(
+                late || !self.honest.contains(&message.actor()),
+                "an honest node's {} was refused: {}",
+                message.type_url(),
+                result.log
+            );
+        }
+        Ok(())
+    }
+
+    /// Checks one block.
+    pub(crate) fn block(
+        &mut self,
+        state: &BTreeMap<Vec<u8>, Vec<u8>>,
+        now: Time,
+        events: &[Event],
+    ) -> Result<()> {
+        for event in events {
+            self.event(now, event).with_context(|| format!("{event:?}"))?;
+        }
+        let longest = Millis::new(WINDOW.millis() * MAX_WINDOWS);
+        for (round, opened) in &self.open {
+            ensure!(now <= opened.after(longest), "round {round} does not close");
+        }
+        // Coins move at the closes and slashes above all; between them a look now and then will do.
+        let telling = |event: &Event| {
+            ["training.close_round", "training.slashed", "training.paid"].contains(&event.kind)
+        };
+        if events.iter().any(telling) {
+            invariants::check(state)?;
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, now: Time, event: &Event) -> Result<()> {
+        let address = || -> Result<Address> {
+            Ok(event.get("address").context("the event names a node")?.parse()?)
+        };
+        let round = || -> Result<u32> {
+            Ok(event.get("round").context("the event names a round")?.parse()?)
+        };
+        match event.kind {
+            r3mes_ledger::hooks::HOOK_REFUSED => bail!("a hook of the ledger failed"),
+            "training.open_round" => {
+                self.open.insert(round()?, now);
+            }
+            "training.close_round" => {
+                self.open.remove(&round()?);
+                self.rounds += 1;
+                let closed = round()?;
+                self.paid.retain(|(paid, _)| *paid >= closed);
+            }
+            "training.paid" => {
+                ensure!(self.paid.insert((round()?, address()?)), "paid twice");
+            }
+            "training.slashed" => {
+                ensure!(!self.honest.contains(&address()?), "an honest node was slashed");
+                self.tallies.entry(address()?).or_default().slashed += 1;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Judges a round that has closed. `lied` says whether a miner lied in it.
+    pub(crate) fn closed(
+        &mut self,
+        record: &RoundRecord,
+        number: u32,
+        lied: impl Fn(RoundKey, Address) -> bool,
+    ) -> Result<()> {
+        let round = RoundKey { run: RUN, round: number };
+        for entry in &record.entries {
+            let lied = lied(round, entry.miner);
+            let outcome = entry.outcome.context("a closed round has an outcome for all")?;
+            if self.honest.contains(&entry.miner) {
+                ensure!(
+                    outcome == Outcome::Accepted,
+                    "the work of honest {} in round {number} is {outcome}",
+                    entry.miner
+                );
+            }
+            self.must_be_caught(entry, outcome, lied)?;
+            let tally = self.tallies.entry(entry.miner).or_default();
+            match outcome {
+                Outcome::Accepted => tally.accepted += 1,
+                Outcome::Fraudulent => {}
+                _ => tally.missed += 1,
+            }
+            if lied && matches!(outcome, Outcome::Accepted | Outcome::Fraudulent) {
+                tally.lied += 1;
+                tally.caught += u32::from(outcome == Outcome::Fraudulent);
+            }
+        }
+        Ok(())
+    }
+
+    /// Who lies in every step, or about the package, is slashed in the round when audited.
+    fn must_be_caught(&self, entry: &Entry, outcome: Outcome, lied: bool) -> Result<()> {
+        let behaviour = self.behaviours.get(&entry.miner).copied();
+        let sure = behaviour.is_some_and(|b| b.is_caught_by_every_audit(self.steps));
+        let judged = entry.audit.as_ref().is_some_and(|audit| {
+            audit.panel.iter().any(|seat| {
+                seat.verdict.is_some() && self.honest.contains(&seat.validator)
+            })
+        });
+        if lied && sure && judged {
+            ensure!(
+                outcome == Outcome::Fraudulent,
+                "{behaviour:?} was audited and is {outcome}"
+            );
+        }
+        Ok(())
+    }
+
+    pub(crate) fn tally(&self, address: &Address) -> Tally {
+        self.tallies.get(address).copied().unwrap_or_default()
+    }
+
+    pub(crate) const fn rounds(&self) -> u32 {
+        self.rounds
+    }
+
+    pub(crate) fn refused(&self) -> BTreeMap<(String, u32), u64> {
+        self.refused.clone()
+    }
+}

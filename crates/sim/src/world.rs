@@ -1,0 +1,379 @@
+//! The event loop: block after block, with everything that goes wrong between them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result};
+use r3mes_training::agent::plan;
+use r3mes_types::bank::QueryBalance;
+use r3mes_types::nodes::{MsgLeave, MsgUnjail, NodeStatus, QueryNode};
+use r3mes_types::training::{
+    Outcome, QueryObligations, QueryRound, QueryRun, RoundRecord, RunStatus, TrainingMessage,
+};
+use r3mes_types::{Address, Amount, Event, Message, Millis, Time};
+
+use crate::behaviour::Behaviour;
+use crate::chain::{Chain, Made};
+use crate::compute::HashChain;
+use crate::network::{Built, Network};
+use crate::node::{Node, Site};
+use crate::report::{Report, Standing};
+use crate::rng::Rng;
+use crate::watch::Watch;
+
+/// The only run of a simulation.
+pub const RUN: u64 = 1;
+/// The event loop gives up after so many blocks per round.
+const MAX_BLOCKS_PER_ROUND: u64 = 2_000;
+/// A node looks again at what it owes after this long, in case its answer was lost.
+const RETRY: Millis = Millis::seconds(10);
+/// What training, re-running or aggregating takes at most, in milliseconds.
+const MAX_WORK: u64 = 3_000;
+
+/// Delays, losses and outages.
+#[derive(Clone, Copy)]
+struct Weather {
+    /// Longest delay of a message, in milliseconds.
+    delay: u64,
+    /// Messages lost, in percent.
+    lost: u64,
+    /// Messages that arrive twice, in percent.
+    doubled: u64,
+    /// Nodes struck by an outage as a phase begins, in percent.
+    struck: u64,
+    /// Longest outage, in milliseconds.
+    outage: u64,
+}
+
+impl Weather {
+    const FAIR: Self = Self { delay: 5, lost: 0, doubled: 0, struck: 0, outage: 1 };
+    const BAD: Self = Self { delay: 2_000, lost: 2, doubled: 5, struck: 4, outage: 20_000 };
+}
+
+/// A whole network in one process.
+pub struct World {
+    /// The ledger.
+    pub chain: Chain,
+    /// The nodes.
+    pub nodes: Vec<Node>,
+    /// What they share.
+    pub site: Site,
+    /// What must hold.
+    pub watch: Watch,
+    mail: BTreeMap<(Time, u64), Message>,
+    posted: u64,
+    weather: Weather,
+    rng: Rng,
+    jailed: BTreeSet<Address>,
+    rounds: u32,
+    steps: u32,
+    messages: u64,
+}
+
+impl World {
+    /// Begins a network.
+    ///
+    /// # Errors
+    /// When the ledger refuses its genesis.
+    pub fn new(network: &Network) -> Result<Self> {
+        let compute = Box::new(HashChain);
+        let Built { nodes, keys, genesis, initial, secret, rng } = network.build(compute.as_ref())?;
+        let honest = nodes.iter().filter(|node| node.behaviour.is_honest());
+        let mut watch = Watch::new(honest.map(|node| node.address).collect(), network);
+        for node in &nodes {
+            watch.know(node.address, node.behaviour);
+        }
+        let mut world = Self {
+            chain: Chain::start(genesis, &secret, keys)?,
+            nodes,
+            site: Site { compute, blobs: BTreeMap::new(), initial, claims: BTreeMap::new() },
+            watch,
+            mail: BTreeMap::new(),
+            posted: 0,
+            weather: if network.weather { Weather::BAD } else { Weather::FAIR },
+            rng,
+            jailed: BTreeSet::new(),
+            rounds: network.rounds,
+            steps: network.steps,
+            messages: 0,
+        };
+        world.block(Vec::new())?;
+        Ok(world)
+    }
+
+    /// Runs until the run is finished or paused.
+    ///
+    /// # Errors
+    /// An invariant that does not hold, or a ledger that stands still.
+    pub fn run(&mut self) -> Result<Report> {
+        let limit = MAX_BLOCKS_PER_ROUND * u64::from(self.rounds);
+        while self.run_status()? == RunStatus::Active {
+            anyhow::ensure!(
+                self.chain.height() < limit,
+                "the run is not finished after {limit} blocks"
+            );
+            self.step()?;
+        }
+        self.report()
+    }
+
+    /// One turn: the next thing that happens, and the block after it.
+    ///
+    /// # Errors
+    /// An invariant that does not hold.
+    pub fn step(&mut self) -> Result<()> {
+        let now = self.next_time()?;
+        self.wake_nodes(now)?;
+        let due: Vec<(Time, u64)> =
+            self.mail.range(..=(now, u64::MAX)).map(|(key, _)| *key).collect();
+        let messages: Vec<Message> = due.iter().filter_map(|key| self.mail.remove(key)).collect();
+        let deadline = self.chain.next_deadline().is_some_and(|deadline| deadline <= now);
+        if messages.is_empty() && !deadline {
+            return Ok(());
+        }
+        self.block_at(now, messages)
+    }
+
+    /// A closed or open round in full.
+    ///
+    /// # Errors
+    /// When the ledger does not keep it.
+    pub fn round(&self, round: u32) -> Result<RoundRecord> {
+        self.chain.ask(&QueryRound { run: RUN, round })
+    }
+
+    /// Sends a message at once, as a user would.
+    ///
+    /// # Errors
+    /// When the block cannot be made.
+    pub fn block(&mut self, messages: Vec<Message>) -> Result<()> {
+        self.block_at(self.chain.time().after(Millis::new(1)), messages)
+    }
+
+    /// What a node has: free, at stake, and on its way back.
+    ///
+    /// # Errors
+    /// When the ledger refuses the question.
+    pub fn wealth(&self, address: Address) -> Result<Amount> {
+        let free = self.chain.ask(&QueryBalance { address })?.amount;
+        let node = self.chain.ask(&QueryNode { address })?.node.context("it is registered")?;
+        let unbonding = node.unbonding.iter().map(|part| part.amount);
+        Ok(unbonding.fold(free.saturating_add(node.bonded), Amount::saturating_add))
+    }
+
+    fn run_status(&self) -> Result<RunStatus> {
+        Ok(self.chain.ask(&QueryRun { run: RUN })?.status)
+    }
+
+    fn next_time(&self) -> Result<Time> {
+        let wakes = self.nodes.iter().filter_map(|node| node.wakes_at);
+        let mail = self.mail.keys().next().map(|(time, _)| *time);
+        let next = wakes.chain(mail).chain(self.chain.next_deadline()).min();
+        let next = next.context("nothing will ever happen again: the round stands still")?;
+        Ok(next.max(self.chain.time().after(Millis::new(1))))
+    }
+
+    fn block_at(&mut self, now: Time, messages: Vec<Message>) -> Result<()> {
+        self.messages += messages.len() as u64;
+        let Made { events, results } = self.chain.block(now, &messages)?;
+        self.watch.results(&messages, &results)?;
+        self.watch.block(self.chain.state(), now, &events)?;
+        let news = events.iter().any(|event| {
+            matches!(
+                event.kind,
+                "training.phase" | "training.open_round" | "training.propose" | "training.backup"
+            )
+        });
+        for event in &events {
+            self.hear(event)?;
+        }
+        if news {
+            for index in 0..self.nodes.len() {
+                let delay = self.rng.between(1, self.weather.delay);
+                self.wake_at(index, now.after(Millis::new(delay)));
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, event: &Event) -> Result<()> {
+        match event.kind {
+            "training.phase" => self.strike(),
+            "training.slashed" => {
+                let address = event.get("address").context("a slash names a node")?;
+                self.jailed.insert(address.parse()?);
+            }
+            "training.close_round" => {
+                let round = event.get("round").context("a round has a number")?.parse()?;
+                self.closed(round)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Outages strike some nodes as a phase begins.
+    fn strike(&mut self) {
+        let now = self.chain.time();
+        for node in &mut self.nodes {
+            if !self.rng.percent(self.weather.struck) {
+                continue;
+            }
+            let outage = Millis::new(self.rng.between(1, self.weather.outage));
+            node.away_until = now.after(outage);
+            match self.rng.below(3) {
+                0 => {} // cut off from the ledger
+                1 if !node.is_bound() => node.lose_disk(),
+                _ => node.crash(),
+            }
+        }
+    }
+
+    fn closed(&mut self, number: u32) -> Result<()> {
+        let record = self.round(number)?;
+        let claims = &self.site.claims;
+        self.watch.closed(&record, number, |round, miner| claims.contains_key(&(round, miner)))?;
+        self.hand_down(&record);
+        self.site.claims.retain(|(key, _), _| key.round > number);
+        for node in &mut self.nodes {
+            node.forget_before(RUN, number + 1);
+        }
+        Ok(())
+    }
+
+    /// Copiers keep what others sent in the round that closed, and sluggards what they sent themselves.
+    fn hand_down(&mut self, record: &RoundRecord) {
+        let sent: Vec<(Address, Vec<u8>)> = record
+            .entries
+            .iter()
+            .filter(|entry| entry.outcome == Some(Outcome::Accepted))
+            .filter_map(|entry| {
+                let package = entry.package.as_ref()?;
+                Some((entry.miner, self.site.blobs.get(&package.cid)?.clone()))
+            })
+            .collect();
+        for node in &mut self.nodes {
+            let mine = |sent: &&(Address, Vec<u8>)| sent.0 == node.address;
+            let found = match node.behaviour {
+                Behaviour::StalePackage => sent.iter().find(mine),
+                Behaviour::CopiedPackage => sent.iter().find(|sent| !mine(sent)),
+                _ => None,
+            };
+            if let Some((_, package)) = found {
+                node.remember(package.clone());
+            }
+        }
+    }
+
+    fn wake_at(&mut self, index: usize, time: Time) {
+        let node = &mut self.nodes[index];
+        let time = time.max(node.away_until);
+        node.wakes_at = Some(node.wakes_at.map_or(time, |planned| planned.min(time)));
+    }
+
+    fn wake_nodes(&mut self, now: Time) -> Result<()> {
+        for index in 0..self.nodes.len() {
+            let due = self.nodes[index].wakes_at.is_some_and(|time| time <= now);
+            if !due {
+                continue;
+            }
+            self.nodes[index].wakes_at = None;
+            if self.nodes[index].away_until > now {
+                let back = self.nodes[index].away_until;
+                self.wake_at(index, back);
+                continue;
+            }
+            self.work(index, now)?;
+        }
+        Ok(())
+    }
+
+    /// A node looks at what it owes and goes on with it.
+    fn work(&mut self, index: usize, now: Time) -> Result<()> {
+        let address = self.nodes[index].address;
+        self.unjail(address, now)?;
+        let owed = self.chain.ask(&QueryObligations { address })?.obligations;
+        let actions = plan(&self.nodes[index].facts, &owed);
+        let busy = !actions.is_empty();
+        let mut worked = false;
+        for action in actions {
+            let is_work = !matches!(action, r3mes_training::agent::Action::Send(_));
+            worked |= is_work;
+            for message in self.nodes[index].act(&mut self.site, action) {
+                self.post(index, now, message);
+            }
+        }
+        if worked {
+            let time = Millis::new(self.rng.between(1, MAX_WORK));
+            self.wake_at(index, now.after(time));
+        } else if busy {
+            self.wake_at(index, now.after(RETRY));
+        }
+        Ok(())
+    }
+
+    fn post(&mut self, index: usize, now: Time, message: TrainingMessage) {
+        let node = &self.nodes[index];
+        let leaves = node.behaviour == Behaviour::Leaver
+            && matches!(message, TrainingMessage::RevealPackage(_));
+        let address = node.address;
+        self.mail(now, message.into());
+        if leaves {
+            self.mail(now, MsgLeave { address }.into());
+        }
+    }
+
+    fn mail(&mut self, now: Time, message: Message) {
+        if self.rng.percent(self.weather.lost) {
+            return;
+        }
+        let copies = 1 + u64::from(self.rng.percent(self.weather.doubled));
+        for _ in 0..copies {
+            let delay = Millis::new(self.rng.between(1, self.weather.delay));
+            self.posted += 1;
+            self.mail.insert((now.after(delay), self.posted), message.clone());
+        }
+    }
+
+    /// Nodes that were jailed ask back in as soon as they may.
+    fn unjail(&mut self, address: Address, now: Time) -> Result<()> {
+        if !self.jailed.contains(&address) {
+            return Ok(());
+        }
+        let node = self.chain.ask(&QueryNode { address })?.node.context("it is registered")?;
+        match node.status {
+            NodeStatus::Jailed if node.jailed_until <= now => {
+                self.mail(now, MsgUnjail { address }.into());
+            }
+            NodeStatus::Jailed => {}
+            NodeStatus::Active | NodeStatus::Left => {
+                self.jailed.remove(&address);
+            }
+        }
+        Ok(())
+    }
+
+    /// What became of everybody.
+    ///
+    /// # Errors
+    /// When the ledger refuses a question.
+    pub fn report(&self) -> Result<Report> {
+        let mut nodes = Vec::new();
+        for node in &self.nodes {
+            nodes.push(Standing {
+                address: node.address,
+                role: node.role,
+                behaviour: node.behaviour,
+                wealth: self.wealth(node.address)?,
+                tally: self.watch.tally(&node.address),
+            });
+        }
+        Ok(Report {
+            rounds: self.watch.rounds(),
+            blocks: self.chain.height(),
+            messages: self.messages,
+            refused: self.watch.refused(),
+            steps: self.steps,
+            nodes,
+        })
+    }
+}

@@ -35,6 +35,12 @@ pub enum Behaviour {
     FalseAccuser,
     /// A validator that confirms what lying miners claim.
     Accomplice,
+    /// A validator that says it holds no package.
+    HoldsNothing,
+    /// An honest validator whose back end computes everything a little wrong.
+    KernelBug,
+    /// A node that never says anything.
+    Silent,
 }
 
 impl Behaviour {

@@ -11,13 +11,16 @@ use r3mes_types::query::Query;
 use r3mes_types::tx::{Fee, Signer, Unsigned, reveal_tx};
 use r3mes_types::wire::Wire;
 use r3mes_types::{
-    Address, ConsensusAddress, ConsensusKey, Event, Message, PublicKey, Signature, Time,
+    Address, Amount, ConsensusAddress, ConsensusKey, Event, Message, PublicKey, Signature, Time,
 };
 
 /// Blocks that one simulation can make: the length of its beacon chain.
 pub const MAX_BLOCKS: u64 = 1 << 20;
 /// Gas of a transaction that answers obligations.
 const GAS: u64 = 10_000_000;
+/// Gas and fee of other transactions.
+const PAID_GAS: u64 = 1_000_000;
+const PAID_FEE: Amount = Amount::new(1_000);
 
 /// A ledger and the state it has come to.
 pub struct Chain {
@@ -29,6 +32,14 @@ pub struct Chain {
     height: u64,
     time: Time,
     next_deadline: Option<Time>,
+}
+
+/// What a node owes travels free; the rest pays.
+fn fee(message: &Message) -> Fee {
+    match message {
+        Message::Training(_) => Fee::none(GAS),
+        _ => Fee::of(PAID_FEE, PAID_GAS),
+    }
 }
 
 /// What a block did.
@@ -84,7 +95,10 @@ impl Chain {
             .preimage(MAX_BLOCKS - self.height)
             .context("the beacon chain is long enough")?;
         let validator = self.proposer;
-        let mut txs = vec![reveal_tx(&MsgReveal { validator, preimage })];
+        let mut txs = vec![reveal_tx(&MsgReveal {
+            validator,
+            preimage,
+        })];
         let mut sequences: BTreeMap<Address, (u64, u64)> = BTreeMap::new();
         for message in messages {
             txs.push(self.sign(message, &mut sequences)?);
@@ -167,7 +181,7 @@ impl Chain {
             account_number,
             sequence,
         };
-        let unsigned = Unsigned::new(vec![message.clone()]).with_fee(Fee::none(GAS));
+        let unsigned = Unsigned::new(vec![message.clone()]).with_fee(fee(message));
         let document = unsigned.sign_doc(key, &signer)?;
         Ok(document.with_signature(Signature::from([1; Signature::LEN])))
     }

@@ -61,7 +61,9 @@ impl Compute for HashChain {
 
     fn aggregate(&self, start: &[u8], packages: &[Vec<u8>]) -> Vec<u8> {
         let hasher = Hasher::new("sim aggregate").part(start);
-        let sum = packages.iter().fold(hasher, |sum, package| sum.part(package));
+        let sum = packages
+            .iter()
+            .fold(hasher, |sum, package| sum.part(package));
         sum.finish().as_ref().to_vec()
     }
 }

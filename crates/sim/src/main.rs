@@ -23,13 +23,23 @@ struct Options {
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options>> {
-    let mut options = Options { seed: 1, rounds: 10, runs: 1 };
+    let mut options = Options {
+        seed: 1,
+        rounds: 10,
+        runs: 1,
+    };
     while let Some(name) = arguments.next() {
         if name == "--help" || name == "-h" {
             return Ok(None);
         }
-        let value = arguments.next().with_context(|| format!("{name} needs a value"))?;
-        let number = || value.parse().with_context(|| format!("{name} {value}: a number is needed"));
+        let value = arguments
+            .next()
+            .with_context(|| format!("{name} needs a value"))?;
+        let number = || {
+            value
+                .parse()
+                .with_context(|| format!("{name} {value}: a number is needed"))
+        };
         match name.as_str() {
             "--seed" => options.seed = number()?,
             "--rounds" => options.rounds = u32::try_from(number()?)?,
@@ -62,7 +72,10 @@ fn main() -> ExitCode {
     for seed in options.seed..options.seed.saturating_add(options.runs) {
         if let Err(error) = simulate(seed, options.rounds) {
             eprintln!("seed {seed} failed: {error:#}");
-            eprintln!("again: cargo run -p r3mes-sim -- --seed {seed} --rounds {}", options.rounds);
+            eprintln!(
+                "again: cargo run -p r3mes-sim -- --seed {seed} --rounds {}",
+                options.rounds
+            );
             return ExitCode::FAILURE;
         }
     }

@@ -87,7 +87,12 @@ impl Network {
             B::Leaver,
         ];
         network.miners[..liars.len()].copy_from_slice(&liars);
-        let liars = [B::LazyVerdict, B::GuessedVerdict, B::FalseAccuser, B::Accomplice];
+        let liars = [
+            B::LazyVerdict,
+            B::GuessedVerdict,
+            B::FalseAccuser,
+            B::Accomplice,
+        ];
         network.validators[..liars.len()].copy_from_slice(&liars);
         network.proposers[0] = B::WrongAggregate;
         network.rounds = rounds;
@@ -95,6 +100,13 @@ impl Network {
         network.panel = 3;
         network.weather = true;
         network
+    }
+
+    /// Whether validators that do not keep to the protocol hold less than a third of the power.
+    #[must_use]
+    pub fn liars_are_few(&self) -> bool {
+        let liars = self.validators.iter().filter(|b| !b.is_honest()).count();
+        3 * liars < self.validators.len()
     }
 
     /// The nodes, their keys, and the genesis that registers them and starts the run.
@@ -119,14 +131,24 @@ impl Network {
         }
         let initial = vec![7; ADAPTER];
         let genesis = self.genesis(compute, &nodes, &initial)?;
-        Ok(Built { nodes, keys, genesis, initial, secret: rng.bytes(), rng })
+        Ok(Built {
+            nodes,
+            keys,
+            genesis,
+            initial,
+            secret: rng.bytes(),
+            rng,
+        })
     }
 
     fn genesis(&self, compute: &dyn Compute, nodes: &[Node], initial: &[u8]) -> Result<Genesis> {
         let authority = nodes.first().context("a network has nodes")?.address;
         let mut balances: Vec<Balance> = nodes
             .iter()
-            .map(|node| Balance { address: node.address, amount: STAKE.saturating_add(STAKE) })
+            .map(|node| Balance {
+                address: node.address,
+                amount: STAKE.saturating_add(STAKE),
+            })
             .collect();
         balances.sort_by_key(|balance| balance.address);
         let mut genesis = development("r3mes-sim", authority, &balances);
@@ -191,7 +213,11 @@ impl Network {
                 court: WINDOW,
                 aggregate: WINDOW,
             },
-            penalties: Penalties { miner: penalty, validator: penalty, proposer: penalty },
+            penalties: Penalties {
+                miner: penalty,
+                validator: penalty,
+                proposer: penalty,
+            },
             kept_rounds: 3,
             preset: Preset::Demonstration,
             adapter_seed: Hash::of(b"adapter seed"),
@@ -247,7 +273,12 @@ fn model() -> Result<ModelSpec> {
 }
 
 fn dataset() -> Result<DatasetSpec> {
-    let shards = (0..64u8).map(|n| DataShard { cid: Cid::raw(&[n]), tokens: 1_000 }).collect();
+    let shards = (0..64u8)
+        .map(|n| DataShard {
+            cid: Cid::raw(&[n]),
+            tokens: 1_000,
+        })
+        .collect();
     Ok(DatasetSpec {
         name: Text::new("simulated")?,
         licence: Text::new("MIT")?,

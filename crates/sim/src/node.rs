@@ -144,7 +144,8 @@ impl Node {
     /// Closed rounds are of no more use.
     pub fn forget_before(&mut self, run: u64, round: u32) {
         self.facts.forget_before(run, round);
-        self.files.retain(|key, _| key.run != run || key.round >= round);
+        self.files
+            .retain(|key, _| key.run != run || key.round >= round);
     }
 
     fn send(&self, message: TrainingMessage) -> Vec<TrainingMessage> {
@@ -154,6 +155,7 @@ impl Node {
                 Behaviour::LazyVerdict,
                 Message::CommitVerdict(_) | Message::RevealVerdict(_) | Message::VoteCourt(_),
             ) => true,
+            (Behaviour::Silent, _) => true,
             (Behaviour::WithheldStates, Message::ServeStates(_) | Message::OpenLeaves(_)) => true,
             _ => false,
         };
@@ -169,8 +171,13 @@ impl Node {
     }
 
     fn train(&mut self, site: &mut Site, task: &Task) {
-        let round = RoundKey { run: task.run, round: task.round };
-        let Some(start) = site.start(task) else { return };
+        let round = RoundKey {
+            run: task.run,
+            round: task.round,
+        };
+        let Some(start) = site.start(task) else {
+            return;
+        };
         let mut dice = self.dice(round);
         let falsified = match self.behaviour {
             Behaviour::FalsifiedSteps(count) => dice.choose(task.steps, count),
@@ -182,15 +189,22 @@ impl Node {
         for index in 0..task.steps {
             let mut state = site.compute.step(task, index, &states[index as usize]);
             if falsified.contains(&index) {
-                let from = if self.behaviour == Behaviour::ForgedMoments { ADAPTER } else { 0 };
+                let from = if self.behaviour == Behaviour::ForgedMoments {
+                    ADAPTER
+                } else {
+                    0
+                };
                 state[from..from + 32].copy_from_slice(&dice.bytes());
             }
             states.push(state);
         }
-        let old_feedback = task.feedback.and_then(|hash| self.feedback.get(&hash).cloned());
+        let old_feedback = task
+            .feedback
+            .and_then(|hash| self.feedback.get(&hash).cloned());
         let feedback_lost = task.feedback.is_some() && old_feedback.is_none();
         let (package, feedback) = self.pack(site, task, &states, old_feedback.as_deref());
-        let lied = !falsified.is_empty() || package != self.honest_package(site, task, &states, old_feedback.as_deref());
+        let lied = !falsified.is_empty()
+            || package != self.honest_package(site, task, &states, old_feedback.as_deref());
         let record = self.offer(site, package, &feedback);
         let mut hashes: Vec<Hash> = states.iter().map(|state| Hash::of(state)).collect();
         hashes.push(package_state(&record.hash, &record.feedback));
@@ -198,7 +212,13 @@ impl Node {
             site.claims.insert((round, self.address), hashes.clone());
         }
         self.feedback.insert(Hash::of(&feedback), feedback);
-        self.files.insert(round, Files { states, old_feedback });
+        self.files.insert(
+            round,
+            Files {
+                states,
+                old_feedback,
+            },
+        );
         let trained = Trained {
             commitment: Commitment::new(&task.work(), &self.secret, hashes),
             package: record,
@@ -209,7 +229,13 @@ impl Node {
         self.facts.trained.insert(round, trained);
     }
 
-    fn honest_package(&self, site: &Site, task: &Task, states: &[Vec<u8>], feedback: Option<&[u8]>) -> Vec<u8> {
+    fn honest_package(
+        &self,
+        site: &Site,
+        task: &Task,
+        states: &[Vec<u8>],
+        feedback: Option<&[u8]>,
+    ) -> Vec<u8> {
         let last = states.last().map_or(&[][..], Vec::as_slice);
         site.compute.package(task, last, feedback).0
     }
@@ -242,7 +268,12 @@ impl Node {
             Behaviour::SwappedCid => site.put([b"other bytes".as_slice(), &package].concat()),
             _ => site.put(package),
         };
-        Package { cid, hash, bytes, feedback: Hash::of(feedback) }
+        Package {
+            cid,
+            hash,
+            bytes,
+            feedback: Hash::of(feedback),
+        }
     }
 
     /// Keeps a package to send it again in the next round.
@@ -261,13 +292,21 @@ impl Node {
                 trained.served.insert(step, site.put(state.clone()));
             }
         }
-        trained.feedback_cid = files.old_feedback.clone().map(|feedback| site.put(feedback));
+        trained.feedback_cid = files
+            .old_feedback
+            .clone()
+            .map(|feedback| site.put(feedback));
     }
 
     fn fetch(&mut self, site: &Site, round: RoundKey, packages: &[MinerPackage]) {
-        let fetched = self.facts.fetched.entry(round).or_insert_with(Fetched::default);
+        let fetched = self
+            .facts
+            .fetched
+            .entry(round)
+            .or_insert_with(Fetched::default);
         for MinerPackage { miner, package } in packages {
-            if site.get(&package.cid, &package.hash).is_some() {
+            let wants = self.behaviour != Behaviour::HoldsNothing;
+            if wants && site.get(&package.cid, &package.hash).is_some() {
                 fetched.held.insert(*miner);
             } else {
                 fetched.given_up.insert(*miner);
@@ -336,18 +375,26 @@ impl Node {
         let mut steps: Vec<StepVerdict> = Vec::new();
         let mut after: Option<(u32, Vec<u8>)> = None;
         for &step in &owed.steps {
-            let known = after.take().filter(|(next, _)| *next == step).map(|(_, state)| state);
-            let shown = || owed.served.as_ref().filter(|_| served).and_then(|all| {
-                let state = all.states.iter().find(|state| state.step == step)?;
-                site.get(&state.cid, &state.state).cloned()
-            });
+            let known = after
+                .take()
+                .filter(|(next, _)| *next == step)
+                .map(|(_, state)| state);
+            let shown = || {
+                owed.served.as_ref().filter(|_| served).and_then(|all| {
+                    let state = all.states.iter().find(|state| state.step == step)?;
+                    site.get(&state.cid, &state.state).cloned()
+                })
+            };
             let before = match known.or_else(shown) {
                 Some(state) => state,
                 None => replay(site, task, step)?,
             };
             let before_hash = Hash::of(&before);
             let after_hash = if step < task.steps {
-                let state = site.compute.step(task, step, &before);
+                let mut state = site.compute.step(task, step, &before);
+                if self.behaviour == Behaviour::KernelBug {
+                    state[0] ^= 1;
+                }
                 let hash = Hash::of(&state);
                 after = Some((step + 1, state));
                 hash
@@ -363,7 +410,11 @@ impl Node {
                     }
                 }
             };
-            steps.push(StepVerdict { step, before: before_hash, after: after_hash });
+            steps.push(StepVerdict {
+                step,
+                before: before_hash,
+                after: after_hash,
+            });
         }
         Some(Verdict {
             backend: self.backend,
@@ -373,7 +424,9 @@ impl Node {
     }
 
     fn aggregate(&mut self, site: &mut Site, owed: &Obligation) {
-        let Some(rules) = &owed.aggregation else { return };
+        let Some(rules) = &owed.aggregation else {
+            return;
+        };
         let start = match &rules.start.cid {
             None => site.initial.clone(),
             Some(cid) => match site.get(cid, &rules.start.adapter) {
@@ -405,9 +458,17 @@ fn old_feedback<'s>(
     owed: &Obligation,
     task: &Task,
 ) -> Result<Option<&'s [u8]>, Withheld> {
-    let Some(hash) = task.feedback else { return Ok(None) };
-    let cid = owed.served.as_ref().and_then(|served| served.feedback).ok_or(Withheld)?;
-    site.get(&cid, &hash).map(|bytes| Some(bytes.as_slice())).ok_or(Withheld)
+    let Some(hash) = task.feedback else {
+        return Ok(None);
+    };
+    let cid = owed
+        .served
+        .as_ref()
+        .and_then(|served| served.feedback)
+        .ok_or(Withheld)?;
+    site.get(&cid, &hash)
+        .map(|bytes| Some(bytes.as_slice()))
+        .ok_or(Withheld)
 }
 
 /// The state before a step, computed from the public start.

@@ -44,13 +44,18 @@ impl Report {
     /// The poorest honest node of a role.
     #[must_use]
     pub fn honest_twin(&self, role: Role) -> Option<&Standing> {
-        let honest = self.nodes.iter().filter(|n| n.role == role && n.behaviour.is_honest());
+        let honest = self
+            .nodes
+            .iter()
+            .filter(|n| n.role == role && n.behaviour.is_honest());
         honest.min_by_key(|node| node.wealth)
     }
 
     /// The nodes of one behaviour.
     pub fn of(&self, behaviour: Behaviour) -> impl Iterator<Item = &Standing> {
-        self.nodes.iter().filter(move |node| node.behaviour == behaviour)
+        self.nodes
+            .iter()
+            .filter(move |node| node.behaviour == behaviour)
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Watch {
     honest: BTreeSet<Address>,
     behaviours: BTreeMap<Address, Behaviour>,
     steps: u32,
+    /// Liars hold less than a third of the power: only then is anything promised.
+    promised: bool,
     open: BTreeMap<u32, Time>,
     paid: BTreeSet<(u32, Address)>,
     tallies: BTreeMap<Address, Tally>,
@@ -49,6 +51,7 @@ impl Watch {
             honest,
             behaviours: BTreeMap::new(),
             steps: network.steps,
+            promised: network.liars_are_few(),
             open: BTreeMap::new(),
             paid: BTreeSet::new(),
             tallies: BTreeMap::new(),
@@ -69,7 +72,10 @@ impl Watch {
             if result.code == 0 {
                 continue;
             }
-            *self.refused.entry((result.codespace.clone(), result.code)).or_default() += 1;
+            *self
+                .refused
+                .entry((result.codespace.clone(), result.code))
+                .or_default() += 1;
             let late = matches!(
                 (result.codespace.as_str(), result.code),
                 // Another phase, round closed, another proposer's turn, no proposal yet.
@@ -93,7 +99,8 @@ impl Watch {
         events: &[Event],
     ) -> Result<()> {
         for event in events {
-            self.event(now, event).with_context(|| format!("{event:?}"))?;
+            self.event(now, event)
+                .with_context(|| format!("{event:?}"))?;
         }
         let longest = Millis::new(WINDOW.millis() * MAX_WINDOWS);
         for (round, opened) in &self.open {
@@ -111,10 +118,16 @@ impl Watch {
 
     fn event(&mut self, now: Time, event: &Event) -> Result<()> {
         let address = || -> Result<Address> {
-            Ok(event.get("address").context("the event names a node")?.parse()?)
+            Ok(event
+                .get("address")
+                .context("the event names a node")?
+                .parse()?)
         };
         let round = || -> Result<u32> {
-            Ok(event.get("round").context("the event names a round")?.parse()?)
+            Ok(event
+                .get("round")
+                .context("the event names a round")?
+                .parse()?)
         };
         match event.kind {
             r3mes_ledger::hooks::HOOK_REFUSED => bail!("a hook of the ledger failed"),
@@ -131,7 +144,8 @@ impl Watch {
                 ensure!(self.paid.insert((round()?, address()?)), "paid twice");
             }
             "training.slashed" => {
-                ensure!(!self.honest.contains(&address()?), "an honest node was slashed");
+                let honest = self.honest.contains(&address()?);
+                ensure!(!(honest && self.promised), "an honest node was slashed");
                 self.tallies.entry(address()?).or_default().slashed += 1;
             }
             _ => {}
@@ -146,11 +160,16 @@ impl Watch {
         number: u32,
         lied: impl Fn(RoundKey, Address) -> bool,
     ) -> Result<()> {
-        let round = RoundKey { run: RUN, round: number };
+        let round = RoundKey {
+            run: RUN,
+            round: number,
+        };
         for entry in &record.entries {
             let lied = lied(round, entry.miner);
-            let outcome = entry.outcome.context("a closed round has an outcome for all")?;
-            if self.honest.contains(&entry.miner) {
+            let outcome = entry
+                .outcome
+                .context("a closed round has an outcome for all")?;
+            if self.promised && self.honest.contains(&entry.miner) {
                 ensure!(
                     outcome == Outcome::Accepted,
                     "the work of honest {} in round {number} is {outcome}",
@@ -177,11 +196,12 @@ impl Watch {
         let behaviour = self.behaviours.get(&entry.miner).copied();
         let sure = behaviour.is_some_and(|b| b.is_caught_by_every_audit(self.steps));
         let judged = entry.audit.as_ref().is_some_and(|audit| {
-            audit.panel.iter().any(|seat| {
-                seat.verdict.is_some() && self.honest.contains(&seat.validator)
-            })
+            audit
+                .panel
+                .iter()
+                .any(|seat| seat.verdict.is_some() && self.honest.contains(&seat.validator))
         });
-        if lied && sure && judged {
+        if self.promised && lied && sure && judged {
             ensure!(
                 outcome == Outcome::Fraudulent,
                 "{behaviour:?} was audited and is {outcome}"

@@ -45,8 +45,20 @@ struct Weather {
 }
 
 impl Weather {
-    const FAIR: Self = Self { delay: 5, lost: 0, doubled: 0, struck: 0, outage: 1 };
-    const BAD: Self = Self { delay: 2_000, lost: 2, doubled: 5, struck: 4, outage: 20_000 };
+    const FAIR: Self = Self {
+        delay: 5,
+        lost: 0,
+        doubled: 0,
+        struck: 0,
+        outage: 1,
+    };
+    const BAD: Self = Self {
+        delay: 2_000,
+        lost: 2,
+        doubled: 5,
+        struck: 4,
+        outage: 20_000,
+    };
 }
 
 /// A whole network in one process.
@@ -67,6 +79,7 @@ pub struct World {
     rounds: u32,
     steps: u32,
     messages: u64,
+    last_kinds: BTreeSet<&'static str>,
 }
 
 impl World {
@@ -76,7 +89,14 @@ impl World {
     /// When the ledger refuses its genesis.
     pub fn new(network: &Network) -> Result<Self> {
         let compute = Box::new(HashChain);
-        let Built { nodes, keys, genesis, initial, secret, rng } = network.build(compute.as_ref())?;
+        let Built {
+            nodes,
+            keys,
+            genesis,
+            initial,
+            secret,
+            rng,
+        } = network.build(compute.as_ref())?;
         let honest = nodes.iter().filter(|node| node.behaviour.is_honest());
         let mut watch = Watch::new(honest.map(|node| node.address).collect(), network);
         for node in &nodes {
@@ -85,16 +105,26 @@ impl World {
         let mut world = Self {
             chain: Chain::start(genesis, &secret, keys)?,
             nodes,
-            site: Site { compute, blobs: BTreeMap::new(), initial, claims: BTreeMap::new() },
+            site: Site {
+                compute,
+                blobs: BTreeMap::new(),
+                initial,
+                claims: BTreeMap::new(),
+            },
             watch,
             mail: BTreeMap::new(),
             posted: 0,
-            weather: if network.weather { Weather::BAD } else { Weather::FAIR },
+            weather: if network.weather {
+                Weather::BAD
+            } else {
+                Weather::FAIR
+            },
             rng,
             jailed: BTreeSet::new(),
             rounds: network.rounds,
             steps: network.steps,
             messages: 0,
+            last_kinds: BTreeSet::new(),
         };
         world.block(Vec::new())?;
         Ok(world)
@@ -106,7 +136,7 @@ impl World {
     /// An invariant that does not hold, or a ledger that stands still.
     pub fn run(&mut self) -> Result<Report> {
         let limit = MAX_BLOCKS_PER_ROUND * u64::from(self.rounds);
-        while self.run_status()? == RunStatus::Active {
+        while self.is_running()? {
             anyhow::ensure!(
                 self.chain.height() < limit,
                 "the run is not finished after {limit} blocks"
@@ -123,10 +153,16 @@ impl World {
     pub fn step(&mut self) -> Result<()> {
         let now = self.next_time()?;
         self.wake_nodes(now)?;
-        let due: Vec<(Time, u64)> =
-            self.mail.range(..=(now, u64::MAX)).map(|(key, _)| *key).collect();
+        let due: Vec<(Time, u64)> = self
+            .mail
+            .range(..=(now, u64::MAX))
+            .map(|(key, _)| *key)
+            .collect();
         let messages: Vec<Message> = due.iter().filter_map(|key| self.mail.remove(key)).collect();
-        let deadline = self.chain.next_deadline().is_some_and(|deadline| deadline <= now);
+        let deadline = self
+            .chain
+            .next_deadline()
+            .is_some_and(|deadline| deadline <= now);
         if messages.is_empty() && !deadline {
             return Ok(());
         }
@@ -155,13 +191,27 @@ impl World {
     /// When the ledger refuses the question.
     pub fn wealth(&self, address: Address) -> Result<Amount> {
         let free = self.chain.ask(&QueryBalance { address })?.amount;
-        let node = self.chain.ask(&QueryNode { address })?.node.context("it is registered")?;
+        let node = self
+            .chain
+            .ask(&QueryNode { address })?
+            .node
+            .context("it is registered")?;
         let unbonding = node.unbonding.iter().map(|part| part.amount);
         Ok(unbonding.fold(free.saturating_add(node.bonded), Amount::saturating_add))
     }
 
-    fn run_status(&self) -> Result<RunStatus> {
-        Ok(self.chain.ask(&QueryRun { run: RUN })?.status)
+    /// Kinds of events in the last block.
+    pub fn last_kinds(&self) -> impl Iterator<Item = &'static str> {
+        self.last_kinds
+            .iter()
+            .copied()
+            .filter(|kind| kind.starts_with("training."))
+    }
+
+    /// Whether a round is open, or another will open.
+    fn is_running(&self) -> Result<bool> {
+        let run = self.chain.ask(&QueryRun { run: RUN })?;
+        Ok(run.open || run.status == RunStatus::Active)
     }
 
     fn next_time(&self) -> Result<Time> {
@@ -183,6 +233,7 @@ impl World {
                 "training.phase" | "training.open_round" | "training.propose" | "training.backup"
             )
         });
+        self.last_kinds = events.iter().map(|event| event.kind).collect();
         for event in &events {
             self.hear(event)?;
         }
@@ -203,7 +254,10 @@ impl World {
                 self.jailed.insert(address.parse()?);
             }
             "training.close_round" => {
-                let round = event.get("round").context("a round has a number")?.parse()?;
+                let round = event
+                    .get("round")
+                    .context("a round has a number")?
+                    .parse()?;
                 self.closed(round)?;
             }
             _ => {}
@@ -231,7 +285,9 @@ impl World {
     fn closed(&mut self, number: u32) -> Result<()> {
         let record = self.round(number)?;
         let claims = &self.site.claims;
-        self.watch.closed(&record, number, |round, miner| claims.contains_key(&(round, miner)))?;
+        self.watch.closed(&record, number, |round, miner| {
+            claims.contains_key(&(round, miner))
+        })?;
         self.hand_down(&record);
         self.site.claims.retain(|(key, _), _| key.round > number);
         for node in &mut self.nodes {
@@ -330,7 +386,8 @@ impl World {
         for _ in 0..copies {
             let delay = Millis::new(self.rng.between(1, self.weather.delay));
             self.posted += 1;
-            self.mail.insert((now.after(delay), self.posted), message.clone());
+            self.mail
+                .insert((now.after(delay), self.posted), message.clone());
         }
     }
 
@@ -339,7 +396,11 @@ impl World {
         if !self.jailed.contains(&address) {
             return Ok(());
         }
-        let node = self.chain.ask(&QueryNode { address })?.node.context("it is registered")?;
+        let node = self
+            .chain
+            .ask(&QueryNode { address })?
+            .node
+            .context("it is registered")?;
         match node.status {
             NodeStatus::Jailed if node.jailed_until <= now => {
                 self.mail(now, MsgUnjail { address }.into());

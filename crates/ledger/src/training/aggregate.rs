@@ -11,7 +11,7 @@ use super::court::is_quorum;
 use super::error::TrainingError;
 use super::events;
 use super::stake::Bond;
-use super::state::{RoundId, put_duty, put_round};
+use super::state::{self, RoundId, put_duty, put_round};
 use crate::error::LedgerError;
 use crate::rewards;
 use crate::store::Context;
@@ -51,6 +51,7 @@ pub(super) fn propose(
         aggregate: message.aggregate.clone(),
     };
     asked.round.proposal = Some(proposal);
+    asked.round.pending = asked.round.pending.saturating_sub(1);
     ctx.emit(
         events::answer("training.propose", asked.id, &message.proposer)
             .with("adapter", message.aggregate.adapter),
@@ -76,12 +77,13 @@ pub(super) fn attest(
         return Ok(());
     }
     asked.due(kind)?;
-    if asked.round.proposal.is_none() {
+    if asked.round.proposal.is_none() && asked.round.aggregate.is_none() {
         let why = "no proposer has posted an aggregate yet: attest after that";
         return Err(TrainingError::Malformed { why }.into());
     }
     check_aggregate(&message.aggregate)?;
     add_to_tally(&mut asked.round, &message.aggregate, duty.power)?;
+    asked.round.pending = asked.round.pending.saturating_sub(1);
     duty.aggregate = Some(message.aggregate.clone());
     put_duty(ctx, asked.id, &duty)?;
     ctx.emit(
@@ -94,7 +96,7 @@ pub(super) fn attest(
 
 /// Whose turn it is to propose; nobody's once an aggregate is decided or proposed.
 pub(super) fn turn(round: &Round) -> Option<Address> {
-    let open = round.pending > 0 && round.proposal.is_none();
+    let open = round.aggregate.is_none() && round.proposal.is_none();
     let turn = round.proposers.get(round.attempt as usize).copied();
     turn.filter(|_| open)
 }
@@ -111,8 +113,16 @@ pub(super) fn next_turn(
         return Ok(false);
     };
     round.deadline = ctx.now().after(run.params.windows.aggregate);
+    round.pending = answers_missing(ctx, round)?;
     ctx.emit(events::answer("training.backup", RoundId::of(round), next));
     Ok(true)
+}
+
+/// What the phase waits for: a proposal, and the attestations of those who have not attested yet.
+pub(super) fn answers_missing(ctx: &Context<'_>, round: &Round) -> Result<u32, LedgerError> {
+    let duties = state::duties(ctx, RoundId::of(round))?;
+    let silent = duties.iter().filter(|duty| duty.aggregate.is_none());
+    Ok(1 + silent.count() as u32)
 }
 
 fn check_aggregate(aggregate: &AdapterRef) -> Result<(), LedgerError> {
@@ -144,8 +154,9 @@ fn add_to_tally(round: &mut Round, aggregate: &AdapterRef, power: u64) -> Result
     Ok(round.tallies.push(tally).map_err(full)?)
 }
 
-/// Decides as soon as more than 2/3 of the power computed the same. A proposer that posted something
-/// else is slashed; what the validators computed stands, and they hold its bytes.
+/// Decides as soon as more than 2/3 of the power computed the same; the others may still answer until
+/// the deadline. A proposer that posted something else is slashed; what the validators computed stands,
+/// and they hold its bytes.
 fn settle_quorum(ctx: &mut Context<'_>, run: &Run, round: &mut Round) -> Result<(), LedgerError> {
     let total = round.total_power;
     let decided = round
@@ -164,7 +175,6 @@ fn settle_quorum(ctx: &mut Context<'_>, run: &Run, round: &mut Round) -> Result<
         round.proposal = None;
     }
     round.aggregate = Some(aggregate);
-    round.pending = 0;
     Ok(())
 }
 

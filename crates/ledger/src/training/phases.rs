@@ -105,6 +105,8 @@ fn advance(ctx: &mut Context<'_>, run: &mut Run, budget: &mut Budget) -> Result<
             round.pending = 0;
         }
         let done = settle_entries(ctx, run, &mut round, budget)?;
+        // The court may have paused the run.
+        *run = RUNS.get(ctx, &run.id)?.unwrap_or_else(|| run.clone());
         if done {
             leave(ctx, run, &mut round)?;
         }
@@ -178,7 +180,6 @@ fn leave(ctx: &mut Context<'_>, run: &mut Run, round: &mut Round) -> Result<(), 
                 && round.standing > 0
                 && aggregate::next_turn(ctx, run, round)?
             {
-                round.pending = 1;
                 round.settling = false;
                 return Ok(());
             }
@@ -205,7 +206,9 @@ fn enter(
         }
         Phase::Draw => round.draw_height = ctx.height() + DRAW_DELAY,
         Phase::Serve => settle::rank_proposers(ctx, run, round)?,
-        Phase::Aggregate => round.pending = u32::from(round.standing > 0),
+        Phase::Aggregate if round.standing > 0 => {
+            round.pending = aggregate::answers_missing(ctx, round)?;
+        }
         Phase::Pay => pay::begin(ctx, run, round)?,
         _ => {}
     }

@@ -305,7 +305,8 @@ impl Desk<'_> {
         }
         let duty = DUTIES.get(self.view, &(self.id, self.address))?;
         let attested = duty.is_none_or(|duty| duty.aggregate.is_some());
-        if self.round.proposal.is_some() && self.round.pending > 0 && !attested {
+        let known = self.round.proposal.is_some() || self.round.aggregate.is_some();
+        if known && !attested {
             kinds.push(ObligationKind::AttestAggregate);
         }
         for kind in kinds {

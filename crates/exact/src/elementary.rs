@@ -171,6 +171,10 @@ pub fn sin_cos_f64(x: f64) -> (f64, f64) {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "compared with the standard library, within a tolerance"
+)]
 mod tests {
     use super::*;
 

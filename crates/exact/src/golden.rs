@@ -314,7 +314,7 @@ fn loss<D: Device>(device: &D, draw: &mut Draw) -> Result<Golden, NotFinite> {
 
 fn lora<D: Device>(device: &D, draw: &mut Draw) -> Result<Golden, NotFinite> {
     let sequences = draw.sequences(150);
-    let n = sequences.iter().sum();
+    let n: usize = sequences.iter().sum();
     let (rank, inputs, outputs) = (
         draw.between(1, 20),
         draw.between(1, 100),

@@ -154,6 +154,10 @@ fn prefix(kept: &[Weighted], top_p: u64) -> usize {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "compared with the standard library, within a tolerance"
+)]
 mod tests {
     use super::*;
 

@@ -1,6 +1,5 @@
 //! Attention of one head: products of sixteen rows with blocks of 64 positions.
 
-use super::product::product;
 use super::simd::{LANES, Simd};
 use super::{exp, load_part, store_part};
 use crate::attention::{AttendPass, BLOCK, HeadPass, HeadRows, transpose};
@@ -34,8 +33,7 @@ pub(crate) fn attend<S: Simd>(s: S, pass: &AttendPass<'_>, out: Tile<'_, f32>) {
                 b_step: BLOCK,
                 depth: head_dim,
             };
-            product(
-                s,
+            s.product(
                 &p,
                 Finish::Replace,
                 block_of(&mut scores, rows.len(), width, block, seen),
@@ -59,7 +57,7 @@ pub(crate) fn attend<S: Simd>(s: S, pass: &AttendPass<'_>, out: Tile<'_, f32>) {
                 b_step: head_dim,
                 depth: BLOCK.min(seen - block * BLOCK),
             };
-            product(s, &p, finish, out.reborrow());
+            s.product(&p, finish, out.reborrow());
             finish = Finish::Add;
         }
         for (row, sum) in sums.into_iter().enumerate().take(rows.len()) {
@@ -202,8 +200,7 @@ fn score_gradients<S: Simd>(
             b_step: BLOCK,
             depth: head_dim,
         };
-        product(
-            s,
+        s.product(
             &scores,
             Finish::Replace,
             block_of(p, len, width, block, seen),
@@ -214,12 +211,7 @@ fn score_gradients<S: Simd>(
             b: &values[block * BLOCK * head_dim..],
             ..scores
         };
-        product(
-            s,
-            &dp,
-            Finish::Replace,
-            block_of(dz, len, width, block, seen),
-        );
+        s.product(&dp, Finish::Replace, block_of(dz, len, width, block, seen));
     }
     let matrices = p.chunks_exact_mut(width).zip(dz.chunks_exact_mut(width));
     for (row, (p, dz)) in (start..).zip(matrices) {
@@ -260,7 +252,7 @@ fn query_gradients<S: Simd>(
             b_step: pass.k.stride,
             depth: BLOCK.min(seen - first),
         };
-        product(s, &p, finish, dq.reborrow());
+        s.product(&p, finish, dq.reborrow());
         finish = Finish::Add;
     }
 }
@@ -290,7 +282,7 @@ fn over_queries<S: Simd>(
             b_step: x.stride,
             depth: end - first,
         };
-        product(s, &p, finish, Tile::new(sum, at.len, x.head_dim));
+        s.product(&p, finish, Tile::new(sum, at.len, x.head_dim));
         finish = Finish::Add;
         first = end;
     }

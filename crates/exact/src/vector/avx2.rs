@@ -3,6 +3,9 @@
 use std::arch::x86_64::*;
 
 use super::simd::{LANES, Simd};
+use crate::product::{Finish, Product};
+use crate::tile::Tile;
+use crate::{Isa, kernels};
 
 /// Proof that the processor has AVX2.
 #[derive(Clone, Copy)]
@@ -181,6 +184,9 @@ impl Simd for Avx2 {
             _mm256_storeu_si256(p.cast(), x[0]);
             _mm256_storeu_si256(p.add(8).cast(), x[1]);
         }
+    }
+    fn product(self, p: &Product<'_>, finish: Finish, out: Tile<'_, f32>) {
+        kernels::product(Isa::Avx2, p, finish, out);
     }
 }
 

@@ -3,6 +3,9 @@
 use std::arch::x86_64::*;
 
 use super::simd::{LANES, Simd};
+use crate::product::{Finish, Product};
+use crate::tile::Tile;
+use crate::{Isa, kernels};
 
 /// Proof that the processor has AVX-512 F, BW and DQ.
 #[derive(Clone, Copy)]
@@ -152,5 +155,8 @@ impl Simd for Avx512 {
     fn store_int(self, x: Self::I, to: &mut [i32; LANES]) {
         // SAFETY: `self` proves AVX-512, and the array holds a register.
         unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), x) }
+    }
+    fn product(self, p: &Product<'_>, finish: Finish, out: Tile<'_, f32>) {
+        kernels::product(Isa::Avx512, p, finish, out);
     }
 }

@@ -3,6 +3,9 @@
 use std::arch::aarch64::*;
 
 use super::simd::{LANES, Simd};
+use crate::product::{Finish, Product};
+use crate::tile::Tile;
+use crate::{Isa, kernels};
 
 /// Proof that the processor has NEON.
 #[derive(Clone, Copy)]
@@ -188,6 +191,9 @@ impl Simd for Neon {
             // SAFETY: `self` proves NEON, and the chunk holds a register.
             unsafe { vst1q_s32(to.as_mut_ptr(), x) }
         }
+    }
+    fn product(self, p: &Product<'_>, finish: Finish, out: Tile<'_, f32>) {
+        kernels::product(Isa::Neon, p, finish, out);
     }
 }
 

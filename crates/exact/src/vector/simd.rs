@@ -4,6 +4,9 @@
 //! code and only the number of registers in a vector differs. [`Emulated`] runs it on arrays:
 //! tests use it to check the logic that AVX-512 and NEON run on any machine.
 
+use crate::product::{Finish, Product};
+use crate::tile::Tile;
+
 /// Lanes of a vector.
 pub(crate) const LANES: usize = 16;
 
@@ -57,6 +60,10 @@ pub(crate) trait Simd: Copy {
     /// Stores values within i16.
     fn store_i16(self, x: Self::I, to: &mut [i16; LANES]);
     fn store_int(self, x: Self::I, to: &mut [i32; LANES]);
+
+    /// [`super::product::product`], compiled once for the instruction set: kernels that use it
+    /// several times would each grow by as many copies.
+    fn product(self, p: &Product<'_>, finish: Finish, out: Tile<'_, f32>);
 
     /// The lane sum's tree (rule 11).
     #[inline(always)]
@@ -184,5 +191,8 @@ impl Simd for Emulated {
     }
     fn store_int(self, x: Self::I, to: &mut [i32; LANES]) {
         *to = x;
+    }
+    fn product(self, p: &Product<'_>, finish: Finish, out: Tile<'_, f32>) {
+        super::product::product(self, p, finish, out);
     }
 }

@@ -2,3 +2,4 @@
 
 mod back_ends;
 mod invariance;
+mod sources;

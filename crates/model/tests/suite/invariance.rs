@@ -1,5 +1,10 @@
 //! A token's results are the same bits in every arrangement of the computation.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a perplexity is reported, not computed exactly"
+)]
+
 use r3mes_exact::Cpu;
 use r3mes_model::{
     AdvanceError, Batch, InferenceWorkspace, LinearSet, LoadedAdapter, LogitRows, LoraConfig,

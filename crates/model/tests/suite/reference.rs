@@ -1,6 +1,11 @@
 //! The same transformer written a second time: plain loops over dual numbers in f64, which carry
 //! a directional derivative along. Quantizers round the value and pass the derivative through.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the reference is ordinary mathematics in f64, compared within a tolerance"
+)]
+
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use r3mes_model::{AdapterLayout, Linear};

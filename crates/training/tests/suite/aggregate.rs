@@ -1,3 +1,4 @@
+#![expect(clippy::disallowed_methods, reason = "powers of two are exact")]
 use proptest::prelude::*;
 use r3mes_training::aggregate::{AggregateError, aggregate};
 use r3mes_training::package::Package;

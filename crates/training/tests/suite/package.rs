@@ -1,3 +1,4 @@
+#![expect(clippy::disallowed_methods, reason = "powers of two are exact")]
 use proptest::prelude::*;
 use r3mes_training::package::{CompressError, DecodePackageError, Package, Shape, ShapeError};
 use r3mes_training::state::hash_floats;

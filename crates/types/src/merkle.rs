@@ -1,8 +1,8 @@
 //! Merkle trees over BLAKE3 with separated domains for leaves and nodes.
 //!
-//! A leaf is already a [`Hash`]; it is hashed once more under the leaf domain together with its
-//! index and the number of leaves, so that a proof binds the position and the size of the tree. A
-//! level with an odd number of nodes carries its last node up unchanged.
+//! A leaf is already a [hash](crate::Hash); it is hashed once more under the leaf domain together
+//! with its index and the number of leaves, so that a proof binds the position and the size of the
+//! tree. A level with an odd number of nodes carries its last node up unchanged.
 
 use crate::{Hash, Hasher};
 

@@ -1,9 +1,9 @@
 //! Training: runs, rounds, audits, the court and the aggregate.
 //!
 //! A round is a state machine over block time (`docs/spec/round.md`). Messages only record answers
-//! ([`miner`], [`validator`], [`aggregate`]); everything that follows from them happens after a block
-//! ([`phases`], [`settle`]), and all payment at the close ([`pay`]). What the beacon draws is in
-//! [`draw`], what the court says in [`court`]: both are pure.
+//! (`miner`, `validator`, `aggregate`); everything that follows from them happens after a block
+//! (`phases`, `settle`), and all payment at the close (`pay`). What the beacon draws is in
+//! `draw`, what the court says in `court`: both are pure.
 
 mod aggregate;
 mod answers;

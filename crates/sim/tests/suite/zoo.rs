@@ -3,12 +3,14 @@
 use r3mes_sim::behaviour::Behaviour as B;
 use r3mes_sim::network::Network;
 use r3mes_sim::world::World;
-use r3mes_types::Role;
+use r3mes_types::{Ppm, Role};
 
 #[test]
 fn among_fifty_nodes_every_liar_ends_poorer_than_its_honest_twin() {
     for seed in [1, 2] {
-        let mut world = World::new(&Network::zoo(seed, 4)).unwrap();
+        let mut network = Network::zoo(seed, 4);
+        network.audited = Ppm::ONE;
+        let mut world = World::new(&network).unwrap();
         let report = world
             .run()
             .unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));

@@ -6,5 +6,6 @@ mod gateway {
     mod network;
     mod openai;
     mod parrot;
+    mod python;
     mod support;
 }

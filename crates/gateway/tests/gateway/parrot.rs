@@ -139,19 +139,19 @@ fn completion(request: &Request, words: &[String], limit: usize) -> Completion {
     } else {
         FinishReason::Stop
     };
-    let sampling = request.sampling;
     let claim = Claim {
         exact_version: 1,
         model: Hash::of(b"base"),
         adapter: None,
         prompt: List::new((0..words.len() as u32).collect()).unwrap(),
         sampling: SamplingTerms {
-            temperature: sampling.temperature.to_bits(),
-            top_p: sampling.top_p.to_bits(),
-            top_k: sampling.top_k,
-            presence_penalty: sampling.presence_penalty.to_bits(),
-            frequency_penalty: sampling.frequency_penalty.to_bits(),
-            seed: sampling.seed,
+            inverse_temperature: None,
+            top_p: 1 << 32,
+            top_k: 0,
+            repetition_penalty: 1f32.to_bits(),
+            frequency_penalty: 0f32.to_bits(),
+            presence_penalty: 0f32.to_bits(),
+            seed: request.sampling.seed,
         },
         max_tokens: limit as u32,
         stop: List::new(Vec::new()).unwrap(),

@@ -9,7 +9,7 @@ use std::{
 ///
 /// ```text
 /// HOME/config.yaml      what this node runs, checked as a whole at start
-/// HOME/genesis.json     the first state of the network (only where the ledger runs, or to join it)
+/// HOME/genesis.pb       the first state of the network (only where the ledger runs, or to join it)
 /// HOME/keys/            mode 0700, files 0600; never logged, never sent
 /// HOME/data/<service>/  one folder per process: block store, blobs, resumable work
 /// HOME/logs/<service>.log
@@ -64,7 +64,7 @@ impl Home {
 
     /// The genesis file.
     pub fn genesis_file(&self) -> PathBuf {
-        self.root.join("genesis.json")
+        self.root.join("genesis.pb")
     }
 
     /// The folder of keys.

@@ -20,6 +20,9 @@ use crate::home::{self, Home, HomeError};
 /// SLIP-44 coin type of Cosmos accounts, so that wallets derive the same addresses.
 const COIN_TYPE: u32 = 118;
 
+/// The file of the beacon's seed.
+const BEACON_FILE: &str = "beacon.key";
+
 /// The keys folder of a home.
 pub struct Keyring {
     dir: PathBuf,
@@ -82,8 +85,10 @@ impl Keyring {
         if path.exists() {
             return Err(KeyError::Exists { path });
         }
+        let address = derive(mnemonic, 0).address();
+        home::write_secret(&self.address_file(), address.to_string().as_bytes())?;
         home::write_secret(&path, mnemonic.phrase().as_bytes())?;
-        for role in Role::ALL {
+        for &role in Role::ALL {
             let key = derive(mnemonic, role.number());
             home::write_secret(&self.role_file(role), hex::encode(*key.to_bytes()).as_bytes())?;
         }
@@ -96,6 +101,21 @@ impl Keyring {
     /// When the mnemonic is missing, open to others or malformed.
     pub fn account(&self) -> Result<SecretKey, KeyError> {
         Ok(derive(&self.mnemonic()?, 0))
+    }
+
+    /// The node account's address: what a role's process knows of the account. The mnemonic itself
+    /// may be taken off the machine once the node is registered.
+    ///
+    /// # Errors
+    /// When the file is missing or malformed.
+    pub fn account_address(&self) -> Result<Address, KeyError> {
+        let path = self.address_file();
+        let bytes = home::read_secret(&path)?;
+        let address = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok());
+        address.ok_or(KeyError::Malformed {
+            path,
+            expected: "an address, remes1...",
+        })
     }
 
     /// The operations key of one role.
@@ -124,7 +144,19 @@ impl Keyring {
     /// # Errors
     /// When the file cannot be made, read, or is malformed.
     pub fn beacon_seed(&self) -> Result<Zeroizing<[u8; 32]>, KeyError> {
-        self.seed_file("beacon.key")
+        self.seed_file(BEACON_FILE)
+    }
+
+    /// Takes a beacon seed that others know: for demonstrations that are to be repeated, only.
+    ///
+    /// # Errors
+    /// [`KeyError::Exists`] when there is one already.
+    pub fn set_beacon_seed(&self, seed: &[u8; 32]) -> Result<(), KeyError> {
+        let path = self.dir.join(BEACON_FILE);
+        if path.exists() {
+            return Err(KeyError::Exists { path });
+        }
+        Ok(home::write_secret(&path, hex::encode(seed).as_bytes())?)
     }
 
     /// A seed for one role's private randomness (commitment salts); made on first use and kept, so
@@ -142,7 +174,7 @@ impl Keyring {
     /// As [`Keyring::account`] and [`Keyring::role`].
     pub fn addresses(&self) -> Result<Vec<(String, Address)>, KeyError> {
         let mut all = vec![("account".to_owned(), self.account()?.address())];
-        for role in Role::ALL {
+        for &role in Role::ALL {
             all.push((role.to_string(), self.role(role)?.address()));
         }
         Ok(all)
@@ -181,6 +213,10 @@ impl Keyring {
 
     fn mnemonic_file(&self) -> PathBuf {
         self.dir.join("mnemonic")
+    }
+
+    fn address_file(&self) -> PathBuf {
+        self.dir.join("account.address")
     }
 
     fn role_file(&self, role: Role) -> PathBuf {

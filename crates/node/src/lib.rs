@@ -11,14 +11,16 @@
 //! service and role as a child; [`services`] are the ledger and the gateway, [`agents`] play the
 //! roles; [`demo`] puts a whole network on one machine; [`cli`] is what a person types.
 
-// pub mod agents;
-// pub mod assets;
-// pub mod cli;
+pub mod agents;
+pub mod assets;
+pub mod cli;
+pub mod clock;
 pub mod config;
-// pub mod demo;
-// pub mod genesis;
+pub mod demo;
+pub mod genesis;
+pub mod golden;
 pub mod home;
 pub mod keyring;
 pub mod process;
-// pub mod services;
+pub mod services;
 pub mod telemetry;

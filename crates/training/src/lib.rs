@@ -44,7 +44,11 @@ pub mod audit;
 pub mod verify;
 
 pub mod evaluate;
+pub mod presets;
 
 pub mod agent;
+
+pub mod golden;
+pub mod synthetic;
 
 pub mod adversary;

@@ -12,6 +12,7 @@
 
 mod api;
 mod choice;
+mod client;
 mod error;
 mod fields;
 mod figures;
@@ -22,6 +23,7 @@ mod request;
 mod shape;
 
 pub use api::{Api, ApiLimits};
+pub use client::{Client, ClientError, CompletionAsk, CompletionText, ListedModel};
 pub use network::{Network, NetworkLimits, ServingDirectory, ServingNode};
 pub use receipts::{MAX_RECEIPTS, NONCE_HEADER, RECEIPT_HEADER};
 pub use request::{MAX_CHOICES, MAX_PROMPTS};

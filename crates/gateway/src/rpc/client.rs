@@ -281,6 +281,17 @@ impl Client {
         number("wait_height", &answer.height)
     }
 
+    /// The state's root after a block, from the header of the block that follows it.
+    ///
+    /// # Errors
+    /// As [`Client::status`]; also when there is no block after it.
+    pub async fn app_hash_after(&self, height: u64) -> Result<[u8; 32], ClientError> {
+        let params = json!({"height": (height + 1).to_string()});
+        let commit: Value = self.call("commit", params, Repeat::Freely).await?;
+        let app_hash = commit["signed_header"]["header"]["app_hash"].as_str();
+        hash("commit", app_hash.unwrap_or_default())
+    }
+
     /// Offers a transaction; its hash if it waits for a block now, or why the ledger refuses it.
     ///
     /// # Errors

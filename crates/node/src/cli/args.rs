@@ -46,6 +46,19 @@ pub struct Overrides {
 }
 
 impl Overrides {
+    /// The same flags again, for a child process.
+    pub(super) fn to_args(&self) -> Vec<String> {
+        let threads = self.threads.map(|threads| threads.to_string());
+        let flags = [
+            ("--rpc", &self.rpc),
+            ("--kernels", &self.kernels),
+            ("--threads", &threads),
+            ("--log-level", &self.log_level),
+        ];
+        let typed = flags.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value.clone()?]));
+        typed.flatten().collect()
+    }
+
     /// Lays what was typed over a configuration and checks the whole again.
     pub(super) fn apply(&self, config: &mut Config) -> anyhow::Result<()> {
         if let Some(rpc) = &self.rpc {
@@ -92,9 +105,9 @@ pub enum Command {
     /// Run a whole network on this machine: train, verify, aggregate and serve
     Demo(Demo),
     /// Print the golden hashes as this machine computes them, and which back end ran
-    Golden,
+    Golden(Golden),
     /// Print the version, the exact-arithmetic version and the back ends of this machine
-    Version,
+    Version(Version),
 }
 
 /// `r3mes init`
@@ -214,7 +227,7 @@ pub enum QueryCommand {
     /// One training round: assignments, packages, verdicts, aggregate, payouts
     Round {
         /// Round number; the newest when absent
-        round: Option<u64>,
+        round: Option<u32>,
         /// The run
         #[arg(long, default_value_t = 1)]
         run: u64,
@@ -245,7 +258,7 @@ pub enum VerifyCommand {
     /// Recompute a closed training round and name the first thing that differs
     Round {
         /// Round number
-        round: u64,
+        round: u32,
         /// The run
         #[arg(long, default_value_t = 1)]
         run: u64,
@@ -300,12 +313,28 @@ pub struct Pack {
     pub output: PathBuf,
 }
 
+/// `r3mes golden`
+#[derive(Debug, Args)]
+pub struct Golden {
+    /// Print the hashes alone, for comparing machines
+    #[arg(long)]
+    pub hashes: bool,
+}
+
+/// `r3mes version`
+#[derive(Debug, Args)]
+pub struct Version {
+    /// Print the back ends of this machine alone, a line each
+    #[arg(long)]
+    pub backends: bool,
+}
+
 /// `r3mes demo`
 #[derive(Clone, Debug, Args)]
 pub struct Demo {
     /// Training rounds
-    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=1000))]
-    pub rounds: u64,
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
     /// A fourth miner joins, cheats in every step, and is seen caught and slashed
     #[arg(long)]
     pub liar: bool,

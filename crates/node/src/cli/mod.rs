@@ -7,6 +7,7 @@ mod demo;
 mod init;
 mod keys;
 mod output;
+pub(crate) mod receipt;
 mod start;
 mod status;
 mod verify;
@@ -34,9 +35,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Verify(typed) => verify::run(&home, typed, &cli.overrides, &out),
         Command::Generate(typed) => compute::generate(typed, &cli.overrides, &out),
         Command::Pack(typed) => compute::pack(typed, &out),
-        Command::Golden => compute::golden(&cli.overrides, &out),
+        Command::Golden(typed) => compute::golden(typed.hashes, &cli.overrides, &out),
         Command::Demo(typed) => demo::run(typed, &cli.overrides, &out),
-        Command::Version => output::version(&out),
+        Command::Version(typed) => output::version(typed.backends, &out),
     }
 }
 

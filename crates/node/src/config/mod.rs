@@ -19,6 +19,9 @@ const MAX_THREADS: usize = 1024;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// This node.
+    #[garde(dive)]
+    pub node: Node,
     /// The network this node belongs to.
     #[garde(dive)]
     pub network: Network,
@@ -34,6 +37,20 @@ pub struct Config {
     /// Logging.
     #[garde(dive)]
     pub log: Log,
+}
+
+/// What the node declares of itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Node {
+    /// A name for people.
+    #[garde(length(max = 64))]
+    pub moniker: String,
+    /// What it puts at stake, such as `50000000uremes`; the least that its roles need when absent.
+    /// What a run locks for each task limits how many tasks the node can take at once.
+    #[garde(inner(custom(is_amount)))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stake: Option<String>,
 }
 
 /// Which network, and where its ledger answers.
@@ -354,7 +371,8 @@ impl Config {
     /// The roles this node plays, in the order of their numbers.
     pub fn enabled_roles(&self) -> Vec<(Role, &RoleConfig)> {
         Role::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .filter_map(|role| self.role(role).map(|config| (role, config)))
             .collect()
     }
@@ -369,9 +387,19 @@ impl Config {
         }
     }
 
+    /// One role's configuration to change, if the node plays it.
+    pub fn role_mut(&mut self, role: Role) -> Option<&mut RoleConfig> {
+        match role {
+            Role::Miner => self.roles.miner.as_mut(),
+            Role::Serving => self.roles.serving.as_mut(),
+            Role::Validator => self.roles.validator.as_mut(),
+            Role::Proposer => self.roles.proposer.as_mut(),
+        }
+    }
+
     /// Switches exactly these roles on, keeping what the file says of them.
     pub fn set_roles(&mut self, roles: &[Role]) {
-        for role in Role::ALL {
+        for &role in Role::ALL {
             let slot = match role {
                 Role::Miner => &mut self.roles.miner,
                 Role::Serving => &mut self.roles.serving,
@@ -427,6 +455,11 @@ fn is_http_url(value: &str, _: &()) -> garde::Result {
         Some(host) if !host.is_empty() && !host.starts_with('/') => Ok(()),
         _ => Err(garde::Error::new("must be a base URL such as http://127.0.0.1:26657")),
     }
+}
+
+fn is_amount(value: &str, _: &()) -> garde::Result {
+    let parsed = value.parse::<r3mes_types::Amount>();
+    parsed.map(|_| ()).map_err(|error| garde::Error::new(error.to_string()))
 }
 
 fn is_kernels(value: &str, _: &()) -> garde::Result {

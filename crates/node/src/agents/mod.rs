@@ -1,0 +1,149 @@
+//! Agents play the roles: each reads what its node owes, does it, and answers on the ledger.
+//!
+//! An agent keeps nothing in memory that matters. Killed at any point and started again, it asks the
+//! ledger what is owed and goes on from the files it left.
+
+mod aggregation;
+pub mod bench;
+pub mod chain;
+pub mod context;
+pub mod depot;
+mod judging;
+mod method;
+mod mining;
+mod registration;
+mod rounds;
+pub mod serving;
+mod workfiles;
+mod workshop;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use r3mes_blobs::{BlobStore, DiskOptions, DiskStore};
+use r3mes_exact::{Cpu, CpuOptions};
+use r3mes_gateway::{ipfs, server::serve};
+use r3mes_types::Role;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use method::Method;
+use r3mes_training::agent::Facts;
+use workshop::Workshop;
+
+pub use registration::{register, register_roles};
+
+use crate::{
+    config::{Config, RoleConfig},
+    home::Home,
+    keyring::Keyring,
+    process,
+};
+
+/// Pause before the ledger is asked again after it did not answer.
+pub const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Runs one role in this process until `shutdown`.
+///
+/// # Errors
+/// When the role cannot be started, or its work cannot go on.
+pub async fn run(
+    home: &Home,
+    config: &Config,
+    role: Role,
+    lie: Option<&str>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let settings = config.role(role).cloned().unwrap_or_else(|| RoleConfig::for_role(role));
+    let data = home.data(&role.to_string());
+    let store = open_store(&data.join("blobs"), settings.storage_mb)?;
+    let blobs = serve_blobs(&settings, Arc::clone(&store), shutdown.clone()).await?;
+
+    let keyring = Keyring::new(home);
+    let key = keyring.role(role)?;
+    let client = chain::connect(config)?;
+    let node = keyring.account_address()?;
+    registration::require(&client, node, role, key.address()).await?;
+    let agent = context::Context {
+        node,
+        depot: depot::Depot::new(store, client.clone(), &config.network.bootstrap_blobs)?,
+        chain: client.clone(),
+        shutdown: shutdown.clone(),
+    };
+    let device = device(config)?;
+    let isa = device.isa();
+    tracing::info!(%role, %node, %isa, "ready");
+
+    let sender = chain::sender(&client, key.clone());
+    let outcome = if role == Role::Serving {
+        serving::run(agent, device, &settings, key).await
+    } else {
+        let secret = keyring.salt_seed(role)?;
+        let facts = Facts::new(node, *secret);
+        let workshop = Workshop {
+            agent,
+            bench: bench::Bench::new(device, settings.memory_mb),
+            root: data,
+            secret,
+            method: lie.map_or(Ok(Method::Honest), str::parse)?,
+            isa,
+            sender,
+        };
+        rounds::follow(workshop, facts, role).await
+    };
+    shutdown.cancel();
+    blobs.await?;
+    outcome
+}
+
+/// The kernels that the configuration asks for.
+///
+/// # Errors
+/// When this machine does not have the back end.
+pub fn device(config: &Config) -> anyhow::Result<Cpu> {
+    let isa = match config.compute.kernels.as_str() {
+        "auto" => None,
+        name => Some(name.parse()?),
+    };
+    Ok(Cpu::new(CpuOptions {
+        isa,
+        threads: config.compute.threads,
+    })?)
+}
+
+/// Opens a process's own blob store.
+///
+/// # Errors
+/// When the folder cannot be used.
+pub fn open_store(folder: &std::path::Path, storage_mb: u64) -> anyhow::Result<Arc<dyn BlobStore>> {
+    let options = DiskOptions {
+        max_bytes: storage_mb << 20,
+        ..DiskOptions::default()
+    };
+    Ok(Arc::new(DiskStore::open(folder, options)?))
+}
+
+async fn serve_blobs(
+    settings: &RoleConfig,
+    store: Arc<dyn BlobStore>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+    let listener = listen(settings.blobs_listen, "blobs_listen").await?;
+    let router = ipfs::router(store, ipfs::GatewayLimits::default());
+    Ok(tokio::spawn(serve(listener, router, shutdown)))
+}
+
+/// Listens on an address of the configuration.
+///
+/// # Errors
+/// Names the key to change when the address is taken.
+pub async fn listen(address: std::net::SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}; another program may use it: change {key} in the configuration"))
+}
+
+/// Tells the supervisor that this role can do its work.
+fn ready() {
+    process::announce_ready();
+}

@@ -1,0 +1,167 @@
+//! Registers a node's roles and lets their keys act for it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::Context;
+use r3mes_gateway::rpc::{self, TxOutcome};
+use r3mes_types::{
+    Address, Amount, Message, Resources, Role, RoleSet, Time,
+    auth::{MsgGrant, QueryGrants},
+    governance::QueryParams,
+    nodes::{Endpoint, MsgRegister, MsgUpdate, Node, NodeSpec, NodeStatus, NodesMessage, QueryNode},
+    training::TrainingMessage,
+    wire::{List, Text},
+};
+
+use super::chain;
+use crate::{clock, config::Config, home::Home, keyring::Keyring};
+
+/// How long a role's key may act before `r3mes start` renews the grant.
+const GRANT_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
+/// A grant that ends sooner than this is renewed.
+const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Registers this node with the roles of its configuration, unless the ledger already says so.
+///
+/// # Errors
+/// When the account cannot pay the stake, or the ledger does not answer.
+pub async fn register(home: &Home, config: &Config) -> anyhow::Result<()> {
+    let roles: Vec<Role> = config.enabled_roles().into_iter().map(|(role, _)| role).collect();
+    let client = chain::connect(config)?;
+    let node = Keyring::new(home).account_address()?;
+    let known = client.query(&QueryNode { address: node }).await?.node;
+    let wanted = spec(config, &client, RoleSet::of(&roles), None).await?;
+    let as_wanted = |node: &Node| {
+        node.status == NodeStatus::Active
+            && node.spec.roles == wanted.roles
+            && node.spec.endpoints == wanted.endpoints
+            && node.bonded >= wanted.stake
+    };
+    if known.as_ref().is_some_and(as_wanted) && granted(&client, home, config, node).await? {
+        return Ok(());
+    }
+    register_roles(home, config, RoleSet::of(&roles), None).await?;
+    Ok(())
+}
+
+/// Registers this node, or updates its registration, with these roles and grants their keys.
+/// Without a stake, the configured one, or the least that the roles need.
+///
+/// # Errors
+/// When the account cannot pay the stake, or the ledger refuses or does not answer.
+pub async fn register_roles(
+    home: &Home,
+    config: &Config,
+    roles: RoleSet,
+    stake: Option<Amount>,
+) -> anyhow::Result<TxOutcome> {
+    let keyring = Keyring::new(home);
+    let key = keyring.account()?;
+    let address = key.address();
+    let client = chain::connect(config)?;
+    let spec = spec(config, &client, roles, stake).await?;
+    let known = client.query(&QueryNode { address }).await?.node;
+    let registered = known.is_some_and(|node| node.status != NodeStatus::Left);
+    let mut messages: Vec<Message> = vec![if registered {
+        MsgUpdate { address, spec }.into()
+    } else {
+        MsgRegister { address, spec }.into()
+    }];
+    let expires_at = clock::after(GRANT_TIME);
+    for role in roles.iter() {
+        let grantee = keyring.role(role)?.address();
+        let grant = MsgGrant {
+            granter: address,
+            grantee,
+            type_urls: granted_types()?,
+            expires_at,
+        };
+        messages.push(grant.into());
+    }
+    chain::send(&client, &key, messages)
+        .await
+        .with_context(|| format!("cannot register {address}; its balance must cover the stake"))
+}
+
+/// Checks that a role of this home may act: registered, and its key granted.
+///
+/// # Errors
+/// Says which command is missing.
+pub(super) async fn require(client: &rpc::Client, node: Address, role: Role, operator: Address) -> anyhow::Result<()> {
+    let known = client.query(&QueryNode { address: node }).await?.node;
+    let has_role = known.is_some_and(|known| known.spec.roles.contains(role));
+    let grants = client.query(&QueryGrants { granter: node }).await?.grants;
+    let granted = grants.iter().any(|entry| entry.grantee == operator && entry.grant.is_some());
+    anyhow::ensure!(
+        has_role && granted,
+        "{node} is not registered as {role}, or has not granted the role's key; run `r3mes tx register --roles {role}`"
+    );
+    Ok(())
+}
+
+async fn granted(client: &rpc::Client, home: &Home, config: &Config, node: Address) -> anyhow::Result<bool> {
+    let grants = client.query(&QueryGrants { granter: node }).await?.grants;
+    let soon = clock::after(RENEW_BEFORE);
+    let until: BTreeMap<Address, Time> = grants
+        .iter()
+        .filter_map(|entry| Some((entry.grantee, entry.grant.as_ref()?.expires_at)))
+        .collect();
+    let keyring = Keyring::new(home);
+    for (role, _) in config.enabled_roles() {
+        let holds = until.get(&keyring.role(role)?.address());
+        if holds.is_none_or(|expires_at| *expires_at < soon) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+async fn spec(config: &Config, client: &rpc::Client, roles: RoleSet, stake: Option<Amount>) -> anyhow::Result<NodeSpec> {
+    let configured = config.node.stake.as_deref().map(str::parse).transpose()?;
+    let stake = match stake.or(configured) {
+        Some(stake) => stake,
+        None => client.query(&QueryParams {}).await?.nodes.minimum_stake(roles),
+    };
+    let mut endpoints = Vec::new();
+    for (role, settings) in config.enabled_roles() {
+        if roles.contains(role) {
+            endpoints.push(Endpoint {
+                role,
+                blobs: Text::new(settings.public_blobs_url())?,
+                api: Text::new(settings.public_api_url().unwrap_or_default())?,
+            });
+        }
+    }
+    Ok(NodeSpec {
+        moniker: Text::new(config.node.moniker.as_str())?,
+        roles,
+        primary_role: None,
+        stake,
+        resources: machine(),
+        allocations: List::default(),
+        endpoints: List::new(endpoints)?,
+        consensus_key: None,
+    })
+}
+
+/// What this machine has, as far as the standard library can tell.
+fn machine() -> Resources {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+    Resources {
+        cpu_cores: cores,
+        ..Resources::default()
+    }
+}
+
+/// What a role's key may send: everything that a training role owes.
+fn granted_types<const LENGTH: usize, const MAX: usize>() -> anyhow::Result<List<Text<LENGTH>, MAX>> {
+    let unjail = NodesMessage::TYPE_URLS.iter().filter(|url| url.ends_with("MsgUnjail"));
+    let authority = ["MsgCreateRun", "MsgPauseRun", "MsgResumeRun"];
+    let owed = TrainingMessage::TYPE_URLS
+        .iter()
+        .filter(|url| !authority.iter().any(|name| url.ends_with(name)));
+    let mut urls: Vec<_> = owed.chain(unjail).copied().collect();
+    urls.sort_unstable();
+    let urls = urls.into_iter().map(Text::new).collect::<Result<_, _>>()?;
+    Ok(List::new(urls)?)
+}

@@ -1,0 +1,111 @@
+//! `r3mes query` and `r3mes tx`
+
+use anyhow::Context;
+use r3mes_gateway::rpc;
+use r3mes_types::{
+    Address, Role, RoleSet,
+    auth::QueryAccount,
+    bank::{MsgSend, QueryBalance},
+    data::QueryDatasets,
+    models::QueryModels,
+    nodes::{MsgLeave, QueryNode, QueryNodes},
+    query::Query as LedgerQuery,
+    training::{QueryObligations, QueryRound, QueryRuns},
+    wire::{Shown, Wire},
+};
+
+use super::{
+    args::{Overrides, Query, QueryCommand, Tx, TxCommand},
+    output::Output,
+};
+use crate::{agents, config::Config, home::Home, keyring::Keyring};
+
+/// `r3mes query`
+pub(super) fn query(home: &Home, typed: &Query, overrides: &Overrides, out: &Output) -> anyhow::Result<()> {
+    let config = super::load_or_default(home, overrides)?;
+    let answer = super::runtime()?.block_on(answer(home, &config, &typed.command))?;
+    out.show_ledger(&answer)
+}
+
+async fn answer(home: &Home, config: &Config, command: &QueryCommand) -> anyhow::Result<Shown> {
+    let client = agents::chain::connect(config)?;
+    let or_own = |address: &Option<Address>| match address {
+        Some(address) => Ok(*address),
+        None => own_address(home),
+    };
+    match command {
+        QueryCommand::Account { address } => {
+            let address = or_own(address)?;
+            let account = ask(&client, QueryAccount { address }).await?;
+            let balance = ask(&client, QueryBalance { address }).await?;
+            Ok(Shown::Record(vec![
+                ("address", Shown::Text(address.to_string())),
+                ("account", account),
+                ("balance", balance),
+            ]))
+        }
+        QueryCommand::Node { address } => ask(&client, QueryNode { address: or_own(address)? }).await,
+        QueryCommand::Nodes => ask(&client, QueryNodes::default()).await,
+        QueryCommand::Models => ask(&client, QueryModels::default()).await,
+        QueryCommand::Datasets => ask(&client, QueryDatasets::default()).await,
+        QueryCommand::Runs => ask(&client, QueryRuns { after: None, limit: 0 }).await,
+        QueryCommand::Round { round, run } => {
+            let round = match round {
+                Some(round) => *round,
+                None => agents::chain::newest_round(&client, *run).await?,
+            };
+            ask(&client, QueryRound { run: *run, round }).await
+        }
+        QueryCommand::Obligations { address } => ask(&client, QueryObligations { address: or_own(address)? }).await,
+        QueryCommand::Transaction { hash } => transaction(&client, hash).await,
+    }
+}
+
+async fn ask<Q: LedgerQuery>(client: &rpc::Client, question: Q) -> anyhow::Result<Shown> {
+    Ok(client.query(&question).await?.shown())
+}
+
+async fn transaction(client: &rpc::Client, hash: &str) -> anyhow::Result<Shown> {
+    let bytes = hex::decode(hash).ok().and_then(|bytes| bytes.try_into().ok());
+    let hash: [u8; 32] = bytes.with_context(|| format!("{hash:?} is no transaction hash: give 64 hex digits"))?;
+    let found = client.tx(&hash).await?;
+    let Some(found) = found else { anyhow::bail!("no transaction with this hash is in a block") };
+    Ok(agents::chain::shown_outcome(&found))
+}
+
+fn own_address(home: &Home) -> anyhow::Result<Address> {
+    let key = Keyring::new(home).account();
+    Ok(key.context("give an address, or run `r3mes init` to have one of your own")?.address())
+}
+
+/// `r3mes tx`
+pub(super) fn tx(home: &Home, typed: &Tx, overrides: &Overrides, out: &Output) -> anyhow::Result<()> {
+    let config = super::load(home, overrides)?;
+    let key = Keyring::new(home).account()?;
+    let address = key.address();
+    super::runtime()?.block_on(async {
+        let client = agents::chain::connect(&config)?;
+        let outcome = match &typed.command {
+            TxCommand::Send { to, amount } => {
+                agents::chain::send(&client, &key, vec![MsgSend::new(address, *to, *amount).into()]).await?
+            }
+            TxCommand::Register { roles, stake } => {
+                refuse_unconfigured(&config, roles)?;
+                agents::register_roles(home, &config, RoleSet::of(roles), *stake).await?
+            }
+            TxCommand::Leave => agents::chain::send(&client, &key, vec![MsgLeave { address }.into()]).await?,
+        };
+        out.show_ledger(&agents::chain::shown_outcome(&outcome))
+    })
+}
+
+/// A registered role that does not run here would fail its obligations and lose stake.
+fn refuse_unconfigured(config: &Config, roles: &[Role]) -> anyhow::Result<()> {
+    match roles.iter().find(|role| config.role(**role).is_none()) {
+        Some(role) => anyhow::bail!(
+            "the role {role} is not in this node's configuration, so nothing here would do its work; \
+             add a section roles.{role} first"
+        ),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,80 @@
+//! `r3mes demo`
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    args::{Demo, Overrides},
+    output::Output,
+};
+use crate::{
+    config::Log,
+    demo::{self, figures::Figures},
+    telemetry,
+};
+
+/// Runs the demonstration. With `--check`, fails unless everything checked holds.
+pub(super) fn run(typed: &Demo, overrides: &Overrides, out: &Output) -> anyhow::Result<()> {
+    let log = Log {
+        level: overrides.log_level.clone().unwrap_or_else(|| "error".to_owned()),
+        ..Log::default()
+    };
+    telemetry::start(&log)?;
+    let options = demo::Options {
+        rounds: typed.rounds,
+        liar: typed.liar,
+        check: typed.check,
+        keep: typed.keep,
+        dir: typed.dir.clone(),
+        port: typed.port,
+        beacon: typed.beacon,
+        child_args: overrides.to_args(),
+        silent: out.json,
+    };
+    let figures = super::runtime()?.block_on(async {
+        let shutdown = CancellationToken::new();
+        super::cancel_on_signal(shutdown.clone())?;
+        demo::run(&options, shutdown, |figures| out.show(figures, || text(figures, typed.check))).await
+    })?;
+    let failed: Vec<&str> = figures.checks.iter().filter(|check| !check.holds).map(|check| check.name).collect();
+    anyhow::ensure!(failed.is_empty(), "does not hold: {}", failed.join("; "));
+    Ok(())
+}
+
+fn text(figures: &Figures, check: bool) -> String {
+    let mut lines = vec![
+        String::new(),
+        format!(
+            "Held-out loss {:.3} -> {:.3} ({:+.1}%) in {} rounds and {:.0} s.",
+            figures.base_loss,
+            figures.loss(),
+            -100.0 * figures.fall(),
+            figures.rounds.len(),
+            figures.seconds
+        ),
+        String::new(),
+        format!("Asked to go on from \"{}\":", figures.prompt),
+        format!("  base:    {}", one_line(&figures.base_answer)),
+        format!("  trained: {}", one_line(&figures.trained_answer)),
+    ];
+    if check {
+        lines.push(String::new());
+        lines.extend(figures.checks.iter().map(|check| {
+            format!("{} {}: {}", if check.holds { "ok    " } else { "FAILED" }, check.name, one_line(&check.found))
+        }));
+    } else {
+        lines.extend([
+            String::new(),
+            format!("The API stays up at {} until Ctrl-C. Try:", figures.api),
+            format!(
+                "  curl {}/v1/completions -H 'Content-Type: application/json' \\\n    -d '{{\"model\":\"{}\",\"prompt\":\"Once upon a time\",\"max_tokens\":40,\"seed\":1}}'",
+                figures.api,
+                crate::assets::BASE_MODEL_NAME
+            ),
+        ]);
+    }
+    lines.join("\n")
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,85 @@
+//! What a demonstration measured.
+
+use serde::Serialize;
+
+/// One closed round.
+#[derive(Clone, Debug, Serialize)]
+pub struct RoundFigures {
+    /// Its number, counted from 1.
+    pub round: u32,
+    /// Mean held-out loss of the adapter after it, in nats per token.
+    pub held_out_loss: f64,
+    /// Miners that were assigned work.
+    pub assigned: u32,
+    /// Packages in the aggregate.
+    pub accepted: u32,
+    /// Packages whose steps were recomputed by a panel.
+    pub audited: u32,
+    /// Miners that went before the court.
+    pub disputed: u32,
+    /// Bytes of the accepted packages.
+    pub uploaded_bytes: u64,
+    /// Bytes that the same updates would take as plain f32.
+    pub dense_bytes: u64,
+    /// Bytes that audited miners served to their panels.
+    pub verification_bytes: u64,
+    /// Tokens trained on by all assigned miners.
+    pub tokens: u64,
+    /// From opening to closing, in seconds of block time.
+    pub seconds: f64,
+    /// Paid out, in uremes.
+    pub paid_uremes: u64,
+    /// Slashed, in uremes.
+    pub slashed_uremes: u64,
+}
+
+impl RoundFigures {
+    /// Training throughput of the whole network.
+    pub fn tokens_per_second(&self) -> f64 {
+        self.tokens as f64 / self.seconds.max(1e-9)
+    }
+}
+
+/// One thing that `--check` demands.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    /// What should hold.
+    pub name: &'static str,
+    /// Whether it does.
+    pub holds: bool,
+    /// What was found.
+    pub found: String,
+}
+
+/// Everything a demonstration measured.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Figures {
+    /// Held-out loss of the base model, in nats per token.
+    pub base_loss: f64,
+    /// Each closed round.
+    pub rounds: Vec<RoundFigures>,
+    /// From the command to the last round's close, in seconds.
+    pub seconds: f64,
+    /// The prompt that both models answered.
+    pub prompt: String,
+    /// What the base model answered.
+    pub base_answer: String,
+    /// What the trained model answered.
+    pub trained_answer: String,
+    /// Where the public API answers.
+    pub api: String,
+    /// What `--check` found.
+    pub checks: Vec<Check>,
+}
+
+impl Figures {
+    /// Held-out loss after the newest round.
+    pub fn loss(&self) -> f64 {
+        self.rounds.last().map_or(self.base_loss, |round| round.held_out_loss)
+    }
+
+    /// How far the loss fell, as a share of the base model's.
+    pub fn fall(&self) -> f64 {
+        if self.base_loss > 0.0 { 1.0 - self.loss() / self.base_loss } else { 0.0 }
+    }
+}

@@ -1,0 +1,56 @@
+//! Held-out loss of an adapter, measured by the demonstration itself.
+
+use r3mes_exact::Cpu;
+use r3mes_model::{LoadedAdapter, MemoryLimit, Model, TrainingWorkspace};
+use r3mes_training::{evaluate::held_out_loss, job::adapter_layout};
+use r3mes_types::task::HyperParameters;
+
+use crate::{agents, config::Config, genesis::{Founding, SEQUENCE}};
+
+/// Windows computed together.
+const BATCH: usize = 4;
+/// Memory for activations, in bytes.
+const MEMORY: usize = 256 << 20;
+
+/// Measures adapters on text that no shard holds.
+pub(super) struct HeldOut {
+    model: Model<Cpu>,
+    workspace: TrainingWorkspace<Cpu>,
+}
+
+impl HeldOut {
+    /// Loads the base model that comes with the binary.
+    pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
+        let bytes = r3mes_exact::Bytes::from_slice(crate::assets::BASE_MODEL);
+        let packed = r3mes_model::PackedModel::from_bytes(&bytes)?;
+        Ok(Self {
+            model: Model::load(agents::device(config)?, &packed),
+            workspace: TrainingWorkspace::new(MemoryLimit { bytes: MEMORY }),
+        })
+    }
+
+    /// Numbers of an adapter: what a dense update would carry.
+    pub(super) fn parameters(&self, hyper: &HyperParameters) -> anyhow::Result<u64> {
+        Ok(adapter_layout(self.model.config(), hyper)?.len() as u64)
+    }
+
+    /// Mean loss in nats per token; of the base model alone without an adapter's bytes.
+    pub(super) fn loss(
+        &mut self,
+        founding: &Founding,
+        hyper: &HyperParameters,
+        adapter: Option<&[u8]>,
+    ) -> anyhow::Result<f64> {
+        let layout = adapter_layout(self.model.config(), hyper)?;
+        let loaded = match adapter {
+            Some(bytes) => {
+                let adapter = r3mes_model::Adapter::from_bytes(&layout, bytes)?;
+                Some(LoadedAdapter::new(self.model.device(), &layout, &adapter)?)
+            }
+            None => None,
+        };
+        let windows: Vec<&[u32]> = founding.held_out.windows(SEQUENCE).collect();
+        let loss = held_out_loss(&self.model, loaded.as_ref(), &windows, BATCH, &mut self.workspace)?;
+        Ok(loss.mean())
+    }
+}

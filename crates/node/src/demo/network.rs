@@ -1,0 +1,372 @@
+//! The homes of a demonstration: one for the network's services, one for each node.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use r3mes_training::presets;
+use r3mes_types::{
+    Address, Amount, Hasher, Millis, Ppm, Role, SecretKey,
+    bank::Balance,
+    training::{MsgCreateRun, Penalties, Preset, RunParams, Split, Windows},
+    wire::{List, Text},
+};
+
+use super::Options;
+use crate::{
+    agents, assets, clock,
+    config::{Config, Gateway, Ledger, RoleConfig},
+    genesis::{self, Founding},
+    home::Home,
+    keyring::Keyring,
+    process::{Service, Spec},
+};
+
+/// Name of the chain.
+const CHAIN_ID: &str = "r3mes-demo";
+/// The file that marks a folder as a demonstration's, which the next one may clear.
+const MARKER: &str = ".r3mes-demo";
+/// Honest miners.
+pub(super) const MINERS: usize = 3;
+/// Validators.
+const VALIDATORS: usize = 2;
+/// Local steps of a round.
+const STEPS: u32 = 8;
+/// What each node starts with: more than any role's stake.
+const BALANCE: Amount = Amount::remes(1_000);
+/// Newly issued for each round.
+const REWARD: Amount = Amount::remes(3);
+/// What each node puts at stake.
+const STAKE: Amount = Amount::remes(500);
+/// What a false claim of a miner costs: enough that lying does not pay when a third is audited.
+const MINER_PENALTY: Amount = Amount::remes(50);
+/// What a refuted verdict or a wrong aggregate costs.
+const OTHER_PENALTY: Amount = Amount::remes(10);
+/// How long a phase waits for those who do not answer, in seconds. Phases end as soon as all have.
+const PATIENCE: u64 = 60;
+/// Memory of each role for activations, in MiB.
+const MEMORY_MB: u64 = 256;
+
+/// One node of the demonstration.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    /// Name on the status board.
+    pub(super) label: String,
+    /// Its home.
+    pub(super) home: Home,
+    /// Its configuration.
+    pub(super) config: Config,
+    /// Its role.
+    pub(super) role: Role,
+    /// How it cheats, if it does.
+    pub(super) lie: Option<&'static str>,
+}
+
+/// All homes of a demonstration.
+pub(super) struct Network {
+    dir: PathBuf,
+    home: Home,
+    config: Config,
+    members: Vec<Member>,
+    authority: SecretKey,
+    founding: Founding,
+    child_args: Vec<String>,
+}
+
+impl Network {
+    /// Makes all homes, keys and the genesis in a clean folder.
+    pub(super) fn create(options: &Options) -> anyhow::Result<Self> {
+        let dir = clean_folder(options.dir.as_deref())?;
+        let mut members = members(&dir, options.liar);
+        let ports = free_ports(3 + 2 * members.len(), options.port)?;
+        let mut ports = ports.into_iter();
+        let mut next = || ports.next().context("too few ports");
+
+        let mut config = Config::default();
+        let (rpc, blobs, api) = (next()?, next()?, next()?);
+        config.network.chain_id = CHAIN_ID.to_owned();
+        config.network.rpc = format!("http://{}", loopback(rpc));
+        config.network.bootstrap_blobs = vec![format!("http://{}", loopback(blobs))];
+        for member in &mut members {
+            member.config.network = config.network.clone();
+            member.config.node.moniker = member.label.clone();
+            member.config.node.stake = Some(STAKE.to_string());
+            let settings = RoleConfig {
+                blobs_listen: loopback(next()?),
+                api_listen: (member.role == Role::Serving).then_some(loopback(next()?)),
+                memory_mb: MEMORY_MB,
+                ..RoleConfig::default()
+            };
+            member.config.set_roles(&[member.role]);
+            if let Some(role) = member.config.role_mut(member.role) {
+                *role = settings;
+            }
+            init_home(&member.home, &member.config)?;
+        }
+        config.services.ledger = Some(Ledger {
+            rpc_listen: loopback(rpc),
+            blobs_listen: loopback(blobs),
+            ..Ledger::default()
+        });
+        config.services.gateway = Some(Gateway {
+            listen: loopback(if options.port == 0 { api } else { options.port }),
+            ..Gateway::default()
+        });
+        let home = Home::new(dir.join("network"));
+        init_home(&home, &config)?;
+        let keyring = Keyring::new(&home);
+        if let Some(seed) = options.beacon {
+            keyring.set_beacon_seed(Hasher::new("r3mes demo beacon v1").number(seed).finish().as_bytes())?;
+        }
+        let authority = keyring.account()?;
+        let balances = balances(&members, authority.address())?;
+        let shards = members.iter().filter(|member| member.role == Role::Miner).count();
+        let founding = genesis::found(&home, CHAIN_ID, &balances, shards, clock::now())?;
+        Ok(Self {
+            dir,
+            home,
+            config,
+            members,
+            authority,
+            founding,
+            child_args: options.child_args.clone(),
+        })
+    }
+
+    /// One line for people.
+    pub(super) fn describe(&self) -> String {
+        let count = |role| self.members.iter().filter(|member| member.role == role).count();
+        let liars = self.members.iter().filter(|member| member.lie.is_some()).count();
+        let liar = if liars > 0 { " (one of them a liar)" } else { "" };
+        format!(
+            "A network on this machine: ledger, gateway, {} miners{liar}, {} validators, a proposer, a serving node.\nIts files: {}",
+            count(Role::Miner),
+            count(Role::Validator),
+            self.dir.display()
+        )
+    }
+
+    /// How to start one of the network's services.
+    pub(super) fn spec(&self, service: Service) -> Spec {
+        Spec {
+            label: service.to_string(),
+            home: self.home.clone(),
+            service,
+            extra_args: self.child_args.clone(),
+        }
+    }
+
+    /// How to start every node's role.
+    pub(super) fn role_specs(&self) -> Vec<Spec> {
+        let spec = |member: &Member| {
+            let mut extra_args = self.child_args.clone();
+            extra_args.extend(member.lie.iter().flat_map(|lie| ["--lie".to_owned(), (*lie).to_owned()]));
+            Spec {
+                label: member.label.clone(),
+                home: member.home.clone(),
+                service: Service::Role(member.role),
+                extra_args,
+            }
+        };
+        self.members.iter().map(spec).collect()
+    }
+
+    /// Registers every node with its own key.
+    pub(super) async fn register(&self) -> anyhow::Result<()> {
+        let mut tasks = tokio::task::JoinSet::new();
+        for member in self.members.clone() {
+            tasks.spawn(async move { agents::register(&member.home, &member.config).await });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done??;
+        }
+        Ok(())
+    }
+
+    /// Starts the training run.
+    pub(super) async fn create_run(&self, options: &Options) -> anyhow::Result<()> {
+        let miners = self.members.iter().filter(|member| member.role == Role::Miner).count();
+        let message = MsgCreateRun {
+            authority: self.authority.address(),
+            params: run_params(&self.founding, options, miners as u32)?,
+        };
+        agents::chain::send(&self.client()?, &self.authority, vec![message.into()]).await?;
+        Ok(())
+    }
+
+    /// A client of the network's ledger.
+    pub(super) fn client(&self) -> anyhow::Result<r3mes_gateway::rpc::Client> {
+        agents::chain::connect(&self.config)
+    }
+
+    /// The network's configuration.
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What the network was founded with.
+    pub(super) fn founding(&self) -> &Founding {
+        &self.founding
+    }
+
+    /// Base URL of the public API.
+    pub(super) fn api_url(&self) -> String {
+        let listen = self.config.services.gateway.as_ref().map_or(loopback(8000), |gateway| gateway.listen);
+        format!("http://{listen}")
+    }
+
+    /// Address of the node that cheats.
+    pub(super) fn liar(&self) -> anyhow::Result<Option<Address>> {
+        let liar = self.members.iter().find(|member| member.lie.is_some());
+        Ok(liar.map(|member| Keyring::new(&member.home).account_address()).transpose()?)
+    }
+
+    /// Name under which the base model alone is served.
+    pub(super) fn base_model(&self) -> String {
+        assets::BASE_MODEL_NAME.to_owned()
+    }
+
+    /// Name under which the base model with the newest adapter is served.
+    pub(super) fn trained_model(&self) -> String {
+        format!("{}{}", assets::BASE_MODEL_NAME, agents::serving::TUNED)
+    }
+
+    /// Removes the folder, unless it is to be kept.
+    pub(super) fn remove(&self, keep: bool) -> anyhow::Result<()> {
+        if !keep {
+            fs::remove_dir_all(&self.dir).with_context(|| format!("cannot remove {}", self.dir.display()))?;
+        }
+        Ok(())
+    }
+}
+
+fn members(dir: &Path, liar: bool) -> Vec<Member> {
+    let member = |label: String, role, lie| Member {
+        home: Home::new(dir.join(&label)),
+        config: Config::default(),
+        label,
+        role,
+        lie,
+    };
+    let mut all: Vec<Member> = (1..=MINERS).map(|n| member(format!("miner-{n}"), Role::Miner, None)).collect();
+    if liar {
+        all.push(member("liar".to_owned(), Role::Miner, Some("skip-steps")));
+    }
+    all.extend((1..=VALIDATORS).map(|n| member(format!("validator-{n}"), Role::Validator, None)));
+    all.push(member("proposer".to_owned(), Role::Proposer, None));
+    all.push(member("serving".to_owned(), Role::Serving, None));
+    all
+}
+
+fn run_params(founding: &Founding, options: &Options, miners: u32) -> anyhow::Result<RunParams> {
+    let (hyper, learning_rates) = presets::demonstration(options.rounds);
+    let patience = Millis::new(PATIENCE * 1000);
+    Ok(RunParams {
+        name: Text::new("demonstration")?,
+        model: founding.model.id,
+        exact_version: r3mes_training::job::EXACT_VERSION,
+        dataset: founding.dataset,
+        steps: STEPS,
+        initial: founding.initial_adapter(&hyper)?,
+        hyper,
+        learning_rates: List::new(learning_rates)?,
+        rounds: options.rounds,
+        reward: REWARD,
+        split: Split {
+            miners: Ppm::percent(70),
+            validators: Ppm::percent(20),
+            proposer: Ppm::percent(5),
+            treasury: Ppm::percent(5),
+        },
+        panel: 1,
+        drawn_steps: 1,
+        audited_share: if options.liar { Ppm::percent(100) } else { Ppm::percent(34) },
+        min_miners: MINERS as u32,
+        max_miners: miners,
+        min_validators: VALIDATORS as u32,
+        proposers: 1,
+        windows: Windows {
+            commit: patience,
+            reveal: patience,
+            availability: patience,
+            serve: patience,
+            verify: patience,
+            verdict: patience,
+            open: patience,
+            court: patience,
+            aggregate: patience,
+        },
+        penalties: Penalties {
+            miner: MINER_PENALTY,
+            validator: OTHER_PENALTY,
+            proposer: OTHER_PENALTY,
+        },
+        kept_rounds: options.rounds,
+        preset: Preset::Demonstration,
+        adapter_seed: founding.adapter_seed,
+    })
+}
+
+fn balances(members: &[Member], authority: Address) -> anyhow::Result<Vec<Balance>> {
+    let mut balances = vec![Balance {
+        address: authority,
+        amount: BALANCE,
+    }];
+    for member in members {
+        balances.push(Balance {
+            address: Keyring::new(&member.home).account_address()?,
+            amount: BALANCE,
+        });
+    }
+    balances.sort_by_key(|balance| balance.address);
+    Ok(balances)
+}
+
+fn init_home(home: &Home, config: &Config) -> anyhow::Result<()> {
+    home.create()?;
+    Keyring::new(home).generate()?;
+    fs::write(home.config_file(), config.to_yaml()).with_context(|| format!("cannot write {}", home.config_file().display()))
+}
+
+/// An empty folder of our own: a temporary one, or the one named, if it is new, empty or an earlier
+/// demonstration's.
+fn clean_folder(named: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let dir = match named {
+        None => tempfile::Builder::new().prefix("r3mes-demo-").tempdir()?.keep(),
+        Some(dir) => {
+            let foreign = dir.read_dir().is_ok_and(|mut entries| entries.next().is_some()) && !dir.join(MARKER).exists();
+            anyhow::ensure!(
+                !foreign,
+                "{} holds files that no demonstration made; name a new or empty folder with --dir",
+                dir.display()
+            );
+            if dir.exists() {
+                fs::remove_dir_all(dir).with_context(|| format!("cannot clear {}", dir.display()))?;
+            }
+            fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+            dir.canonicalize()?
+        }
+    };
+    fs::write(dir.join(MARKER), "")?;
+    Ok(dir)
+}
+
+/// Ports that are free now on the loopback address. The public API's own port, when one was asked
+/// for, is checked too.
+fn free_ports(count: usize, wanted: u16) -> anyhow::Result<Vec<u16>> {
+    let wanted = TcpListener::bind(loopback(wanted)).with_context(|| {
+        format!("port {wanted} for the public API is taken; stop the program that uses it, or give --port 0 for a free one")
+    })?;
+    let listeners: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind(loopback(0))).collect::<Result<_, _>>()?;
+    let ports = listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect();
+    drop(wanted);
+    ports
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}

@@ -1,0 +1,92 @@
+//! What a person sees while the demonstration runs: a bar on a terminal, plain lines elsewhere.
+
+use std::{io::IsTerminal, time::Duration};
+
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+
+use super::figures::{Figures, RoundFigures};
+
+/// How often the spinner of the bar turns.
+const TICK: Duration = Duration::from_millis(120);
+
+/// Shows progress; silent when JSON was asked for.
+pub(super) struct Progress {
+    bar: Option<ProgressBar>,
+    silent: bool,
+}
+
+impl Progress {
+    /// Progress over a number of rounds.
+    pub(super) fn new(rounds: u64, silent: bool) -> Self {
+        let bar = (!silent && std::io::stderr().is_terminal()).then(|| {
+            let style = ProgressStyle::with_template("{spinner} {bar:24} {pos}/{len} rounds  {elapsed}  {wide_msg}");
+            let bar = ProgressBar::new(rounds).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.enable_steady_tick(TICK);
+            bar
+        });
+        Self { bar, silent }
+    }
+
+    /// A line that stays.
+    pub(super) fn say(&self, line: &str) {
+        match &self.bar {
+            _ if self.silent => {}
+            Some(bar) => bar.println(line),
+            None => eprintln!("{line}"),
+        }
+    }
+
+    /// What is going on now; shown beside the bar only.
+    pub(super) fn now(&self, doing: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(doing.to_owned());
+        }
+    }
+
+    /// A round has closed.
+    pub(super) fn round(&self, figures: &Figures, round: &RoundFigures) {
+        self.say(&line(figures, round));
+        if let Some(bar) = &self.bar {
+            bar.set_position(u64::from(round.round));
+        }
+    }
+
+    /// Takes the bar away.
+    pub(super) fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// The heading over the rounds' lines.
+pub(super) const HEADING: &str =
+    "round  held-out loss       packages     audited  uploaded (dense)         to verify  tokens/s       paid";
+
+fn line(figures: &Figures, round: &RoundFigures) -> String {
+    let change = 100.0 * (round.held_out_loss / figures.base_loss - 1.0);
+    let ratio = round.dense_bytes as f64 / round.uploaded_bytes.max(1) as f64;
+    let court = if round.disputed > 0 { format!(", {} in court", round.disputed) } else { String::new() };
+    let slashed = match round.slashed_uremes {
+        0 => String::new(),
+        amount => format!(", {} REMES slashed", amount as f64 / 1e6),
+    };
+    format!(
+        "{:5}  {:.3} ({change:+5.1}%)     {:2} of {:2}     {:2}{court:12}  {:>9} ({ratio:3.0}x less)  {:>12}  {:8.0}  {:5.1} REMES{slashed}",
+        round.round,
+        round.held_out_loss,
+        round.accepted,
+        round.assigned,
+        round.audited,
+        HumanBytes(round.uploaded_bytes).to_string(),
+        HumanBytes(round.verification_bytes).to_string(),
+        round.tokens_per_second(),
+        round.paid_uremes as f64 / 1e6,
+    )
+}

@@ -135,7 +135,8 @@ pub fn forward(
 /// `dx[t][i] (+)= f32(sum_o w[o][i] * g[t][o]) * s_g[t]` for the inputs of `panels`.
 ///
 /// `wt` is the transposed pack, whose rows are the inputs. The scales of the matrix rows are in
-/// the codes already (rule 6); codes are within +-4,194,304. `dx` has one column for each row of `wt` in `panels`.
+/// the codes already (rule 6); codes are within +-4,194,304. `dx` has one column for each row of
+/// `wt` in `panels`.
 ///
 /// # Panics
 /// When shapes do not fit, or the machine lacks the instructions of `isa`.

@@ -22,7 +22,7 @@ pub(super) fn run(home: &Home, typed: &Start, overrides: &Overrides) -> anyhow::
         let shutdown = CancellationToken::new();
         super::cancel_on_signal(shutdown.clone())?;
         let mut supervisor = Supervisor::new(shutdown);
-        publish_board(&supervisor, lock);
+        process::publish_board(&supervisor, lock);
         start_all(&mut supervisor, home, &config, overrides).await?;
         Ok(supervisor.run().await?)
     })
@@ -55,22 +55,6 @@ async fn start_all(
     supervisor.all_ready().await?;
     tracing::info!("everything is ready; stop with Ctrl-C");
     Ok(())
-}
-
-/// Keeps the home's status file up to date for as long as the supervisor lives.
-fn publish_board(supervisor: &Supervisor, lock: HomeLock) {
-    let mut board = supervisor.board();
-    tokio::spawn(async move {
-        loop {
-            let current = board.borrow_and_update().clone();
-            if let Err(error) = lock.publish(&current) {
-                tracing::warn!(%error, "cannot write the status file");
-            }
-            if board.changed().await.is_err() {
-                return;
-            }
-        }
-    });
 }
 
 /// Runs one service in this process.

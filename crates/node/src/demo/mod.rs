@@ -19,7 +19,7 @@ use progress::Progress;
 use r3mes_gateway::openai;
 use tokio_util::sync::CancellationToken;
 
-use crate::process::{Service, Supervisor};
+use crate::process::{HomeLock, Service, Supervisor, publish_board};
 
 /// What both models are asked at the end.
 const PROMPT: &str = "The little bear looked at the big fish and";
@@ -70,6 +70,7 @@ pub async fn run(
 
     let stop = shutdown.child_token();
     let mut supervisor = Supervisor::new(stop.clone());
+    publish_board(&supervisor, HomeLock::take(network.home())?);
     let outcome = tokio::select! {
         () = shutdown.cancelled() => Ok(None),
         outcome = play(options, &network, &mut supervisor, &progress, began) => outcome.map(Some),

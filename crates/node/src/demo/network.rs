@@ -197,6 +197,11 @@ impl Network {
         Ok(())
     }
 
+    /// The home of the network's services.
+    pub(super) fn home(&self) -> &Home {
+        &self.home
+    }
+
     /// A client of the network's ledger.
     pub(super) fn client(&self) -> anyhow::Result<r3mes_gateway::rpc::Client> {
         agents::chain::connect(&self.config)

@@ -8,7 +8,7 @@ mod lock;
 mod supervisor;
 
 pub use lock::{HomeLock, LockError, read_board};
-pub use supervisor::{Board, Phase, ServiceStatus, SuperviseError, Supervisor};
+pub use supervisor::{Board, Phase, ServiceStatus, SuperviseError, Supervisor, publish_board};
 
 use r3mes_types::Role;
 

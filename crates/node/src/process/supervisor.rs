@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{READY_LINE, Spec, child};
+use super::{HomeLock, READY_LINE, Spec, child};
 
 /// First pause before a restart; doubles with each failure in a row.
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
@@ -151,6 +151,22 @@ impl Supervisor {
         }
         outcome
     }
+}
+
+/// Keeps the home's status file up to date for as long as the supervisor lives.
+pub fn publish_board(supervisor: &Supervisor, lock: HomeLock) {
+    let mut board = supervisor.board();
+    tokio::spawn(async move {
+        loop {
+            let current = board.borrow_and_update().clone();
+            if let Err(error) = lock.publish(&current) {
+                tracing::warn!(%error, "cannot write the status file");
+            }
+            if board.changed().await.is_err() {
+                return;
+            }
+        }
+    });
 }
 
 async fn next(children: &mut JoinSet<Result<(), SuperviseError>>) -> Result<(), SuperviseError> {

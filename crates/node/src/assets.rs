@@ -13,7 +13,16 @@ pub const BASE_MODEL_NAME: &str = "stories15m-b158";
 
 /// Public-domain texts the demonstration trains on: name and text.
 pub const TEXTS: [(&str, &str); 3] = [
-    ("bryant-stories", include_str!("../../../assets/texts/bryant-stories.txt")),
-    ("burgess-busterbrown", include_str!("../../../assets/texts/burgess-busterbrown.txt")),
-    ("carroll-alice", include_str!("../../../assets/texts/carroll-alice.txt")),
+    (
+        "bryant-stories",
+        include_str!("../../../assets/texts/bryant-stories.txt"),
+    ),
+    (
+        "burgess-busterbrown",
+        include_str!("../../../assets/texts/burgess-busterbrown.txt"),
+    ),
+    (
+        "carroll-alice",
+        include_str!("../../../assets/texts/carroll-alice.txt"),
+    ),
 ];

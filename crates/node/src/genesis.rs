@@ -113,7 +113,9 @@ pub fn found(
         model,
         dataset: FIRST_DATASET,
         held_out,
-        adapter_seed: Hasher::new("r3mes founding adapter v1").part(genesis.hash().as_ref()).finish(),
+        adapter_seed: Hasher::new("r3mes founding adapter v1")
+            .part(genesis.hash().as_ref())
+            .finish(),
         config,
     })
 }
@@ -124,11 +126,15 @@ pub fn found(
 /// When the file is missing or is no genesis.
 pub fn read(home: &Home) -> anyhow::Result<Genesis> {
     let path = home.genesis_file();
-    let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}; run `r3mes init` first", path.display()))?;
+    let bytes = std::fs::read(&path)
+        .with_context(|| format!("cannot read {}; run `r3mes init` first", path.display()))?;
     Genesis::decode(&bytes).with_context(|| format!("{} is not a genesis", path.display()))
 }
 
-fn store_model(home: &Home, tokenizer: &Tokenizer) -> anyhow::Result<(ModelSpec, r3mes_model::ModelConfig)> {
+fn store_model(
+    home: &Home,
+    tokenizer: &Tokenizer,
+) -> anyhow::Result<(ModelSpec, r3mes_model::ModelConfig)> {
     let packed = PackedModel::from_bytes(&Bytes::from_slice(assets::BASE_MODEL))?;
     let spec = ModelSpec {
         id: packed.id(),
@@ -145,9 +151,15 @@ fn store_model(home: &Home, tokenizer: &Tokenizer) -> anyhow::Result<(ModelSpec,
     Ok((spec, packed.config().clone()))
 }
 
-fn store_texts(home: &Home, tokenizer: &Tokenizer, shards: usize) -> anyhow::Result<(DatasetSpec, Shard)> {
-    let texts: Vec<Vec<u32>> =
-        assets::TEXTS.iter().map(|(_, text)| tokenizer.encode(&normalize(text))).collect::<Result<_, _>>()?;
+fn store_texts(
+    home: &Home,
+    tokenizer: &Tokenizer,
+    shards: usize,
+) -> anyhow::Result<(DatasetSpec, Shard)> {
+    let texts: Vec<Vec<u32>> = assets::TEXTS
+        .iter()
+        .map(|(_, text)| tokenizer.encode(&normalize(text)))
+        .collect::<Result<_, _>>()?;
     let split = split(&texts, shards, SEQUENCE);
     let vocabulary = u32::try_from(tokenizer.vocabulary())?;
     let shard = |tokens| Shard::new(tokenizer.hash(), vocabulary, tokens);

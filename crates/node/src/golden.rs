@@ -61,7 +61,12 @@ fn generation(device: Cpu) -> anyhow::Result<String> {
     };
     let answer = engine.submit(request)?.blocking_answer()?;
     engine.stop();
-    thread.join().map_err(|_| anyhow::anyhow!("the engine panicked"))?;
-    let receipt = answer.completion.receipt.ok_or_else(|| anyhow::anyhow!("the engine gave no receipt"))?;
+    thread
+        .join()
+        .map_err(|_| anyhow::anyhow!("the engine panicked"))?;
+    let receipt = answer
+        .completion
+        .receipt
+        .ok_or_else(|| anyhow::anyhow!("the engine gave no receipt"))?;
     Ok(receipt.claim.transcript.to_string())
 }

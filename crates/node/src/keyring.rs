@@ -76,7 +76,8 @@ impl Keyring {
     /// [`KeyError::Malformed`] when it is not 24 English words with a right checksum;
     /// [`KeyError::Exists`] when there are keys already.
     pub fn recover(&self, phrase: &str) -> Result<(), KeyError> {
-        let mnemonic = Mnemonic::new(phrase.trim(), Language::English).map_err(|_| self.bad_mnemonic())?;
+        let mnemonic =
+            Mnemonic::new(phrase.trim(), Language::English).map_err(|_| self.bad_mnemonic())?;
         self.store(&mnemonic)
     }
 
@@ -90,7 +91,10 @@ impl Keyring {
         home::write_secret(&path, mnemonic.phrase().as_bytes())?;
         for &role in Role::ALL {
             let key = derive(mnemonic, role.number());
-            home::write_secret(&self.role_file(role), hex::encode(*key.to_bytes()).as_bytes())?;
+            home::write_secret(
+                &self.role_file(role),
+                hex::encode(*key.to_bytes()).as_bytes(),
+            )?;
         }
         Ok(())
     }
@@ -111,7 +115,9 @@ impl Keyring {
     pub fn account_address(&self) -> Result<Address, KeyError> {
         let path = self.address_file();
         let bytes = home::read_secret(&path)?;
-        let address = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok());
+        let address = std::str::from_utf8(&bytes)
+            .ok()
+            .and_then(|text| text.trim().parse().ok());
         address.ok_or(KeyError::Malformed {
             path,
             expected: "an address, remes1...",
@@ -228,8 +234,10 @@ fn derive(mnemonic: &Mnemonic, index: u32) -> SecretKey {
     let path: DerivationPath = format!("m/44'/{COIN_TYPE}'/0'/0/{index}")
         .parse()
         .expect("a fixed derivation path");
-    let key = XPrv::derive_from_path(mnemonic.to_seed(""), &path).expect("derivation fails with chance 2^-127");
-    SecretKey::from_bytes(&key.private_key().to_bytes().into()).expect("a derived key is a valid scalar")
+    let key = XPrv::derive_from_path(mnemonic.to_seed(""), &path)
+        .expect("derivation fails with chance 2^-127");
+    SecretKey::from_bytes(&key.private_key().to_bytes().into())
+        .expect("a derived key is a valid scalar")
 }
 
 fn read_hex32(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyError> {
@@ -263,7 +271,10 @@ mod tests {
         let (_dir, keyring) = keyring();
         keyring.recover(ZERO).unwrap();
         let address = keyring.account().unwrap().address();
-        assert_eq!(address.to_string(), "remes1r5v5srda7xfth3hn2s26txvrcrntldjuy5u8da");
+        assert_eq!(
+            address.to_string(),
+            "remes1r5v5srda7xfth3hn2s26txvrcrntldjuy5u8da"
+        );
     }
 
     #[test]
@@ -280,6 +291,9 @@ mod tests {
         let (_dir, keyring) = keyring();
         keyring.recover(ZERO).unwrap();
         let derived = derive(&keyring.mnemonic().unwrap(), Role::Validator.number());
-        assert_eq!(keyring.role(Role::Validator).unwrap().public_key(), derived.public_key());
+        assert_eq!(
+            keyring.role(Role::Validator).unwrap().public_key(),
+            derived.public_key()
+        );
     }
 }

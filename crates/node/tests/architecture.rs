@@ -16,12 +16,24 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("training", &["types", "exact", "model"]),
     ("inference", &["types", "exact", "model"]),
     ("consensus", &["types", "state", "ledger"]),
-    ("gateway", &["types", "blobs", "ledger", "consensus", "inference"]),
+    (
+        "gateway",
+        &["types", "blobs", "ledger", "consensus", "inference"],
+    ),
     ("sim", &["types", "state", "ledger", "training"]),
     (
         "node",
         &[
-            "types", "state", "blobs", "exact", "ledger", "model", "training", "inference", "consensus", "gateway",
+            "types",
+            "state",
+            "blobs",
+            "exact",
+            "ledger",
+            "model",
+            "training",
+            "inference",
+            "consensus",
+            "gateway",
         ],
     ),
 ];
@@ -31,9 +43,17 @@ fn workspace() -> Vec<(String, BTreeSet<String>)> {
         .args(["metadata", "--format-version", "1", "--no-deps", "--locked"])
         .output()
         .expect("cargo runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo prints JSON");
-    let ours = |name: &Value| name.as_str().and_then(|name| name.strip_prefix("r3mes-")).map(str::to_owned);
+    let ours = |name: &Value| {
+        name.as_str()
+            .and_then(|name| name.strip_prefix("r3mes-"))
+            .map(str::to_owned)
+    };
     let packages = metadata["packages"].as_array().expect("a list of packages");
     packages
         .iter()
@@ -44,7 +64,12 @@ fn workspace() -> Vec<(String, BTreeSet<String>)> {
                 .iter()
                 .filter(|dependency| dependency["kind"] != "dev");
             let name = ours(&package["name"]).expect("every crate is called r3mes-something");
-            (name, normal.filter_map(|dependency| ours(&dependency["name"])).collect())
+            (
+                name,
+                normal
+                    .filter_map(|dependency| ours(&dependency["name"]))
+                    .collect(),
+            )
         })
         .collect()
 }
@@ -56,7 +81,10 @@ fn arrows_between_crates_point_only_where_the_plan_says() {
             panic!("crate {name} is not in the plan");
         };
         for dependency in &dependencies {
-            assert!(allowed.contains(&dependency.as_str()), "{name} must not depend on {dependency}");
+            assert!(
+                allowed.contains(&dependency.as_str()),
+                "{name} must not depend on {dependency}"
+            );
         }
     }
 }
@@ -64,6 +92,9 @@ fn arrows_between_crates_point_only_where_the_plan_says() {
 #[test]
 fn every_crate_of_the_plan_exists() {
     let found: BTreeSet<String> = workspace().into_iter().map(|(name, _)| name).collect();
-    let planned: BTreeSet<String> = MAY_DEPEND_ON.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let planned: BTreeSet<String> = MAY_DEPEND_ON
+        .iter()
+        .map(|(name, _)| (*name).to_owned())
+        .collect();
     assert_eq!(found, planned);
 }

@@ -40,14 +40,20 @@ fn running(dir: &Path) -> BTreeMap<String, i32> {
     let board: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let services = board.as_object().into_iter().flatten();
     let ready = services.filter(|(_, status)| status["phase"] == "ready");
-    ready.filter_map(|(label, status)| Some((label.clone(), i32::try_from(status["pid"].as_i64()?).ok()?))).collect()
+    ready
+        .filter_map(|(label, status)| {
+            Some((label.clone(), i32::try_from(status["pid"].as_i64()?).ok()?))
+        })
+        .collect()
 }
 
 /// How far a miner is: how many states of the round it has stored.
 fn states(dir: &Path, miner: &str) -> usize {
     let work = dir.join(miner).join("data/miner/work/1-0");
     let names = fs::read_dir(work).into_iter().flatten().flatten();
-    names.filter(|entry| entry.file_name().to_string_lossy().starts_with("state-")).count()
+    names
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("state-"))
+        .count()
 }
 
 #[test]
@@ -57,9 +63,23 @@ fn every_role_killed_in_mid_round_goes_on_and_nothing_is_paid_twice() {
     let mut demo = start(&dir);
     let began = Instant::now();
     let mut killed = BTreeSet::new();
-    let victims = ["miner-1", "validator-1", "proposer", "serving", "ledger", "gateway"];
-    while demo.try_wait().expect("the demonstration can be waited for").is_none() {
-        assert!(began.elapsed() < PATIENCE, "the rounds did not close; killed so far: {killed:?}");
+    let victims = [
+        "miner-1",
+        "validator-1",
+        "proposer",
+        "serving",
+        "ledger",
+        "gateway",
+    ];
+    while demo
+        .try_wait()
+        .expect("the demonstration can be waited for")
+        .is_none()
+    {
+        assert!(
+            began.elapsed() < PATIENCE,
+            "the rounds did not close; killed so far: {killed:?}"
+        );
         // The first round is under way once a miner has stored a few steps of it.
         if states(&dir, "miner-1") >= 3 {
             for (label, pid) in running(&dir) {
@@ -71,19 +91,32 @@ fn every_role_killed_in_mid_round_goes_on_and_nothing_is_paid_twice() {
         }
         std::thread::sleep(POLL);
     }
-    let output = demo.wait_with_output().expect("the demonstration has ended");
+    let output = demo
+        .wait_with_output()
+        .expect("the demonstration has ended");
     let figures: Value = serde_json::from_slice(&output.stdout).expect("the figures are JSON");
-    assert_eq!(killed.len(), victims.len(), "not all were running: {killed:?}");
+    assert_eq!(
+        killed.len(),
+        victims.len(),
+        "not all were running: {killed:?}"
+    );
 
     let rounds = figures["rounds"].as_array().expect("a list of rounds");
     assert_eq!(rounds.len(), ROUNDS);
     for round in rounds {
         assert_eq!(round["accepted"], 3, "{round}");
-        assert!(round["paid_uremes"].as_u64().is_some_and(|paid| paid <= REWARD), "{round}");
+        assert!(
+            round["paid_uremes"]
+                .as_u64()
+                .is_some_and(|paid| paid <= REWARD),
+            "{round}"
+        );
     }
     let checks = figures["checks"].as_array().expect("a list of checks");
     for check in checks {
-        let about_loss = check["name"].as_str().is_some_and(|name| name.contains("loss fell"));
+        let about_loss = check["name"]
+            .as_str()
+            .is_some_and(|name| name.contains("loss fell"));
         assert!(about_loss || check["holds"] == true, "{check}");
     }
 }

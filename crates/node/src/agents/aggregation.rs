@@ -23,9 +23,16 @@ use super::{
 ///
 /// # Errors
 /// When it cannot be had, or is not what was recorded.
-pub(super) async fn fetch_package(agent: &Context, package: &MinerPackage, pin: &str) -> anyhow::Result<Vec<u8>> {
+pub(super) async fn fetch_package(
+    agent: &Context,
+    package: &MinerPackage,
+    pin: &str,
+) -> anyhow::Result<Vec<u8>> {
     let recorded = &package.package;
-    let bytes = agent.depot.get(recorded.cid, recorded.bytes, Some(package.miner), pin).await?;
+    let bytes = agent
+        .depot
+        .get(recorded.cid, recorded.bytes, Some(package.miner), pin)
+        .await?;
     let hash = Hash::of(&bytes);
     anyhow::ensure!(
         hash == recorded.hash && bytes.len() as u64 == recorded.bytes,
@@ -42,15 +49,36 @@ pub(super) async fn fetch_package(agent: &Context, package: &MinerPackage, pin: 
 ///
 /// # Errors
 /// When anything cannot be fetched or does not fit.
-pub(super) async fn compute(agent: &Context, bench: &mut Bench, owed: &Obligation) -> anyhow::Result<AdapterRef> {
-    let asked = owed.aggregation.as_ref().context("the ledger named nothing to aggregate")?;
+pub(super) async fn compute(
+    agent: &Context,
+    bench: &mut Bench,
+    owed: &Obligation,
+) -> anyhow::Result<AdapterRef> {
+    let asked = owed
+        .aggregation
+        .as_ref()
+        .context("the ledger named nothing to aggregate")?;
     let pin = pin(RoundKey::of(owed));
-    bench.prepare_model(&agent.depot, &agent.chain, asked.model).await?;
+    bench
+        .prepare_model(&agent.depot, &agent.chain, asked.model)
+        .await?;
     let start = fetch_adapter(&agent.depot, &asked.start, &pin).await?;
-    let start = bench.adapter(asked.model, &asked.hyper, &asked.adapter_seed, start.as_deref())?;
-    anyhow::ensure!(start.hash() == asked.start.adapter, "the start adapter is not the one the ledger names");
+    let start = bench.adapter(
+        asked.model,
+        &asked.hyper,
+        &asked.adapter_seed,
+        start.as_deref(),
+    )?;
+    anyhow::ensure!(
+        start.hash() == asked.start.adapter,
+        "the start adapter is not the one the ledger names"
+    );
     let start = start.into_numbers();
-    let shape = Shape::new(start.len(), asked.hyper.chunk as usize, asked.hyper.top_k as usize)?;
+    let shape = Shape::new(
+        start.len(),
+        asked.hyper.chunk as usize,
+        asked.hyper.top_k as usize,
+    )?;
     let mut packages = Vec::new();
     for package in &owed.packages {
         let bytes = fetch_package(agent, package, &pin).await?;

@@ -49,11 +49,19 @@ impl Bench {
     ///
     /// # Errors
     /// When the model or the shard cannot be had, or is not what the ledger says.
-    pub async fn prepare(&mut self, depot: &Depot, chain: &r3mes_gateway::rpc::Client, task: &Task) -> anyhow::Result<()> {
+    pub async fn prepare(
+        &mut self,
+        depot: &Depot,
+        chain: &r3mes_gateway::rpc::Client,
+        task: &Task,
+    ) -> anyhow::Result<()> {
         self.prepare_model(depot, chain, task.model).await?;
         if !self.shards.contains_key(&task.shard.cid) {
-            let bytes = depot.get(task.shard.cid, MAX_SHARD_BYTES, None, SHARED_PIN).await?;
-            let shard = Shard::decode(&bytes).with_context(|| format!("shard {} is malformed", task.shard.cid))?;
+            let bytes = depot
+                .get(task.shard.cid, MAX_SHARD_BYTES, None, SHARED_PIN)
+                .await?;
+            let shard = Shard::decode(&bytes)
+                .with_context(|| format!("shard {} is malformed", task.shard.cid))?;
             while self.shards.len() >= MAX_KEPT_SHARDS {
                 self.shards.pop_first();
             }
@@ -80,16 +88,26 @@ impl Bench {
 
     /// Takes a model that is loaded already.
     pub fn insert(&mut self, packed: &PackedModel) {
-        self.models.insert(packed.id(), Model::load(self.device.clone(), packed));
+        self.models
+            .insert(packed.id(), Model::load(self.device.clone(), packed));
     }
 
     /// The job of a prepared task, with the memory to run it in.
     ///
     /// # Errors
     /// When the task does not fit its model or data.
-    pub fn job<'a>(&'a mut self, task: &'a Task) -> anyhow::Result<(Job<'a, Cpu>, &'a mut StepMemory<Cpu>)> {
-        let model = self.models.get(&task.model).context("the model was not prepared")?;
-        let shard = self.shards.get(&task.shard.cid).context("the shard was not prepared")?;
+    pub fn job<'a>(
+        &'a mut self,
+        task: &'a Task,
+    ) -> anyhow::Result<(Job<'a, Cpu>, &'a mut StepMemory<Cpu>)> {
+        let model = self
+            .models
+            .get(&task.model)
+            .context("the model was not prepared")?;
+        let shard = self
+            .shards
+            .get(&task.shard.cid)
+            .context("the shard was not prepared")?;
         Ok((Job::new(model, shard, task)?, &mut self.memory))
     }
 
@@ -104,7 +122,10 @@ impl Bench {
         seed: &Hash,
         bytes: Option<&[u8]>,
     ) -> anyhow::Result<Adapter> {
-        let model = self.models.get(&model).context("the model was not prepared")?;
+        let model = self
+            .models
+            .get(&model)
+            .context("the model was not prepared")?;
         let layout = adapter_layout(model.config(), hyper)?;
         Ok(match bytes {
             Some(bytes) => Adapter::from_bytes(&layout, bytes)?,
@@ -117,12 +138,25 @@ impl Bench {
 ///
 /// # Errors
 /// When it is not registered, cannot be had, or has another hash than the ledger says.
-pub async fn fetch_model(depot: &Depot, chain: &r3mes_gateway::rpc::Client, id: Hash) -> anyhow::Result<PackedModel> {
+pub async fn fetch_model(
+    depot: &Depot,
+    chain: &r3mes_gateway::rpc::Client,
+    id: Hash,
+) -> anyhow::Result<PackedModel> {
     let answer = chain.query(&QueryModel { id }).await?;
-    let spec = answer.model.with_context(|| format!("model {id} is not registered"))?.spec;
-    let bytes = depot.get(spec.base, spec.base_bytes, None, SHARED_PIN).await?;
+    let spec = answer
+        .model
+        .with_context(|| format!("model {id} is not registered"))?
+        .spec;
+    let bytes = depot
+        .get(spec.base, spec.base_bytes, None, SHARED_PIN)
+        .await?;
     let packed = PackedModel::from_bytes(&Bytes::from_slice(&bytes))?;
-    anyhow::ensure!(packed.id() == id, "the file of model {id} has hash {}", packed.id());
+    anyhow::ensure!(
+        packed.id() == id,
+        "the file of model {id} has hash {}",
+        packed.id()
+    );
     Ok(packed)
 }
 
@@ -130,7 +164,11 @@ pub async fn fetch_model(depot: &Depot, chain: &r3mes_gateway::rpc::Client, id: 
 ///
 /// # Errors
 /// When it cannot be had.
-pub async fn fetch_adapter(depot: &Depot, adapter: &AdapterRef, pin: &str) -> anyhow::Result<Option<Vec<u8>>> {
+pub async fn fetch_adapter(
+    depot: &Depot,
+    adapter: &AdapterRef,
+    pin: &str,
+) -> anyhow::Result<Option<Vec<u8>>> {
     let limit = 4 * r3mes_model::MAX_ADAPTER_NUMBERS as u64;
     match adapter.cid {
         Some(cid) => Ok(Some(depot.get(cid, limit, None, pin).await?)),

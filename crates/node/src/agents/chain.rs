@@ -1,11 +1,7 @@
 //! The ledger as agents and commands reach it.
 
 use r3mes_gateway::rpc::{self, TxClient, TxOutcome};
-use r3mes_types::{
-    Amount, Message, SecretKey,
-    training::QueryRun,
-    wire::Shown,
-};
+use r3mes_types::{Amount, Message, SecretKey, training::QueryRun, wire::Shown};
 
 use crate::config::Config;
 
@@ -26,7 +22,11 @@ pub fn sender(client: &rpc::Client, key: SecretKey) -> TxClient {
 ///
 /// # Errors
 /// When the ledger refuses it or does not answer.
-pub async fn send(client: &rpc::Client, key: &SecretKey, messages: Vec<Message>) -> anyhow::Result<TxOutcome> {
+pub async fn send(
+    client: &rpc::Client,
+    key: &SecretKey,
+    messages: Vec<Message>,
+) -> anyhow::Result<TxOutcome> {
     Ok(sender(client, key.clone()).send(messages).await?)
 }
 

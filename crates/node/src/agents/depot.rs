@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use r3mes_blobs::{BlobStore, PinName};
 use r3mes_gateway::{ipfs, rpc};
-use r3mes_types::{Address, Cid, nodes::{Node, NodeStatus, QueryNode, QueryNodes}, query::PageRequest};
+use r3mes_types::{
+    Address, Cid,
+    nodes::{Node, NodeStatus, QueryNode, QueryNodes},
+    query::PageRequest,
+};
 
 /// Most nodes that are asked for a blob nobody in particular should have.
 const MAX_ASKED_NODES: u32 = 32;
@@ -23,8 +27,15 @@ impl Depot {
     ///
     /// # Errors
     /// When a base URL is not one, or no HTTP client can be made.
-    pub fn new(store: Arc<dyn BlobStore>, chain: rpc::Client, bootstrap: &[String]) -> anyhow::Result<Self> {
-        let bootstrap = bootstrap.iter().map(|url| url.parse()).collect::<Result<_, _>>()?;
+    pub fn new(
+        store: Arc<dyn BlobStore>,
+        chain: rpc::Client,
+        bootstrap: &[String],
+    ) -> anyhow::Result<Self> {
+        let bootstrap = bootstrap
+            .iter()
+            .map(|url| url.parse())
+            .collect::<Result<_, _>>()?;
         let fetcher = ipfs::Fetcher::new(Arc::clone(&store), ipfs::FetchOptions::default())?;
         Ok(Self {
             store,
@@ -58,18 +69,28 @@ impl Depot {
     ///
     /// # Errors
     /// When it is nowhere to be had, or longer than `max_bytes`.
-    pub async fn get(&self, cid: Cid, max_bytes: u64, holder: Option<Address>, pin: &str) -> anyhow::Result<Vec<u8>> {
-        let here = self.blocking(move |store| Ok(store.missing(&cid)?.is_empty())).await?;
+    pub async fn get(
+        &self,
+        cid: Cid,
+        max_bytes: u64,
+        holder: Option<Address>,
+        pin: &str,
+    ) -> anyhow::Result<Vec<u8>> {
+        let here = self
+            .blocking(move |store| Ok(store.missing(&cid)?.is_empty()))
+            .await?;
         if !here {
             let pin = PinName::new(pin)?;
-            self.blocking(move |store| Ok(store.pin(&cid, &pin)?)).await?;
+            self.blocking(move |store| Ok(store.pin(&cid, &pin)?))
+                .await?;
             let first = self.sources(holder).await?;
             if self.fetcher.fetch(&cid, &first, max_bytes).await.is_err() {
                 let all = self.all_sources().await?;
                 self.fetcher.fetch(&cid, &all, max_bytes).await?;
             }
         }
-        self.blocking(move |store| Ok(store.get(&cid, max_bytes)?)).await
+        self.blocking(move |store| Ok(store.get(&cid, max_bytes)?))
+            .await
     }
 
     /// Lets everything under a pin go; it is collected when space is needed.
@@ -112,7 +133,9 @@ impl Depot {
             }),
         };
         let nodes = self.chain.query(&question).await?.nodes;
-        let active = nodes.iter().filter(|node| node.status == NodeStatus::Active);
+        let active = nodes
+            .iter()
+            .filter(|node| node.status == NodeStatus::Active);
         let mut sources: Vec<_> = self.bootstrap.clone();
         sources.extend(active.flat_map(node_sources));
         Ok(sources)
@@ -122,5 +145,6 @@ impl Depot {
 /// Where a node's blobs are; an endpoint that is no usable address is passed over.
 fn node_sources(node: &Node) -> Vec<ipfs::Source> {
     let urls = node.spec.endpoints.iter();
-    urls.filter_map(|endpoint| endpoint.blobs.parse().ok()).collect()
+    urls.filter_map(|endpoint| endpoint.blobs.parse().ok())
+        .collect()
 }

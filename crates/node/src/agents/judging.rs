@@ -27,19 +27,27 @@ impl Workshop {
         served: Option<&Served>,
         believe: bool,
     ) -> anyhow::Result<Verdict> {
-        self.bench.prepare(&self.agent.depot, &self.agent.chain, task).await?;
+        self.bench
+            .prepare(&self.agent.depot, &self.agent.chain, task)
+            .await?;
         let pin = pin(RoundKey {
             run: task.run,
             round: task.round,
         });
         let adapter = fetch_adapter(&self.agent.depot, &task.start, &pin).await?;
-        let adapter = self.bench.adapter(task.model, &task.hyper, &task.adapter_seed, adapter.as_deref())?;
+        let adapter = self.bench.adapter(
+            task.model,
+            &task.hyper,
+            &task.adapter_seed,
+            adapter.as_deref(),
+        )?;
         let parameters = adapter.numbers().len();
         let mut evidence = Evidence::default();
         if let Some(served) = served {
             evidence.feedback = self.served_feedback(task, served, parameters, &pin).await;
             if believe {
-                self.served_states(task, served, parameters, &pin, &mut evidence).await;
+                self.served_states(task, served, parameters, &pin, &mut evidence)
+                    .await;
             }
         }
         let backend = self.backend()?;
@@ -63,7 +71,11 @@ impl Workshop {
         evidence: &mut Evidence,
     ) {
         for state in &served.states {
-            let got = self.agent.depot.get(state.cid, state_bytes(parameters), Some(task.miner), pin).await;
+            let got = self
+                .agent
+                .depot
+                .get(state.cid, state_bytes(parameters), Some(task.miner), pin)
+                .await;
             let bytes = got.unwrap_or_default();
             if Hash::of(&bytes) == state.state
                 && let Ok(decoded) = StepState::decode(&bytes, parameters)
@@ -74,10 +86,21 @@ impl Workshop {
     }
 
     /// The error feedback that the round began with, if it can be had and is the task's.
-    async fn served_feedback(&self, task: &Task, served: &Served, parameters: usize, pin: &str) -> Option<Vec<f32>> {
+    async fn served_feedback(
+        &self,
+        task: &Task,
+        served: &Served,
+        parameters: usize,
+        pin: &str,
+    ) -> Option<Vec<f32>> {
         let (cid, hash) = (served.feedback?, task.feedback?);
         let limit = 4 * parameters as u64;
-        let bytes = self.agent.depot.get(cid, limit, Some(task.miner), pin).await.ok()?;
+        let bytes = self
+            .agent
+            .depot
+            .get(cid, limit, Some(task.miner), pin)
+            .await
+            .ok()?;
         (Hash::of(&bytes) == hash).then(|| floats_from_bytes(&bytes))
     }
 }

@@ -26,19 +26,34 @@ impl Workshop {
         let feedback_lost = task.feedback.is_some() && old.is_none();
         let mut task = task.clone();
         if feedback_lost {
-            tracing::warn!(run = task.run, round = task.round, "the old error feedback is lost; starting from zero");
+            tracing::warn!(
+                run = task.run,
+                round = task.round,
+                "the old error feedback is lost; starting from zero"
+            );
             task.feedback = None;
         }
         let done = match files.read_result(&task.work(), task.steps, &self.secret) {
             Some(done) => Some(done),
             None => {
-                self.bench.prepare(&self.agent.depot, &self.agent.chain, &task).await?;
+                self.bench
+                    .prepare(&self.agent.depot, &self.agent.chain, &task)
+                    .await?;
                 let adapter = fetch_adapter(&self.agent.depot, &task.start, &pin(round)).await?;
-                tokio::task::block_in_place(|| self.compute(&task, &files, adapter.as_deref(), old))?;
+                tokio::task::block_in_place(|| {
+                    self.compute(&task, &files, adapter.as_deref(), old)
+                })?;
                 files.read_result(&task.work(), task.steps, &self.secret)
             }
         };
-        let Some(FinishedFiles { package, feedback_hash, commitment }) = done else { return Ok(None) };
+        let Some(FinishedFiles {
+            package,
+            feedback_hash,
+            commitment,
+        }) = done
+        else {
+            return Ok(None);
+        };
         let (hash, bytes) = (Hash::of(&package), package.len() as u64);
         let cid = self.agent.depot.put(package, &pin(round)).await?;
         Ok(Some(Trained {
@@ -62,7 +77,9 @@ impl Workshop {
         adapter: Option<&[u8]>,
         feedback: Option<Vec<f32>>,
     ) -> anyhow::Result<()> {
-        let adapter = self.bench.adapter(task.model, &task.hyper, &task.adapter_seed, adapter)?;
+        let adapter = self
+            .bench
+            .adapter(task.model, &task.hyper, &task.adapter_seed, adapter)?;
         let (job, memory) = self.bench.job(task)?;
         let start = job.start(adapter)?;
         if let Some(lie) = self.method.lie(task) {
@@ -104,7 +121,9 @@ impl Workshop {
             let bytes = files
                 .read_state(u64::from(step))
                 .with_context(|| format!("the state before step {step} is not stored any more"))?;
-            trained.served.insert(step, self.agent.depot.put(bytes, &pin(round)).await?);
+            trained
+                .served
+                .insert(step, self.agent.depot.put(bytes, &pin(round)).await?);
         }
         if feedback {
             let bytes = encode_floats(&files.begun_with()?);

@@ -54,7 +54,10 @@ pub async fn run(
     lie: Option<&str>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let settings = config.role(role).cloned().unwrap_or_else(|| RoleConfig::for_role(role));
+    let settings = config
+        .role(role)
+        .cloned()
+        .unwrap_or_else(|| RoleConfig::for_role(role));
     let data = home.data(&role.to_string());
     let store = open_store(&data.join("blobs"), settings.storage_mb)?;
     let blobs = serve_blobs(&settings, Arc::clone(&store), shutdown.clone()).await?;

@@ -8,7 +8,9 @@ use r3mes_types::{
     Address, Amount, Message, Resources, Role, RoleSet, Time,
     auth::{MsgGrant, QueryGrants},
     governance::QueryParams,
-    nodes::{Endpoint, MsgRegister, MsgUpdate, Node, NodeSpec, NodeStatus, NodesMessage, QueryNode},
+    nodes::{
+        Endpoint, MsgRegister, MsgUpdate, Node, NodeSpec, NodeStatus, NodesMessage, QueryNode,
+    },
     training::TrainingMessage,
     wire::{List, Text},
 };
@@ -26,7 +28,11 @@ const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// # Errors
 /// When the account cannot pay the stake, or the ledger does not answer.
 pub async fn register(home: &Home, config: &Config) -> anyhow::Result<()> {
-    let roles: Vec<Role> = config.enabled_roles().into_iter().map(|(role, _)| role).collect();
+    let roles: Vec<Role> = config
+        .enabled_roles()
+        .into_iter()
+        .map(|(role, _)| role)
+        .collect();
     let client = chain::connect(config)?;
     let node = Keyring::new(home).account_address()?;
     let known = client.query(&QueryNode { address: node }).await?.node;
@@ -87,11 +93,18 @@ pub async fn register_roles(
 ///
 /// # Errors
 /// Says which command is missing.
-pub(super) async fn require(client: &rpc::Client, node: Address, role: Role, operator: Address) -> anyhow::Result<()> {
+pub(super) async fn require(
+    client: &rpc::Client,
+    node: Address,
+    role: Role,
+    operator: Address,
+) -> anyhow::Result<()> {
     let known = client.query(&QueryNode { address: node }).await?.node;
     let has_role = known.is_some_and(|known| known.spec.roles.contains(role));
     let grants = client.query(&QueryGrants { granter: node }).await?.grants;
-    let granted = grants.iter().any(|entry| entry.grantee == operator && entry.grant.is_some());
+    let granted = grants
+        .iter()
+        .any(|entry| entry.grantee == operator && entry.grant.is_some());
     anyhow::ensure!(
         has_role && granted,
         "{node} is not registered as {role}, or has not granted the role's key; run `r3mes tx register --roles {role}`"
@@ -99,7 +112,12 @@ pub(super) async fn require(client: &rpc::Client, node: Address, role: Role, ope
     Ok(())
 }
 
-async fn granted(client: &rpc::Client, home: &Home, config: &Config, node: Address) -> anyhow::Result<bool> {
+async fn granted(
+    client: &rpc::Client,
+    home: &Home,
+    config: &Config,
+    node: Address,
+) -> anyhow::Result<bool> {
     let grants = client.query(&QueryGrants { granter: node }).await?.grants;
     let soon = clock::after(RENEW_BEFORE);
     let until: BTreeMap<Address, Time> = grants
@@ -116,11 +134,20 @@ async fn granted(client: &rpc::Client, home: &Home, config: &Config, node: Addre
     Ok(true)
 }
 
-async fn spec(config: &Config, client: &rpc::Client, roles: RoleSet, stake: Option<Amount>) -> anyhow::Result<NodeSpec> {
+async fn spec(
+    config: &Config,
+    client: &rpc::Client,
+    roles: RoleSet,
+    stake: Option<Amount>,
+) -> anyhow::Result<NodeSpec> {
     let configured = config.node.stake.as_deref().map(str::parse).transpose()?;
     let stake = match stake.or(configured) {
         Some(stake) => stake,
-        None => client.query(&QueryParams {}).await?.nodes.minimum_stake(roles),
+        None => client
+            .query(&QueryParams {})
+            .await?
+            .nodes
+            .minimum_stake(roles),
     };
     let mut endpoints = Vec::new();
     for (role, settings) in config.enabled_roles() {
@@ -154,8 +181,11 @@ fn machine() -> Resources {
 }
 
 /// What a role's key may send: everything that a training role owes.
-fn granted_types<const LENGTH: usize, const MAX: usize>() -> anyhow::Result<List<Text<LENGTH>, MAX>> {
-    let unjail = NodesMessage::TYPE_URLS.iter().filter(|url| url.ends_with("MsgUnjail"));
+fn granted_types<const LENGTH: usize, const MAX: usize>() -> anyhow::Result<List<Text<LENGTH>, MAX>>
+{
+    let unjail = NodesMessage::TYPE_URLS
+        .iter()
+        .filter(|url| url.ends_with("MsgUnjail"));
     let authority = ["MsgCreateRun", "MsgPauseRun", "MsgResumeRun"];
     let owed = TrainingMessage::TYPE_URLS
         .iter()

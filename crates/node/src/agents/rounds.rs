@@ -17,7 +17,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Answers what the node owes in one role until shutdown. The ledger is asked before each plan, so
 /// nothing is sent twice; what fails is planned again after a pause.
-pub(super) async fn follow(mut workshop: Workshop, mut facts: Facts, role: Role) -> anyhow::Result<()> {
+pub(super) async fn follow(
+    mut workshop: Workshop,
+    mut facts: Facts,
+    role: Role,
+) -> anyhow::Result<()> {
     super::ready();
     let shutdown = workshop.agent.shutdown.clone();
     let mut height = 0;
@@ -42,12 +46,20 @@ pub(super) async fn follow(mut workshop: Workshop, mut facts: Facts, role: Role)
 
 /// Asks, plans and acts once; waits for a block when nothing is owed. One action that fails does not
 /// hold up the others.
-async fn turn(workshop: &mut Workshop, facts: &mut Facts, role: Role, height: &mut u64) -> anyhow::Result<()> {
+async fn turn(
+    workshop: &mut Workshop,
+    facts: &mut Facts,
+    role: Role,
+    height: &mut u64,
+) -> anyhow::Result<()> {
     let question = QueryObligations {
         address: facts.address,
     };
     let all = workshop.agent.chain.query(&question).await?.obligations;
-    let ours: Vec<Obligation> = all.into_iter().filter(|owed| owed_by(owed.kind) == role).collect();
+    let ours: Vec<Obligation> = all
+        .into_iter()
+        .filter(|owed| owed_by(owed.kind) == role)
+        .collect();
     let actions = plan(facts, &ours);
     if actions.is_empty() {
         *height = workshop.agent.chain.wait_height(*height).await?;
@@ -66,7 +78,10 @@ async fn turn(workshop: &mut Workshop, facts: &mut Facts, role: Role, height: &m
 /// The role that owes an answer of a kind.
 fn owed_by(kind: ObligationKind) -> Role {
     match kind {
-        ObligationKind::Commit | ObligationKind::Reveal | ObligationKind::Serve | ObligationKind::Open => Role::Miner,
+        ObligationKind::Commit
+        | ObligationKind::Reveal
+        | ObligationKind::Serve
+        | ObligationKind::Open => Role::Miner,
         ObligationKind::AttestPackages
         | ObligationKind::CommitVerdict
         | ObligationKind::RevealVerdict

@@ -19,7 +19,7 @@ use r3mes_types::{
     training::QueryRun,
 };
 
-use super::{bench, context::Context, listen, ready, RETRY_PAUSE};
+use super::{RETRY_PAUSE, bench, context::Context, listen, ready};
 use crate::config::RoleConfig;
 
 /// Pin of what is served.
@@ -38,9 +38,15 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     let spec = served_model(&agent).await?;
     let packed = bench::fetch_model(&agent.depot, &agent.chain, spec.id).await?;
-    let bytes = agent.depot.get(spec.tokenizer, MAX_TOKENIZER_BYTES, None, PIN).await?;
+    let bytes = agent
+        .depot
+        .get(spec.tokenizer, MAX_TOKENIZER_BYTES, None, PIN)
+        .await?;
     let tokenizer = Tokenizer::from_bytes(&bytes)?;
-    anyhow::ensure!(tokenizer.hash() == spec.tokenizer_hash, "the tokenizer fetched is not the one on the ledger");
+    anyhow::ensure!(
+        tokenizer.hash() == spec.tokenizer_hash,
+        "the tokenizer fetched is not the one on the ledger"
+    );
     let (engine, worker) = exact::engine(Parts {
         model: Arc::new(Model::load(device, &packed)),
         tokenizer: Arc::new(tokenizer),
@@ -50,18 +56,29 @@ pub(super) async fn run(
         limits: Limits::default(),
     });
     let engine = Arc::new(engine);
-    let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || worker.run())?;
+    let thread = std::thread::Builder::new()
+        .name("engine".to_owned())
+        .spawn(move || worker.run())?;
 
-    let address = settings.api_listen.context("roles.serving.api_listen is missing in the configuration")?;
+    let address = settings
+        .api_listen
+        .context("roles.serving.api_listen is missing in the configuration")?;
     let listener = listen(address, "roles.serving.api_listen").await?;
     let metrics = Metrics::new();
-    let api = openai::Api::new(engine.clone(), Arc::clone(agent.depot.store()), &metrics, ApiLimits::default())?;
+    let api = openai::Api::new(
+        engine.clone(),
+        Arc::clone(agent.depot.store()),
+        &metrics,
+        ApiLimits::default(),
+    )?;
     let router = api.router().merge(metrics.router());
     let serving = tokio::spawn(serve(listener, router, agent.shutdown.clone()));
     follow(&agent, &engine, &spec).await;
     serving.await?;
     engine.stop();
-    tokio::task::spawn_blocking(move || thread.join()).await?.map_err(|_| anyhow::anyhow!("the engine panicked"))
+    tokio::task::spawn_blocking(move || thread.join())
+        .await?
+        .map_err(|_| anyhow::anyhow!("the engine panicked"))
 }
 
 /// Swaps the adapter whenever the ledger has a newer one; requests that run keep theirs.
@@ -98,7 +115,9 @@ async fn swap(
     served: &mut Option<Hash>,
 ) -> anyhow::Result<()> {
     let newest = agent.chain.query(&QueryModel { id: spec.id }).await?.newest;
-    let Some(version) = newest.filter(|version| *served != Some(version.adapter_hash)) else { return Ok(()) };
+    let Some(version) = newest.filter(|version| *served != Some(version.adapter_hash)) else {
+        return Ok(());
+    };
     let hash = version.adapter_hash;
     load(agent, engine, spec, &version).await?;
     tracing::info!(round = version.round, adapter = %hash, "serving a new adapter");
@@ -106,17 +125,27 @@ async fn swap(
     Ok(())
 }
 
-async fn load(agent: &Context, engine: &ExactEngine<Cpu>, spec: &ModelSpec, version: &Version) -> anyhow::Result<()> {
+async fn load(
+    agent: &Context,
+    engine: &ExactEngine<Cpu>,
+    spec: &ModelSpec,
+    version: &Version,
+) -> anyhow::Result<()> {
     let run = agent.chain.query(&QueryRun { run: version.run }).await?;
     let reference = AdapterRef {
         cid: Some(version.adapter),
         adapter: version.adapter_hash,
         state: Hash::ZERO,
     };
-    let bytes = bench::fetch_adapter(&agent.depot, &reference, PIN).await?.unwrap_or_default();
+    let bytes = bench::fetch_adapter(&agent.depot, &reference, PIN)
+        .await?
+        .unwrap_or_default();
     let layout = adapter_layout(engine.model().config(), &run.params.hyper)?;
     let adapter = r3mes_model::Adapter::from_bytes(&layout, &bytes)?;
-    anyhow::ensure!(adapter.hash() == version.adapter_hash, "the adapter fetched is not the one on the ledger");
+    anyhow::ensure!(
+        adapter.hash() == version.adapter_hash,
+        "the adapter fetched is not the one on the ledger"
+    );
     let name = format!("{}{TUNED}", spec.name.as_str());
     engine.serve_adapter(&name, *layout.config(), &adapter, Some(version.round))?;
     Ok(())
@@ -125,5 +154,9 @@ async fn load(agent: &Context, engine: &ExactEngine<Cpu>, spec: &ModelSpec, vers
 /// The model to serve: the first one registered.
 async fn served_model(agent: &Context) -> anyhow::Result<ModelSpec> {
     let models = agent.chain.query(&QueryModels::default()).await?.models;
-    Ok(models.first().context("no model is registered on the ledger")?.spec.clone())
+    Ok(models
+        .first()
+        .context("no model is registered on the ledger")?
+        .spec
+        .clone())
 }

@@ -10,7 +10,11 @@ use r3mes_training::{
     commitment::Commitment,
     state::{StepState, encode_floats, floats_from_bytes, hash_floats},
 };
-use r3mes_types::{Hash, commitment::{Work, package_state}, task::Task};
+use r3mes_types::{
+    Hash,
+    commitment::{Work, package_state},
+    task::Task,
+};
 
 /// Rounds of a run that are kept: the open one and the one before.
 const KEPT_ROUNDS: u32 = 2;
@@ -45,7 +49,9 @@ impl WorkFiles {
     /// # Errors
     /// What the operating system says.
     pub(super) fn open(root: &Path, task: &Task) -> io::Result<Self> {
-        let dir = root.join("work").join(format!("{}-{}", task.run, task.round));
+        let dir = root
+            .join("work")
+            .join(format!("{}-{}", task.run, task.round));
         fs::create_dir_all(&dir)?;
         fs::create_dir_all(root.join("feedback"))?;
         if let Some(old) = task.round.checked_sub(KEPT_ROUNDS) {
@@ -64,7 +70,9 @@ impl WorkFiles {
     pub(super) fn of_round(root: &Path, round: RoundKey) -> Self {
         Self {
             root: root.to_owned(),
-            dir: root.join("work").join(format!("{}-{}", round.run, round.round)),
+            dir: root
+                .join("work")
+                .join(format!("{}-{}", round.run, round.round)),
         }
     }
 
@@ -112,7 +120,12 @@ impl WorkFiles {
     }
 
     /// What the round ended with, if it has.
-    pub(super) fn read_result(&self, work: &Work, steps: u32, secret: &[u8; 32]) -> Option<FinishedFiles> {
+    pub(super) fn read_result(
+        &self,
+        work: &Work,
+        steps: u32,
+        secret: &[u8; 32],
+    ) -> Option<FinishedFiles> {
         let package = fs::read(self.dir.join("package")).ok()?;
         let feedback_hash = Hash::of(&fs::read(self.dir.join("feedback")).ok()?);
         let mut states = self.state_hashes();
@@ -130,7 +143,8 @@ impl WorkFiles {
     /// Error feedback of an earlier round, by its hash; remembered as what this round began with.
     pub(super) fn old_feedback(&self, hash: &Hash) -> Option<Vec<f32>> {
         let bytes = fs::read(self.feedback_file(hash)).ok()?;
-        let right = Hash::of(&bytes) == *hash && write_whole(&self.dir.join("begun-with"), &bytes).is_ok();
+        let right =
+            Hash::of(&bytes) == *hash && write_whole(&self.dir.join("begun-with"), &bytes).is_ok();
         right.then(|| floats_from_bytes(&bytes))
     }
 

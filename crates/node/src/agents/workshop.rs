@@ -41,7 +41,11 @@ impl Workshop {
     ///
     /// # Errors
     /// When something cannot be fetched, computed, stored or sent; planned again, it goes on.
-    pub(super) async fn execute(&mut self, facts: &mut Facts, action: Action) -> anyhow::Result<()> {
+    pub(super) async fn execute(
+        &mut self,
+        facts: &mut Facts,
+        action: Action,
+    ) -> anyhow::Result<()> {
         match action {
             Action::Send(message) => {
                 let message = Message::from(*message);
@@ -51,13 +55,26 @@ impl Workshop {
             }
             Action::Train(task) => {
                 if let Some(trained) = self.train(&task).await? {
-                    facts.trained.insert(RoundKey { run: task.run, round: task.round }, trained);
+                    facts.trained.insert(
+                        RoundKey {
+                            run: task.run,
+                            round: task.round,
+                        },
+                        trained,
+                    );
                 }
                 facts.forget_before(task.run, task.round.saturating_sub(1));
                 self.release_before(task.run, task.round).await?;
             }
-            Action::Publish { round, steps, feedback } => {
-                let trained = facts.trained.get_mut(&round).context("the round is not trained here")?;
+            Action::Publish {
+                round,
+                steps,
+                feedback,
+            } => {
+                let trained = facts
+                    .trained
+                    .get_mut(&round)
+                    .context("the round is not trained here")?;
                 self.publish(round, trained, &steps, feedback).await?;
             }
             Action::Fetch { round, packages } => {
@@ -65,14 +82,28 @@ impl Workshop {
                 self.fetch(round, &packages, fetched).await;
             }
             Action::Audit(owed) => {
-                let task = owed.task.as_ref().context("the ledger named no task to verify")?;
-                let verdict = self.judge(task, &owed.steps, owed.served.as_ref(), true).await?;
-                facts.verdicts.insert((RoundKey::of(&owed), task.miner), verdict);
+                let task = owed
+                    .task
+                    .as_ref()
+                    .context("the ledger named no task to verify")?;
+                let verdict = self
+                    .judge(task, &owed.steps, owed.served.as_ref(), true)
+                    .await?;
+                facts
+                    .verdicts
+                    .insert((RoundKey::of(&owed), task.miner), verdict);
             }
             Action::Replay(owed) => {
-                let task = owed.task.as_ref().context("the ledger named no task to replay")?;
-                let verdict = self.judge(task, &owed.steps, owed.served.as_ref(), false).await?;
-                facts.replays.insert((RoundKey::of(&owed), task.miner), verdict);
+                let task = owed
+                    .task
+                    .as_ref()
+                    .context("the ledger named no task to replay")?;
+                let verdict = self
+                    .judge(task, &owed.steps, owed.served.as_ref(), false)
+                    .await?;
+                facts
+                    .replays
+                    .insert((RoundKey::of(&owed), task.miner), verdict);
             }
             Action::Aggregate(owed) => {
                 let aggregate = aggregation::compute(&self.agent, &mut self.bench, &owed).await?;
@@ -101,15 +132,24 @@ impl Workshop {
     /// Lets go of blobs of rounds whose windows have ended.
     async fn release_before(&self, run: u64, round: u32) -> anyhow::Result<()> {
         match round.checked_sub(KEPT_ROUNDS) {
-            Some(round) => self.agent.depot.release(&pin(RoundKey { run, round })).await,
+            Some(round) => {
+                self.agent
+                    .depot
+                    .release(&pin(RoundKey { run, round }))
+                    .await
+            }
             None => Ok(()),
         }
     }
 
     /// The ledger's name of the back end that computes here.
     pub(super) fn backend(&self) -> anyhow::Result<Backend> {
-        let found = Backend::ALL.iter().find(|backend| backend.name() == self.isa.name());
-        found.copied().with_context(|| format!("the ledger does not know the back end {}", self.isa))
+        let found = Backend::ALL
+            .iter()
+            .find(|backend| backend.name() == self.isa.name());
+        found
+            .copied()
+            .with_context(|| format!("the ledger does not know the back end {}", self.isa))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use r3mes_types::{Amount, Address, Role};
+use r3mes_types::{Address, Amount, Role};
 
 use crate::{config::Config, process::Service};
 
@@ -12,7 +12,12 @@ use crate::{config::Config, process::Service};
 ///
 /// First time here? `r3mes demo` runs a whole network on this machine.
 #[derive(Debug, Parser)]
-#[command(name = "r3mes", version, max_term_width = 100, propagate_version = true)]
+#[command(
+    name = "r3mes",
+    version,
+    max_term_width = 100,
+    propagate_version = true
+)]
 pub struct Cli {
     /// The node's home directory [default: ~/.r3mes]
     #[arg(long, global = true, env = "R3MES_HOME", value_name = "DIR")]
@@ -55,7 +60,9 @@ impl Overrides {
             ("--threads", &threads),
             ("--log-level", &self.log_level),
         ];
-        let typed = flags.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value.clone()?]));
+        let typed = flags
+            .into_iter()
+            .filter_map(|(flag, value)| Some([flag.to_owned(), value.clone()?]));
         typed.flatten().collect()
     }
 
@@ -73,8 +80,12 @@ impl Overrides {
         if let Some(level) = &self.log_level {
             config.log.level.clone_from(level);
         }
-        garde::Validate::validate(config)
-            .map_err(|report| anyhow::anyhow!("a flag or R3MES_* variable is not valid: {}", report.to_string().trim()))
+        garde::Validate::validate(config).map_err(|report| {
+            anyhow::anyhow!(
+                "a flag or R3MES_* variable is not valid: {}",
+                report.to_string().trim()
+            )
+        })
     }
 }
 
@@ -369,9 +380,21 @@ mod tests {
     #[test]
     fn every_command_and_flag_has_a_help_text() {
         fn check(command: &clap::Command) {
-            assert!(command.get_about().is_some(), "{} has no help", command.get_name());
-            for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
-                assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+            assert!(
+                command.get_about().is_some(),
+                "{} has no help",
+                command.get_name()
+            );
+            for argument in command
+                .get_arguments()
+                .filter(|argument| !argument.is_hide_set())
+            {
+                assert!(
+                    argument.get_help().is_some(),
+                    "{} {}",
+                    command.get_name(),
+                    argument.get_id()
+                );
             }
             command.get_subcommands().for_each(check);
         }

@@ -21,7 +21,12 @@ use super::{
 use crate::{agents, config::Config, home::Home, keyring::Keyring};
 
 /// `r3mes query`
-pub(super) fn query(home: &Home, typed: &Query, overrides: &Overrides, out: &Output) -> anyhow::Result<()> {
+pub(super) fn query(
+    home: &Home,
+    typed: &Query,
+    overrides: &Overrides,
+    out: &Output,
+) -> anyhow::Result<()> {
     let config = super::load_or_default(home, overrides)?;
     let answer = super::runtime()?.block_on(answer(home, &config, &typed.command))?;
     out.show_ledger(&answer)
@@ -44,11 +49,28 @@ async fn answer(home: &Home, config: &Config, command: &QueryCommand) -> anyhow:
                 ("balance", balance),
             ]))
         }
-        QueryCommand::Node { address } => ask(&client, QueryNode { address: or_own(address)? }).await,
+        QueryCommand::Node { address } => {
+            ask(
+                &client,
+                QueryNode {
+                    address: or_own(address)?,
+                },
+            )
+            .await
+        }
         QueryCommand::Nodes => ask(&client, QueryNodes::default()).await,
         QueryCommand::Models => ask(&client, QueryModels::default()).await,
         QueryCommand::Datasets => ask(&client, QueryDatasets::default()).await,
-        QueryCommand::Runs => ask(&client, QueryRuns { after: None, limit: 0 }).await,
+        QueryCommand::Runs => {
+            ask(
+                &client,
+                QueryRuns {
+                    after: None,
+                    limit: 0,
+                },
+            )
+            .await
+        }
         QueryCommand::Round { round, run } => {
             let round = match round {
                 Some(round) => *round,
@@ -56,7 +78,15 @@ async fn answer(home: &Home, config: &Config, command: &QueryCommand) -> anyhow:
             };
             ask(&client, QueryRound { run: *run, round }).await
         }
-        QueryCommand::Obligations { address } => ask(&client, QueryObligations { address: or_own(address)? }).await,
+        QueryCommand::Obligations { address } => {
+            ask(
+                &client,
+                QueryObligations {
+                    address: or_own(address)?,
+                },
+            )
+            .await
+        }
         QueryCommand::Transaction { hash } => transaction(&client, hash).await,
     }
 }
@@ -66,20 +96,32 @@ async fn ask<Q: LedgerQuery>(client: &rpc::Client, question: Q) -> anyhow::Resul
 }
 
 async fn transaction(client: &rpc::Client, hash: &str) -> anyhow::Result<Shown> {
-    let bytes = hex::decode(hash).ok().and_then(|bytes| bytes.try_into().ok());
-    let hash: [u8; 32] = bytes.with_context(|| format!("{hash:?} is no transaction hash: give 64 hex digits"))?;
+    let bytes = hex::decode(hash)
+        .ok()
+        .and_then(|bytes| bytes.try_into().ok());
+    let hash: [u8; 32] =
+        bytes.with_context(|| format!("{hash:?} is no transaction hash: give 64 hex digits"))?;
     let found = client.tx(&hash).await?;
-    let Some(found) = found else { anyhow::bail!("no transaction with this hash is in a block") };
+    let Some(found) = found else {
+        anyhow::bail!("no transaction with this hash is in a block")
+    };
     Ok(agents::chain::shown_outcome(&found))
 }
 
 fn own_address(home: &Home) -> anyhow::Result<Address> {
     let key = Keyring::new(home).account();
-    Ok(key.context("give an address, or run `r3mes init` to have one of your own")?.address())
+    Ok(key
+        .context("give an address, or run `r3mes init` to have one of your own")?
+        .address())
 }
 
 /// `r3mes tx`
-pub(super) fn tx(home: &Home, typed: &Tx, overrides: &Overrides, out: &Output) -> anyhow::Result<()> {
+pub(super) fn tx(
+    home: &Home,
+    typed: &Tx,
+    overrides: &Overrides,
+    out: &Output,
+) -> anyhow::Result<()> {
     let config = super::load(home, overrides)?;
     let key = Keyring::new(home).account()?;
     let address = key.address();
@@ -87,13 +129,20 @@ pub(super) fn tx(home: &Home, typed: &Tx, overrides: &Overrides, out: &Output) -
         let client = agents::chain::connect(&config)?;
         let outcome = match &typed.command {
             TxCommand::Send { to, amount } => {
-                agents::chain::send(&client, &key, vec![MsgSend::new(address, *to, *amount).into()]).await?
+                agents::chain::send(
+                    &client,
+                    &key,
+                    vec![MsgSend::new(address, *to, *amount).into()],
+                )
+                .await?
             }
             TxCommand::Register { roles, stake } => {
                 refuse_unconfigured(&config, roles)?;
                 agents::register_roles(home, &config, RoleSet::of(roles), *stake).await?
             }
-            TxCommand::Leave => agents::chain::send(&client, &key, vec![MsgLeave { address }.into()]).await?,
+            TxCommand::Leave => {
+                agents::chain::send(&client, &key, vec![MsgLeave { address }.into()]).await?
+            }
         };
         out.show_ledger(&agents::chain::shown_outcome(&outcome))
     })

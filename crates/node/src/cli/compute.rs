@@ -9,7 +9,8 @@ use r3mes_inference::{
     exact::{self, Limits, Parts},
 };
 use r3mes_model::{
-    Adapter, AdapterLayout, ChatTemplate, Checkpoint, LoraConfig, Model, PLAIN_TEMPLATE, PackedModel, Tokenizer, pack as pack_model,
+    Adapter, AdapterLayout, ChatTemplate, Checkpoint, LoraConfig, Model, PLAIN_TEMPLATE,
+    PackedModel, Tokenizer, pack as pack_model,
 };
 use r3mes_types::SecretKey;
 use serde::Serialize;
@@ -24,7 +25,11 @@ use crate::{agents, assets, config::Config};
 const LOCAL: [&str; 2] = ["base", "tuned"];
 
 /// `r3mes generate`
-pub(super) fn generate(typed: &Generate, overrides: &Overrides, out: &Output) -> anyhow::Result<()> {
+pub(super) fn generate(
+    typed: &Generate,
+    overrides: &Overrides,
+    out: &Output,
+) -> anyhow::Result<()> {
     let mut config = Config::default();
     overrides.apply(&mut config)?;
     let (packed, tokenizer) = local_model(typed)?;
@@ -41,10 +46,15 @@ pub(super) fn generate(typed: &Generate, overrides: &Overrides, out: &Output) ->
     });
     let mut name = LOCAL[0];
     if let Some(path) = &typed.adapter {
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let bytes =
+            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         let layout = AdapterLayout::new(model.config(), LoraConfig::DEFAULT)?;
-        let adapter = Adapter::from_bytes(&layout, &bytes)
-            .with_context(|| format!("{} is not an adapter of rank 8 for this model", path.display()))?;
+        let adapter = Adapter::from_bytes(&layout, &bytes).with_context(|| {
+            format!(
+                "{} is not an adapter of rank 8 for this model",
+                path.display()
+            )
+        })?;
         engine.serve_adapter(LOCAL[1], LoraConfig::DEFAULT, &adapter, None)?;
         name = LOCAL[1];
     }
@@ -67,7 +77,9 @@ pub(super) fn generate(typed: &Generate, overrides: &Overrides, out: &Output) ->
     let answer = engine.submit(request)?.blocking_answer()?;
     engine.stop();
     drop(engine);
-    thread.join().map_err(|_| anyhow::anyhow!("the engine panicked"))?;
+    thread
+        .join()
+        .map_err(|_| anyhow::anyhow!("the engine panicked"))?;
     out.show(&answer.text, || format!("{}{}", typed.prompt, answer.text))
 }
 
@@ -101,11 +113,18 @@ pub(super) fn pack(typed: &Pack, out: &Output) -> anyhow::Result<()> {
         model: packed.id().to_string(),
         bytes: file_bytes(&typed.output)?,
     };
-    out.show(&report, || format!("{}: {} bytes, model {}", report.file, report.bytes, report.model))
+    out.show(&report, || {
+        format!(
+            "{}: {} bytes, model {}",
+            report.file, report.bytes, report.model
+        )
+    })
 }
 
 fn file_bytes(path: &Path) -> anyhow::Result<u64> {
-    Ok(std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.len())
+    Ok(std::fs::metadata(path)
+        .with_context(|| format!("cannot read {}", path.display()))?
+        .len())
 }
 
 #[derive(Serialize)]
@@ -124,7 +143,10 @@ pub(super) fn golden(hashes_only: bool, overrides: &Overrides, out: &Output) -> 
         hashes: crate::golden::hashes(device)?,
     };
     out.show(&report, || {
-        let lines = report.hashes.iter().map(|(name, hash)| format!("{hash}  {name}\n"));
+        let lines = report
+            .hashes
+            .iter()
+            .map(|(name, hash)| format!("{hash}  {name}\n"));
         match hashes_only {
             true => lines.collect(),
             false => format!("back end {}\n{}", report.backend, lines.collect::<String>()),

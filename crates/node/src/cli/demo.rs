@@ -15,7 +15,10 @@ use crate::{
 /// Runs the demonstration. With `--check`, fails unless everything checked holds.
 pub(super) fn run(typed: &Demo, overrides: &Overrides, out: &Output) -> anyhow::Result<()> {
     let log = Log {
-        level: overrides.log_level.clone().unwrap_or_else(|| "error".to_owned()),
+        level: overrides
+            .log_level
+            .clone()
+            .unwrap_or_else(|| "error".to_owned()),
         ..Log::default()
     };
     telemetry::start(&log)?;
@@ -33,9 +36,17 @@ pub(super) fn run(typed: &Demo, overrides: &Overrides, out: &Output) -> anyhow::
     let figures = super::runtime()?.block_on(async {
         let shutdown = CancellationToken::new();
         super::cancel_on_signal(shutdown.clone())?;
-        demo::run(&options, shutdown, |figures| out.show(figures, || text(figures, typed.check))).await
+        demo::run(&options, shutdown, |figures| {
+            out.show(figures, || text(figures, typed.check))
+        })
+        .await
     })?;
-    let failed: Vec<&str> = figures.checks.iter().filter(|check| !check.holds).map(|check| check.name).collect();
+    let failed: Vec<&str> = figures
+        .checks
+        .iter()
+        .filter(|check| !check.holds)
+        .map(|check| check.name)
+        .collect();
     anyhow::ensure!(failed.is_empty(), "does not hold: {}", failed.join("; "));
     Ok(())
 }
@@ -46,7 +57,7 @@ fn text(figures: &Figures, check: bool) -> String {
         format!(
             "Held-out loss {:.3} -> {:.3} ({:+.1}%) in {} rounds and {:.0} s.",
             figures.base_loss,
-            figures.loss(),
+            figures.loss,
             -100.0 * figures.fall(),
             figures.rounds.len(),
             figures.seconds
@@ -59,7 +70,12 @@ fn text(figures: &Figures, check: bool) -> String {
     if check {
         lines.push(String::new());
         lines.extend(figures.checks.iter().map(|check| {
-            format!("{} {}: {}", if check.holds { "ok    " } else { "FAILED" }, check.name, one_line(&check.found))
+            format!(
+                "{} {}: {}",
+                if check.holds { "ok    " } else { "FAILED" },
+                check.name,
+                one_line(&check.found)
+            )
         }));
     } else {
         lines.extend([

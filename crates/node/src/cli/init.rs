@@ -74,9 +74,11 @@ fn join(home: &Home, config: &mut Config, url: &str) -> anyhow::Result<()> {
     let bytes = super::runtime()?
         .block_on(client.genesis())
         .with_context(|| format!("cannot take the genesis from {url}"))?;
-    let genesis = r3mes_ledger::genesis::Genesis::decode(&bytes).with_context(|| format!("{url} did not send a genesis"))?;
+    let genesis = r3mes_ledger::genesis::Genesis::decode(&bytes)
+        .with_context(|| format!("{url} did not send a genesis"))?;
     config.network.chain_id = genesis.chain_id.to_string();
-    std::fs::write(home.genesis_file(), bytes).with_context(|| format!("cannot write {}", home.genesis_file().display()))
+    std::fs::write(home.genesis_file(), bytes)
+        .with_context(|| format!("cannot write {}", home.genesis_file().display()))
 }
 
 fn text(home: &Home, made: &Initialised) -> String {

@@ -31,9 +31,14 @@ pub(super) fn run(home: &Home, typed: &Keys, out: &Output) -> anyhow::Result<()>
 
 fn show(keyring: &Keyring, out: &Output) -> anyhow::Result<()> {
     let addresses = keyring.addresses()?;
-    let by_name: BTreeMap<_, _> = addresses.iter().map(|(name, address)| (name, address.to_string())).collect();
+    let by_name: BTreeMap<_, _> = addresses
+        .iter()
+        .map(|(name, address)| (name, address.to_string()))
+        .collect();
     out.show(&by_name, || {
-        let lines = addresses.iter().map(|(name, address)| format!("{name:10} {address}\n"));
+        let lines = addresses
+            .iter()
+            .map(|(name, address)| format!("{name:10} {address}\n"));
         lines.collect()
     })
 }

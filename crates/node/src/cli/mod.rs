@@ -61,7 +61,10 @@ pub fn explain(error: &anyhow::Error) -> String {
 
 /// A multi-threaded runtime for commands that talk to the network.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build()?)
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(2)
+        .build()?)
 }
 
 /// A home's configuration with what was typed laid over it.

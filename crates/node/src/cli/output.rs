@@ -12,9 +12,17 @@ pub(super) struct Output {
 
 impl Output {
     /// Prints a result: `text` for people, or the value as JSON.
-    pub(super) fn show(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> anyhow::Result<()> {
+    pub(super) fn show(
+        &self,
+        value: &impl Serialize,
+        text: impl FnOnce() -> String,
+    ) -> anyhow::Result<()> {
         use std::io::Write;
-        let printed = if self.json { serde_json::to_string_pretty(value)? } else { text() };
+        let printed = if self.json {
+            serde_json::to_string_pretty(value)?
+        } else {
+            text()
+        };
         match writeln!(std::io::stdout(), "{}", printed.trim_end()) {
             // The reader closed the pipe (`| head`): it has what it wanted.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -35,7 +43,10 @@ pub(super) fn version(backends_only: bool, out: &Output) -> anyhow::Result<()> {
     let version = Version {
         version: env!("CARGO_PKG_VERSION"),
         exact: r3mes_training::job::EXACT_VERSION,
-        backends: r3mes_exact::Isa::available().iter().map(ToString::to_string).collect(),
+        backends: r3mes_exact::Isa::available()
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
     };
     out.show(&version, || match backends_only {
         true => version.backends.join("\n"),
@@ -70,7 +81,10 @@ pub(crate) fn json(value: &Shown) -> Value {
         },
         Shown::Text(text) => Value::String(text.clone()),
         Shown::List(values) => values.iter().map(json).collect(),
-        Shown::Record(fields) => fields.iter().map(|(name, field)| ((*name).to_owned(), json(field))).collect(),
+        Shown::Record(fields) => fields
+            .iter()
+            .map(|(name, field)| ((*name).to_owned(), json(field)))
+            .collect(),
     }
 }
 
@@ -125,17 +139,29 @@ mod tests {
         let node = Shown::Record(vec![
             ("name", Shown::Text("a".into())),
             ("roles", Shown::List(vec![Shown::Text("miner".into())])),
-            ("locks", Shown::List(vec![Shown::Record(vec![("amount", Shown::Number(5)), ("open", Shown::Bool(true))])])),
+            (
+                "locks",
+                Shown::List(vec![Shown::Record(vec![
+                    ("amount", Shown::Number(5)),
+                    ("open", Shown::Bool(true)),
+                ])]),
+            ),
             ("left", Shown::Absent),
         ]);
         let mut text = String::new();
         indented(&node, 0, &mut text);
-        assert_eq!(text, "name: a\nroles:\n  - miner\nlocks:\n  - amount: 5\n    open: true\nleft: -\n");
+        assert_eq!(
+            text,
+            "name: a\nroles:\n  - miner\nlocks:\n  - amount: 5\n    open: true\nleft: -\n"
+        );
     }
 
     #[test]
     fn a_number_that_json_readers_would_round_becomes_text() {
-        assert_eq!(json(&Shown::Number(i128::from(u64::MAX))), Value::String(u64::MAX.to_string()));
+        assert_eq!(
+            json(&Shown::Number(i128::from(u64::MAX))),
+            Value::String(u64::MAX.to_string())
+        );
         assert_eq!(json(&Shown::Number(7)), Value::from(7));
     }
 }

@@ -34,7 +34,10 @@ pub(crate) struct AnswerReport {
 impl AnswerReport {
     /// One line for people.
     pub(crate) fn text(&self) -> String {
-        let adapter = self.adapter.as_ref().map_or_else(String::new, |adapter| format!(" with adapter {adapter}"));
+        let adapter = self
+            .adapter
+            .as_ref()
+            .map_or_else(String::new, |adapter| format!(" with adapter {adapter}"));
         format!(
             "the answer recomputes: {} tokens after a prompt of {}, model {}{adapter}, signed by {}",
             self.answer_tokens, self.prompt_tokens, self.model, self.signed_by
@@ -46,12 +49,17 @@ impl AnswerReport {
 ///
 /// # Errors
 /// Names the first position that differs, or what could not be had.
-pub(crate) async fn verify(config: &Config, named: &str, api: &str) -> anyhow::Result<AnswerReport> {
+pub(crate) async fn verify(
+    config: &Config,
+    named: &str,
+    api: &str,
+) -> anyhow::Result<AnswerReport> {
     let bytes = match Path::new(named).is_file() {
         true => std::fs::read(named).with_context(|| format!("cannot read {named}"))?,
         false => openai::Client::new(api)?.receipt(named).await?,
     };
-    let receipt = Receipt::from_bytes(&bytes).with_context(|| format!("{named} is not a receipt"))?;
+    let receipt =
+        Receipt::from_bytes(&bytes).with_context(|| format!("{named} is not a receipt"))?;
     let claim = &receipt.claim;
 
     let folder = tempfile::tempdir()?;
@@ -59,16 +67,37 @@ pub(crate) async fn verify(config: &Config, named: &str, api: &str) -> anyhow::R
     let store = agents::open_store(folder.path(), STORAGE_MB)?;
     let depot = Depot::new(store, client.clone(), &config.network.bootstrap_blobs)?;
     let packed = bench::fetch_model(&depot, &client, claim.model).await?;
-    let spec = client.query(&QueryModel { id: claim.model }).await?.model.context("the model is not registered")?.spec;
-    let tokenizer = depot.get(spec.tokenizer, r3mes_model::MAX_TOKENIZER_BYTES, None, "verify").await?;
+    let spec = client
+        .query(&QueryModel { id: claim.model })
+        .await?
+        .model
+        .context("the model is not registered")?
+        .spec;
+    let tokenizer = depot
+        .get(
+            spec.tokenizer,
+            r3mes_model::MAX_TOKENIZER_BYTES,
+            None,
+            "verify",
+        )
+        .await?;
     let tokenizer = Tokenizer::from_bytes(&tokenizer)?;
     let model = Model::load(agents::device(config)?, &packed);
     let adapter = match &claim.adapter {
         None => None,
         Some(terms) => {
             let cid = adapter_cid(&client, claim.model, terms.hash).await?;
-            let bytes = depot.get(cid, 4 * r3mes_model::MAX_ADAPTER_NUMBERS as u64, None, "verify").await?;
-            let targets = u8::try_from(terms.targets).ok().and_then(LinearSet::from_bits);
+            let bytes = depot
+                .get(
+                    cid,
+                    4 * r3mes_model::MAX_ADAPTER_NUMBERS as u64,
+                    None,
+                    "verify",
+                )
+                .await?;
+            let targets = u8::try_from(terms.targets)
+                .ok()
+                .and_then(LinearSet::from_bits);
             let lora = LoraConfig {
                 rank: terms.rank as usize,
                 alpha: f32::from_bits(terms.alpha),
@@ -76,7 +105,10 @@ pub(crate) async fn verify(config: &Config, named: &str, api: &str) -> anyhow::R
             };
             let layout = AdapterLayout::new(model.config(), lora)?;
             let adapter = Adapter::from_bytes(&layout, &bytes)?;
-            Some((LoadedAdapter::new(model.device(), &layout, &adapter)?, adapter.hash()))
+            Some((
+                LoadedAdapter::new(model.device(), &layout, &adapter)?,
+                adapter.hash(),
+            ))
         }
     };
     let evidence = Evidence {
@@ -96,15 +128,30 @@ pub(crate) async fn verify(config: &Config, named: &str, api: &str) -> anyhow::R
 }
 
 /// Where an adapter lies that the network trained.
-async fn adapter_cid(client: &r3mes_gateway::rpc::Client, model: Hash, adapter: Hash) -> anyhow::Result<Cid> {
+async fn adapter_cid(
+    client: &r3mes_gateway::rpc::Client,
+    model: Hash,
+    adapter: Hash,
+) -> anyhow::Result<Cid> {
     let mut page = None;
     loop {
-        let answer = client.query(&QueryVersions { model, page: page.take() }).await?;
-        let found = answer.versions.iter().find(|version: &&Version| version.adapter_hash == adapter);
+        let answer = client
+            .query(&QueryVersions {
+                model,
+                page: page.take(),
+            })
+            .await?;
+        let found = answer
+            .versions
+            .iter()
+            .find(|version: &&Version| version.adapter_hash == adapter);
         if let Some(version) = found {
             return Ok(version.adapter);
         }
-        anyhow::ensure!(!answer.next.is_empty(), "the ledger knows no version with adapter {adapter}");
+        anyhow::ensure!(
+            !answer.next.is_empty(),
+            "the ledger knows no version with adapter {adapter}"
+        );
         page = Some(r3mes_types::query::PageRequest {
             after: answer.next,
             limit: 0,

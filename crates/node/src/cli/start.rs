@@ -4,7 +4,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::{Overrides, Run, Start};
 use crate::{
-    agents, config::Config,
+    agents,
+    config::Config,
     home::Home,
     process::{self, HomeLock, Service, Spec, Supervisor},
     services, telemetry,
@@ -68,7 +69,9 @@ pub(super) fn run_service(home: &Home, typed: &Run, overrides: &Overrides) -> an
         match typed.service {
             Service::Ledger => services::ledger::run(home, &config, shutdown).await,
             Service::Gateway => services::gateway::run(&config, shutdown).await,
-            Service::Role(role) => agents::run(home, &config, role, typed.lie.as_deref(), shutdown).await,
+            Service::Role(role) => {
+                agents::run(home, &config, role, typed.lie.as_deref(), shutdown).await
+            }
         }
     })
 }

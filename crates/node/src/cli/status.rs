@@ -27,7 +27,12 @@ pub(super) fn run(home: &Home, overrides: &Overrides, out: &Output) -> anyhow::R
     let config = super::load_or_default(home, overrides)?;
     let board = process::read_board(home);
     let rpc = config.network.rpc.clone();
-    let answer = super::runtime()?.block_on(async { crate::agents::chain::connect(&config)?.status().await.map_err(anyhow::Error::from) });
+    let answer = super::runtime()?.block_on(async {
+        crate::agents::chain::connect(&config)?
+            .status()
+            .await
+            .map_err(anyhow::Error::from)
+    });
     let (network, network_error) = match answer {
         Ok(status) => (
             Some(Chain {
@@ -54,7 +59,9 @@ fn text(status: &Status) -> String {
     let mut lines = vec![format!("home      {}", status.home)];
     if status.running {
         for (label, service) in &status.services {
-            let pid = service.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+            let pid = service
+                .pid
+                .map_or_else(|| "-".to_owned(), |pid| pid.to_string());
             let phase = serde_json::to_string(&service.phase).unwrap_or_default();
             lines.push(format!(
                 "{label:9} {} pid {pid}, {} restarts, log {}",

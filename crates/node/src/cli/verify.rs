@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use r3mes_training::{
-    job::{Job, initial_adapter, adapter_layout},
+    job::{Job, adapter_layout, initial_adapter},
     state::floats_from_bytes,
     step::StepMemory,
     verify::{VerifiedRound, replay_miner, verify_round},
@@ -26,7 +26,12 @@ use crate::{
 /// Disk that fetched blobs may take, in MiB.
 const STORAGE_MB: u64 = 4096;
 
-pub(super) fn run(home: &Home, typed: &Verify, overrides: &Overrides, out: &Output) -> anyhow::Result<()> {
+pub(super) fn run(
+    home: &Home,
+    typed: &Verify,
+    overrides: &Overrides,
+    out: &Output,
+) -> anyhow::Result<()> {
     let config = super::load_or_default(home, overrides)?;
     super::runtime()?.block_on(async {
         match &typed.command {
@@ -84,7 +89,10 @@ pub(crate) async fn verify_recorded_round(
     let run = client.query(&QueryRun { run }).await?;
     let record = client.query(&QueryRound { run: run.id, round }).await?;
     let head = record.head.as_ref().with_context(|| {
-        format!("round {round} of run {} is not kept in full any more; only its summary is", run.id)
+        format!(
+            "round {round} of run {} is not kept in full any more; only its summary is",
+            run.id
+        )
     })?;
     let packed = bench::fetch_model(&depot, &client, run.params.model).await?;
     let layout = adapter_layout(packed.config(), &run.params.hyper)?;
@@ -94,19 +102,41 @@ pub(crate) async fn verify_recorded_round(
         let got = handle.block_on(depot.get(*cid, limit as u64, None, "verify"));
         got.map_err(FetchFailed)
     };
-    let verified = tokio::task::block_in_place(|| verify_round(head, &record.entries, &run.params.hyper, &initial, fetch))?;
+    let verified = tokio::task::block_in_place(|| {
+        verify_round(head, &record.entries, &run.params.hyper, &initial, fetch)
+    })?;
     let replayed_miners = match replay {
-        true => replay_all(config, &depot, &client, &run, head, &record.entries, &packed).await?,
+        true => {
+            replay_all(
+                config,
+                &depot,
+                &client,
+                &run,
+                head,
+                &record.entries,
+                &packed,
+            )
+            .await?
+        }
         false => 0,
     };
     Ok(report(&run, head, &verified, replayed_miners))
 }
 
-fn report(run: &Run, head: &Round, verified: &VerifiedRound, replayed_miners: usize) -> RoundReport {
+fn report(
+    run: &Run,
+    head: &Round,
+    verified: &VerifiedRound,
+    replayed_miners: usize,
+) -> RoundReport {
     RoundReport {
         run: run.id,
         round: head.round,
-        adapter: head.aggregate.as_ref().map_or(Hash::ZERO, |aggregate| aggregate.adapter).to_string(),
+        adapter: head
+            .aggregate
+            .as_ref()
+            .map_or(Hash::ZERO, |aggregate| aggregate.adapter)
+            .to_string(),
         packages: verified.miners.len(),
         package_bytes: verified.package_bytes,
         replayed_miners,
@@ -122,10 +152,16 @@ async fn replay_all(
     entries: &[Entry],
     packed: &r3mes_model::PackedModel,
 ) -> anyhow::Result<usize> {
-    let mut bench = bench::Bench::new(agents::device(config)?, crate::config::RoleConfig::default().memory_mb);
+    let mut bench = bench::Bench::new(
+        agents::device(config)?,
+        crate::config::RoleConfig::default().memory_mb,
+    );
     bench.insert(packed);
     let mut count = 0;
-    for entry in entries.iter().filter(|entry| entry.outcome == Some(Outcome::Accepted)) {
+    for entry in entries
+        .iter()
+        .filter(|entry| entry.outcome == Some(Outcome::Accepted))
+    {
         let question = QueryTask {
             run: run.id,
             round: head.round,
@@ -134,7 +170,12 @@ async fn replay_all(
         let task = client.query(&question).await?;
         bench.prepare(depot, client, &task).await?;
         let adapter = bench::fetch_adapter(depot, &task.start, "verify").await?;
-        let adapter = bench.adapter(task.model, &task.hyper, &task.adapter_seed, adapter.as_deref())?;
+        let adapter = bench.adapter(
+            task.model,
+            &task.hyper,
+            &task.adapter_seed,
+            adapter.as_deref(),
+        )?;
         let feedback = match task.feedback {
             None => None,
             Some(hash) => Some(old_feedback(depot, entry, hash, adapter.numbers().len()).await?),
@@ -142,7 +183,10 @@ async fn replay_all(
         let (job, memory): (Job<'_, _>, &mut StepMemory<_>) = bench.job(&task)?;
         let start = job.start(adapter)?;
         let found = tokio::task::block_in_place(|| replay_miner(&job, start, feedback, memory))?;
-        let recorded = entry.package.as_ref().context("an accepted package is not recorded")?;
+        let recorded = entry
+            .package
+            .as_ref()
+            .context("an accepted package is not recorded")?;
         anyhow::ensure!(
             found.package == recorded.hash,
             "the package of {} recomputes to {}, the ledger says {}",
@@ -156,8 +200,16 @@ async fn replay_all(
 }
 
 /// The error feedback a miner started from; only audited miners have published it.
-async fn old_feedback(depot: &Depot, entry: &Entry, hash: Hash, parameters: usize) -> anyhow::Result<Vec<f32>> {
-    let served = entry.audit.as_ref().and_then(|audit| audit.served.as_ref()?.feedback);
+async fn old_feedback(
+    depot: &Depot,
+    entry: &Entry,
+    hash: Hash,
+    parameters: usize,
+) -> anyhow::Result<Vec<f32>> {
+    let served = entry
+        .audit
+        .as_ref()
+        .and_then(|audit| audit.served.as_ref()?.feedback);
     let cid = served.with_context(|| {
         format!(
             "{} started from error feedback {hash} that it has not published, since it was not audited; \
@@ -165,8 +217,14 @@ async fn old_feedback(depot: &Depot, entry: &Entry, hash: Hash, parameters: usiz
             entry.miner
         )
     })?;
-    let bytes = depot.get(cid, 4 * parameters as u64, Some(entry.miner), "verify").await?;
-    anyhow::ensure!(Hash::of(&bytes) == hash, "the error feedback served by {} is not the one recorded", entry.miner);
+    let bytes = depot
+        .get(cid, 4 * parameters as u64, Some(entry.miner), "verify")
+        .await?;
+    anyhow::ensure!(
+        Hash::of(&bytes) == hash,
+        "the error feedback served by {} is not the one recorded",
+        entry.miner
+    );
     Ok(floats_from_bytes(&bytes))
 }
 

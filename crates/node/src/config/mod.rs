@@ -308,7 +308,9 @@ pub enum ConfigError {
         problem: String,
     },
     /// Two services want the same address.
-    #[error("{first} and {second} both listen on {address}; give one of them another port in {path}")]
+    #[error(
+        "{first} and {second} both listen on {address}; give one of them another port in {path}"
+    )]
     AddressClash {
         /// One service's key in the file.
         first: String,
@@ -416,14 +418,21 @@ impl Config {
         let mut found = Vec::new();
         if let Some(ledger) = &self.services.ledger {
             found.push(("services.ledger.rpc_listen".to_owned(), ledger.rpc_listen));
-            found.push(("services.ledger.blobs_listen".to_owned(), ledger.blobs_listen));
+            found.push((
+                "services.ledger.blobs_listen".to_owned(),
+                ledger.blobs_listen,
+            ));
         }
         if let Some(gateway) = &self.services.gateway {
             found.push(("services.gateway.listen".to_owned(), gateway.listen));
         }
         for (role, config) in self.enabled_roles() {
             found.push((format!("roles.{role}.blobs_listen"), config.blobs_listen));
-            found.extend(config.api_listen.map(|address| (format!("roles.{role}.api_listen"), address)));
+            found.extend(
+                config
+                    .api_listen
+                    .map(|address| (format!("roles.{role}.api_listen"), address)),
+            );
         }
         found
     }
@@ -450,23 +459,31 @@ fn loopback(port: u16) -> SocketAddr {
 }
 
 fn is_http_url(value: &str, _: &()) -> garde::Result {
-    let rest = value.strip_prefix("http://").or_else(|| value.strip_prefix("https://"));
+    let rest = value
+        .strip_prefix("http://")
+        .or_else(|| value.strip_prefix("https://"));
     match rest {
         Some(host) if !host.is_empty() && !host.starts_with('/') => Ok(()),
-        _ => Err(garde::Error::new("must be a base URL such as http://127.0.0.1:26657")),
+        _ => Err(garde::Error::new(
+            "must be a base URL such as http://127.0.0.1:26657",
+        )),
     }
 }
 
 fn is_amount(value: &str, _: &()) -> garde::Result {
     let parsed = value.parse::<r3mes_types::Amount>();
-    parsed.map(|_| ()).map_err(|error| garde::Error::new(error.to_string()))
+    parsed
+        .map(|_| ())
+        .map_err(|error| garde::Error::new(error.to_string()))
 }
 
 fn is_kernels(value: &str, _: &()) -> garde::Result {
     if value == "auto" || value.parse::<r3mes_exact::Isa>().is_ok() {
         return Ok(());
     }
-    Err(garde::Error::new("must be auto, scalar, avx2, avx512 or neon"))
+    Err(garde::Error::new(
+        "must be auto, scalar, avx2, avx512 or neon",
+    ))
 }
 
 #[cfg(test)]
@@ -492,14 +509,24 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_refused_with_its_line() {
-        let refusal = parse("network:\n  chain_id: a\n  rcp: http://x\n").unwrap_err().to_string();
-        assert!(refusal.contains("rcp") && refusal.contains("line 3"), "{refusal}");
+        let refusal = parse("network:\n  chain_id: a\n  rcp: http://x\n")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refusal.contains("rcp") && refusal.contains("line 3"),
+            "{refusal}"
+        );
     }
 
     #[test]
     fn a_value_out_of_range_is_refused_with_its_line() {
-        let refusal = parse("compute:\n  kernels: fast\n").unwrap_err().to_string();
-        assert!(refusal.contains("line 2") && refusal.contains("avx2"), "{refusal}");
+        let refusal = parse("compute:\n  kernels: fast\n")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refusal.contains("line 2") && refusal.contains("avx2"),
+            "{refusal}"
+        );
     }
 
     #[test]
@@ -508,7 +535,8 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            refusal.contains("services.gateway.listen") && refusal.contains("roles.miner.blobs_listen"),
+            refusal.contains("services.gateway.listen")
+                && refusal.contains("roles.miner.blobs_listen"),
             "{refusal}"
         );
     }

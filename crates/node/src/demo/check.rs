@@ -2,14 +2,11 @@
 
 use anyhow::Context;
 use r3mes_gateway::openai;
-use r3mes_types::{
-    nodes::QuerySlashes,
-    training::QueryRun,
-};
+use r3mes_types::{nodes::QuerySlashes, training::QueryRun};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
-    ANSWER_SEED, ANSWER_TOKENS, PROMPT, Options,
+    ANSWER_SEED, ANSWER_TOKENS, Options, PROMPT,
     figures::{Check, Figures},
     network::{MINERS, Network},
     watch::RUN,
@@ -44,13 +41,22 @@ fn fall(figures: &Figures) -> Check {
     Check {
         name: "the held-out loss fell by at least 15%",
         holds: fall >= LEAST_FALL,
-        found: format!("{:.3} to {:.3}, {:.1}%", figures.base_loss, figures.loss(), 100.0 * fall),
+        found: format!(
+            "{:.3} to {:.3}, {:.1}%",
+            figures.base_loss,
+            figures.loss,
+            100.0 * fall
+        ),
     }
 }
 
 fn accepted(figures: &Figures) -> Check {
-    let short: Vec<u32> =
-        figures.rounds.iter().filter(|round| round.accepted as usize != MINERS).map(|round| round.round).collect();
+    let short: Vec<u32> = figures
+        .rounds
+        .iter()
+        .filter(|round| round.accepted as usize != MINERS)
+        .map(|round| round.round)
+        .collect();
     Check {
         name: "every honest package was accepted, and no other",
         holds: short.is_empty(),
@@ -79,14 +85,25 @@ async fn slashed(network: &Network) -> anyhow::Result<Check> {
 }
 
 async fn served(network: &Network) -> anyhow::Result<Check> {
-    let newest = network.client()?.query(&QueryRun { run: RUN }).await?.adapter.adapter;
+    let newest = network
+        .client()?
+        .query(&QueryRun { run: RUN })
+        .await?
+        .adapter
+        .adapter;
     let models = openai::Client::new(&network.api_url())?.models().await?;
     let name = network.trained_model();
-    let adapter = models.iter().find(|model| model.id == name).and_then(|model| model.adapter);
+    let adapter = models
+        .iter()
+        .find(|model| model.id == name)
+        .and_then(|model| model.adapter);
     Ok(Check {
         name: "the adapter that was measured is the one that is served",
         holds: adapter == Some(newest),
-        found: adapter.map_or_else(|| "none is served".to_owned(), |adapter| adapter.to_string()),
+        found: adapter.map_or_else(
+            || "none is served".to_owned(),
+            |adapter| adapter.to_string(),
+        ),
     })
 }
 
@@ -100,7 +117,8 @@ async fn answer(network: &Network) -> anyhow::Result<Check> {
         seed: ANSWER_SEED,
     };
     let completion = client.complete(&ask).await?;
-    let report = cli::receipt::verify(network.config(), &completion.receipt, &network.api_url()).await;
+    let report =
+        cli::receipt::verify(network.config(), &completion.receipt, &network.api_url()).await;
     Ok(Check {
         name: "a served answer recomputes from its receipt",
         holds: report.is_ok(),
@@ -122,11 +140,15 @@ async fn restart(network: &Network, supervisor: &Supervisor) -> anyhow::Result<C
         let status = board.get(&label).context("the ledger is not supervised")?;
         (status.pid, status.restarts)
     };
-    let pid = pid.and_then(|pid| Pid::from_raw(pid.cast_signed())).context("the ledger does not run")?;
+    let pid = pid
+        .and_then(|pid| Pid::from_raw(pid.cast_signed()))
+        .context("the ledger does not run")?;
     kill_process(pid, Signal::KILL)?;
     board
         .wait_for(|board| {
-            board.get(&label).is_some_and(|status| status.restarts > restarts && status.phase == Phase::Ready)
+            board
+                .get(&label)
+                .is_some_and(|status| status.restarts > restarts && status.phase == Phase::Ready)
         })
         .await?;
     let after = hash_at(&client, before.height).await?;

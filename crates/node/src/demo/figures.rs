@@ -7,8 +7,8 @@ use serde::Serialize;
 pub struct RoundFigures {
     /// Its number, counted from 1.
     pub round: u32,
-    /// Mean held-out loss of the adapter after it, in nats per token.
-    pub held_out_loss: f64,
+    /// Mean loss of the adapter after it on a fixed quarter of the held-out text, in nats per token.
+    pub held_out_sample: f64,
     /// Miners that were assigned work.
     pub assigned: u32,
     /// Packages in the aggregate.
@@ -56,6 +56,10 @@ pub struct Check {
 pub struct Figures {
     /// Held-out loss of the base model, in nats per token.
     pub base_loss: f64,
+    /// The same on the quarter of the held-out text that is measured each round.
+    pub base_sample: f64,
+    /// Held-out loss of the last round's adapter, in nats per token.
+    pub loss: f64,
     /// Each closed round.
     pub rounds: Vec<RoundFigures>,
     /// From the command to the last round's close, in seconds.
@@ -73,13 +77,12 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Held-out loss after the newest round.
-    pub fn loss(&self) -> f64 {
-        self.rounds.last().map_or(self.base_loss, |round| round.held_out_loss)
-    }
-
     /// How far the loss fell, as a share of the base model's.
     pub fn fall(&self) -> f64 {
-        if self.base_loss > 0.0 { 1.0 - self.loss() / self.base_loss } else { 0.0 }
+        if self.base_loss > 0.0 {
+            1.0 - self.loss / self.base_loss
+        } else {
+            0.0
+        }
     }
 }

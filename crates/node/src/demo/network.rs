@@ -29,7 +29,8 @@ use crate::{
 const CHAIN_ID: &str = "r3mes-demo";
 /// The file that marks a folder as a demonstration's, which the next one may clear.
 const MARKER: &str = ".r3mes-demo";
-/// Honest miners.
+/// Honest miners. The texts are dealt over so many shards, so that all of them are trained on when a
+/// liar's work is thrown away.
 pub(super) const MINERS: usize = 3;
 /// Validators.
 const VALIDATORS: usize = 2;
@@ -119,12 +120,16 @@ impl Network {
         init_home(&home, &config)?;
         let keyring = Keyring::new(&home);
         if let Some(seed) = options.beacon {
-            keyring.set_beacon_seed(Hasher::new("r3mes demo beacon v1").number(seed).finish().as_bytes())?;
+            keyring.set_beacon_seed(
+                Hasher::new("r3mes demo beacon v1")
+                    .number(seed)
+                    .finish()
+                    .as_bytes(),
+            )?;
         }
         let authority = keyring.account()?;
         let balances = balances(&members, authority.address())?;
-        let shards = members.iter().filter(|member| member.role == Role::Miner).count();
-        let founding = genesis::found(&home, CHAIN_ID, &balances, shards, clock::now())?;
+        let founding = genesis::found(&home, CHAIN_ID, &balances, MINERS, clock::now())?;
         Ok(Self {
             dir,
             home,
@@ -138,9 +143,22 @@ impl Network {
 
     /// One line for people.
     pub(super) fn describe(&self) -> String {
-        let count = |role| self.members.iter().filter(|member| member.role == role).count();
-        let liars = self.members.iter().filter(|member| member.lie.is_some()).count();
-        let liar = if liars > 0 { " (one of them a liar)" } else { "" };
+        let count = |role| {
+            self.members
+                .iter()
+                .filter(|member| member.role == role)
+                .count()
+        };
+        let liars = self
+            .members
+            .iter()
+            .filter(|member| member.lie.is_some())
+            .count();
+        let liar = if liars > 0 {
+            " (one of them a liar)"
+        } else {
+            ""
+        };
         format!(
             "A network on this machine: ledger, gateway, {} miners{liar}, {} validators, a proposer, a serving node.\nIts files: {}",
             count(Role::Miner),
@@ -163,7 +181,12 @@ impl Network {
     pub(super) fn role_specs(&self) -> Vec<Spec> {
         let spec = |member: &Member| {
             let mut extra_args = self.child_args.clone();
-            extra_args.extend(member.lie.iter().flat_map(|lie| ["--lie".to_owned(), (*lie).to_owned()]));
+            extra_args.extend(
+                member
+                    .lie
+                    .iter()
+                    .flat_map(|lie| ["--lie".to_owned(), (*lie).to_owned()]),
+            );
             Spec {
                 label: member.label.clone(),
                 home: member.home.clone(),
@@ -188,7 +211,11 @@ impl Network {
 
     /// Starts the training run.
     pub(super) async fn create_run(&self, options: &Options) -> anyhow::Result<()> {
-        let miners = self.members.iter().filter(|member| member.role == Role::Miner).count();
+        let miners = self
+            .members
+            .iter()
+            .filter(|member| member.role == Role::Miner)
+            .count();
         let message = MsgCreateRun {
             authority: self.authority.address(),
             params: run_params(&self.founding, options, miners as u32)?,
@@ -219,14 +246,21 @@ impl Network {
 
     /// Base URL of the public API.
     pub(super) fn api_url(&self) -> String {
-        let listen = self.config.services.gateway.as_ref().map_or(loopback(8000), |gateway| gateway.listen);
+        let listen = self
+            .config
+            .services
+            .gateway
+            .as_ref()
+            .map_or(loopback(8000), |gateway| gateway.listen);
         format!("http://{listen}")
     }
 
     /// Address of the node that cheats.
     pub(super) fn liar(&self) -> anyhow::Result<Option<Address>> {
         let liar = self.members.iter().find(|member| member.lie.is_some());
-        Ok(liar.map(|member| Keyring::new(&member.home).account_address()).transpose()?)
+        Ok(liar
+            .map(|member| Keyring::new(&member.home).account_address())
+            .transpose()?)
     }
 
     /// Name under which the base model alone is served.
@@ -242,7 +276,8 @@ impl Network {
     /// Removes the folder, unless it is to be kept.
     pub(super) fn remove(&self, keep: bool) -> anyhow::Result<()> {
         if !keep {
-            fs::remove_dir_all(&self.dir).with_context(|| format!("cannot remove {}", self.dir.display()))?;
+            fs::remove_dir_all(&self.dir)
+                .with_context(|| format!("cannot remove {}", self.dir.display()))?;
         }
         Ok(())
     }
@@ -256,7 +291,9 @@ fn members(dir: &Path, liar: bool) -> Vec<Member> {
         role,
         lie,
     };
-    let mut all: Vec<Member> = (1..=MINERS).map(|n| member(format!("miner-{n}"), Role::Miner, None)).collect();
+    let mut all: Vec<Member> = (1..=MINERS)
+        .map(|n| member(format!("miner-{n}"), Role::Miner, None))
+        .collect();
     if liar {
         all.push(member("liar".to_owned(), Role::Miner, Some("skip-steps")));
     }
@@ -288,7 +325,11 @@ fn run_params(founding: &Founding, options: &Options, miners: u32) -> anyhow::Re
         },
         panel: 1,
         drawn_steps: 1,
-        audited_share: if options.liar { Ppm::percent(100) } else { Ppm::percent(34) },
+        audited_share: if options.liar {
+            Ppm::percent(100)
+        } else {
+            Ppm::percent(34)
+        },
         min_miners: MINERS as u32,
         max_miners: miners,
         min_validators: VALIDATORS as u32,
@@ -333,23 +374,31 @@ fn balances(members: &[Member], authority: Address) -> anyhow::Result<Vec<Balanc
 fn init_home(home: &Home, config: &Config) -> anyhow::Result<()> {
     home.create()?;
     Keyring::new(home).generate()?;
-    fs::write(home.config_file(), config.to_yaml()).with_context(|| format!("cannot write {}", home.config_file().display()))
+    fs::write(home.config_file(), config.to_yaml())
+        .with_context(|| format!("cannot write {}", home.config_file().display()))
 }
 
 /// An empty folder of our own: a temporary one, or the one named, if it is new, empty or an earlier
 /// demonstration's.
 fn clean_folder(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     let dir = match named {
-        None => tempfile::Builder::new().prefix("r3mes-demo-").tempdir()?.keep(),
+        None => tempfile::Builder::new()
+            .prefix("r3mes-demo-")
+            .tempdir()?
+            .keep(),
         Some(dir) => {
-            let foreign = dir.read_dir().is_ok_and(|mut entries| entries.next().is_some()) && !dir.join(MARKER).exists();
+            let foreign = dir
+                .read_dir()
+                .is_ok_and(|mut entries| entries.next().is_some())
+                && !dir.join(MARKER).exists();
             anyhow::ensure!(
                 !foreign,
                 "{} holds files that no demonstration made; name a new or empty folder with --dir",
                 dir.display()
             );
             if dir.exists() {
-                fs::remove_dir_all(dir).with_context(|| format!("cannot clear {}", dir.display()))?;
+                fs::remove_dir_all(dir)
+                    .with_context(|| format!("cannot clear {}", dir.display()))?;
             }
             fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
             dir.canonicalize()?
@@ -365,9 +414,13 @@ fn free_ports(count: usize, wanted: u16) -> anyhow::Result<Vec<u16>> {
     let wanted = TcpListener::bind(loopback(wanted)).with_context(|| {
         format!("port {wanted} for the public API is taken; stop the program that uses it, or give --port 0 for a free one")
     })?;
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind(loopback(0))).collect::<Result<_, _>>()?;
-    let ports = listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect();
+    let listeners: Vec<TcpListener> = (0..count)
+        .map(|_| TcpListener::bind(loopback(0)))
+        .collect::<Result<_, _>>()?;
+    let ports = listeners
+        .iter()
+        .map(|listener| Ok(listener.local_addr()?.port()))
+        .collect();
     drop(wanted);
     ports
 }

@@ -19,8 +19,11 @@ impl Progress {
     /// Progress over a number of rounds.
     pub(super) fn new(rounds: u64, silent: bool) -> Self {
         let bar = (!silent && std::io::stderr().is_terminal()).then(|| {
-            let style = ProgressStyle::with_template("{spinner} {bar:24} {pos}/{len} rounds  {elapsed}  {wide_msg}");
-            let bar = ProgressBar::new(rounds).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            let style = ProgressStyle::with_template(
+                "{spinner} {bar:24} {pos}/{len} rounds  {elapsed}  {wide_msg}",
+            );
+            let bar = ProgressBar::new(rounds)
+                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.enable_steady_tick(TICK);
             bar
         });
@@ -66,13 +69,16 @@ impl Drop for Progress {
 }
 
 /// The heading over the rounds' lines.
-pub(super) const HEADING: &str =
-    "round  held-out loss       packages     audited  uploaded (dense)         to verify  tokens/s       paid";
+pub(super) const HEADING: &str = "round  held-out loss       packages     audited  uploaded (dense)         to verify  tokens/s       paid";
 
 fn line(figures: &Figures, round: &RoundFigures) -> String {
-    let change = 100.0 * (round.held_out_loss / figures.base_loss - 1.0);
+    let change = 100.0 * (round.held_out_sample / figures.base_sample - 1.0);
     let ratio = round.dense_bytes as f64 / round.uploaded_bytes.max(1) as f64;
-    let court = if round.disputed > 0 { format!(", {} in court", round.disputed) } else { String::new() };
+    let court = if round.disputed > 0 {
+        format!(", {} in court", round.disputed)
+    } else {
+        String::new()
+    };
     let slashed = match round.slashed_uremes {
         0 => String::new(),
         amount => format!(", {} REMES slashed", amount as f64 / 1e6),
@@ -80,7 +86,7 @@ fn line(figures: &Figures, round: &RoundFigures) -> String {
     format!(
         "{:5}  {:.3} ({change:+5.1}%)     {:2} of {:2}     {:2}{court:12}  {:>9} ({ratio:3.0}x less)  {:>12}  {:8.0}  {:5.1} REMES{slashed}",
         round.round,
-        round.held_out_loss,
+        round.held_out_sample,
         round.accepted,
         round.assigned,
         round.audited,

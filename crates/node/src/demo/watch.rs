@@ -19,17 +19,34 @@ pub(super) const RUN: u64 = 1;
 const STORAGE_MB: u64 = 1024;
 
 /// Waits until all rounds are closed, measuring and showing each.
-pub(super) async fn follow(network: &Network, options: &Options, progress: &Progress) -> anyhow::Result<Figures> {
+pub(super) async fn follow(
+    network: &Network,
+    options: &Options,
+    progress: &Progress,
+) -> anyhow::Result<Figures> {
     let client = network.client()?;
     let folder = tempfile::tempdir()?;
     let store = agents::open_store(folder.path(), STORAGE_MB)?;
-    let depot = Depot::new(store, client.clone(), &network.config().network.bootstrap_blobs)?;
+    let depot = Depot::new(
+        store,
+        client.clone(),
+        &network.config().network.bootstrap_blobs,
+    )?;
     let mut held_out = HeldOut::new(network.config())?;
     let mut run = client.query(&QueryRun { run: RUN }).await?;
+    let hyper = run.params.hyper.clone();
+    let parameters = held_out.parameters(&hyper)?;
     let mut figures = Figures::default();
-    figures.base_loss =
-        tokio::task::block_in_place(|| held_out.loss(network.founding(), &run.params.hyper, None))?;
-    progress.say(&format!("Held-out loss of the base model: {:.3}\n{HEADING}", figures.base_loss));
+    let mut newest = None;
+    let mut measure = |adapter: Option<&[u8]>, sampled| {
+        tokio::task::block_in_place(|| held_out.loss(network.founding(), &hyper, adapter, sampled))
+    };
+    figures.base_loss = measure(None, false)?;
+    figures.base_sample = measure(None, true)?;
+    progress.say(&format!(
+        "Held-out loss of the base model: {:.3}; {:.3} on the quarter that is measured each round\n{HEADING}",
+        figures.base_loss, figures.base_sample
+    ));
 
     let mut height = 0;
     for round in 0..options.rounds {
@@ -38,16 +55,24 @@ pub(super) async fn follow(network: &Network, options: &Options, progress: &Prog
             height = client.wait_height(height).await?;
             run = client.query(&QueryRun { run: RUN }).await?;
         }
-        anyhow::ensure!(run.round > round, "the run is paused: {}", run.paused_because.as_str());
+        anyhow::ensure!(
+            run.round > round,
+            "the run is paused: {}",
+            run.paused_because.as_str()
+        );
         let record = client.query(&QueryRound { run: RUN, round }).await?;
         let adapter = adapter_bytes(&depot, &record).await?;
-        let loss = tokio::task::block_in_place(|| {
-            held_out.loss(network.founding(), &run.params.hyper, adapter.as_deref())
-        })?;
-        let closed = round_figures(&run, &record, held_out.parameters(&run.params.hyper)?, loss)?;
+        let closed = round_figures(
+            &run,
+            &record,
+            parameters,
+            measure(adapter.as_deref(), true)?,
+        )?;
         figures.rounds.push(closed.clone());
         progress.round(&figures, &closed);
+        newest = adapter;
     }
+    figures.loss = measure(newest.as_deref(), false)?;
     Ok(figures)
 }
 
@@ -56,25 +81,51 @@ async fn now(client: &r3mes_gateway::rpc::Client, run: &Run) -> String {
     if !run.open {
         return format!("waiting for round {} to open", run.round + 1);
     }
-    let question = QueryRound { run: run.id, round: run.round };
-    let phase = client.query(&question).await.ok().and_then(|record| Some(record.head?.phase));
-    phase.map_or_else(String::new, |phase| format!("round {}: {phase}", run.round + 1))
+    let question = QueryRound {
+        run: run.id,
+        round: run.round,
+    };
+    let phase = client
+        .query(&question)
+        .await
+        .ok()
+        .and_then(|record| Some(record.head?.phase));
+    phase.map_or_else(String::new, |phase| {
+        format!("round {}: {phase}", run.round + 1)
+    })
 }
 
 async fn adapter_bytes(depot: &Depot, record: &RoundRecord) -> anyhow::Result<Option<Vec<u8>>> {
-    let summary = record.summary.as_ref().context("the round closed without a summary")?;
+    let summary = record
+        .summary
+        .as_ref()
+        .context("the round closed without a summary")?;
     agents::bench::fetch_adapter(depot, &summary.adapter, "demo").await
 }
 
-fn round_figures(run: &Run, record: &RoundRecord, parameters: u64, held_out_loss: f64) -> anyhow::Result<RoundFigures> {
-    let summary = record.summary.as_ref().context("the round closed without a summary")?;
-    let head = record.head.as_ref().context("the round is not kept in full")?;
+fn round_figures(
+    run: &Run,
+    record: &RoundRecord,
+    parameters: u64,
+    held_out_sample: f64,
+) -> anyhow::Result<RoundFigures> {
+    let summary = record
+        .summary
+        .as_ref()
+        .context("the round closed without a summary")?;
+    let head = record
+        .head
+        .as_ref()
+        .context("the round is not kept in full")?;
     let hyper = &run.params.hyper;
     let tokens = u64::from(run.params.steps) * u64::from(hyper.batch) * u64::from(hyper.sequence);
-    let nanos = summary.closed_at.nanos().saturating_sub(summary.opened_at.nanos());
+    let nanos = summary
+        .closed_at
+        .nanos()
+        .saturating_sub(summary.opened_at.nanos());
     Ok(RoundFigures {
         round: head.round + 1,
-        held_out_loss,
+        held_out_sample,
         assigned: summary.assigned,
         accepted: summary.accepted,
         audited: summary.audited,
@@ -91,9 +142,14 @@ fn round_figures(run: &Run, record: &RoundRecord, parameters: u64, held_out_loss
 
 /// What audited miners served: states before the drawn steps, and old error feedback.
 fn verification_bytes(record: &RoundRecord, parameters: u64) -> u64 {
-    let served = record.entries.iter().filter_map(|entry| entry.audit.as_ref()?.served.as_ref());
+    let served = record
+        .entries
+        .iter()
+        .filter_map(|entry| entry.audit.as_ref()?.served.as_ref());
     let state = StepState::encoded_len(usize::try_from(parameters).unwrap_or(usize::MAX)) as u64;
     served
-        .map(|served| state * served.states.len() as u64 + served.feedback.map_or(0, |_| 4 * parameters))
+        .map(|served| {
+            state * served.states.len() as u64 + served.feedback.map_or(0, |_| 4 * parameters)
+        })
         .sum()
 }

@@ -49,7 +49,10 @@ pub(super) async fn stop(child: &mut Child) -> io::Result<ExitStatus> {
 }
 
 fn signal(child: &Child, signal: Signal) {
-    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let pid = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .and_then(Pid::from_raw);
     if let Some(pid) = pid {
         // The group may have ended by itself a moment ago; that is what was wanted.
         let _ = kill_process_group(pid, signal);

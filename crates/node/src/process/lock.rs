@@ -21,7 +21,9 @@ pub struct HomeLock {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another process supervises this home.
-    #[error("{home} is in use by process {pid}; stop that one first, or give this one another --home")]
+    #[error(
+        "{home} is in use by process {pid}; stop that one first, or give this one another --home"
+    )]
     InUse {
         /// The home.
         home: PathBuf,
@@ -53,7 +55,12 @@ impl HomeLock {
         };
         fs::create_dir_all(&dir).map_err(io_error)?;
         let mut options = OpenOptions::new();
-        let file = options.create(true).write(true).truncate(false).open(&path).map_err(io_error)?;
+        let file = options
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(io_error)?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(LockError::InUse {
                 home: home.root().to_owned(),
@@ -101,7 +108,10 @@ mod tests {
         let home = Home::new(dir.path());
         let held = HomeLock::take(&home).unwrap();
         let refusal = HomeLock::take(&home).err().unwrap().to_string();
-        assert!(refusal.contains(&std::process::id().to_string()), "{refusal}");
+        assert!(
+            refusal.contains(&std::process::id().to_string()),
+            "{refusal}"
+        );
         drop(held);
         HomeLock::take(&home).unwrap();
     }

@@ -96,6 +96,9 @@ pub fn end_with_parent() -> std::io::Result<()> {
 
 /// Ends this process at once, for a second Ctrl-C; children end with it.
 pub fn abandon() -> ! {
-    #[expect(clippy::exit, reason = "the person asked twice; children get the parent-death signal")]
+    #[expect(
+        clippy::exit,
+        reason = "the person asked twice; children get the parent-death signal"
+    )]
     std::process::exit(130)
 }

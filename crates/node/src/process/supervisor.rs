@@ -72,7 +72,9 @@ pub enum SuperviseError {
         source: io::Error,
     },
     /// A child ended again and again before it was ready.
-    #[error("{label} ended {MAX_FAILED_STARTS} times before it was ready. The end of {log}:\n{tail}")]
+    #[error(
+        "{label} ended {MAX_FAILED_STARTS} times before it was ready. The end of {log}:\n{tail}"
+    )]
     NeverReady {
         /// The child.
         label: String,
@@ -281,7 +283,9 @@ impl Keeper {
 }
 
 /// The next line; never returns once the output is closed.
-async fn next_line(lines: &mut Option<tokio::io::Lines<BufReader<tokio::process::ChildStdout>>>) -> Option<String> {
+async fn next_line(
+    lines: &mut Option<tokio::io::Lines<BufReader<tokio::process::ChildStdout>>>,
+) -> Option<String> {
     match lines {
         Some(lines) => lines.next_line().await.ok().flatten(),
         None => std::future::pending().await,

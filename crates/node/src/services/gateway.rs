@@ -47,7 +47,10 @@ struct LedgerDirectory {
 
 impl openai::ServingDirectory for LedgerDirectory {
     fn serving_nodes(&self) -> Vec<ServingNode> {
-        self.nodes.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.nodes
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -58,7 +61,12 @@ async fn follow(directory: Arc<LedgerDirectory>, chain: rpc::Client, shutdown: C
     loop {
         let turn = async {
             match serving_nodes(&chain).await {
-                Ok(nodes) => *directory.nodes.write().unwrap_or_else(PoisonError::into_inner) = nodes,
+                Ok(nodes) => {
+                    *directory
+                        .nodes
+                        .write()
+                        .unwrap_or_else(PoisonError::into_inner) = nodes
+                }
                 Err(error) => tracing::warn!("the ledger does not answer: {error:#}"),
             }
             match chain.wait_height(height).await {

@@ -60,11 +60,18 @@ pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> a
     Ok(outcome?)
 }
 
-fn open(home: &Home, settings: &Ledger, genesis: Genesis) -> anyhow::Result<(local::Engine, local::ConsensusHandle)> {
+fn open(
+    home: &Home,
+    settings: &Ledger,
+    genesis: Genesis,
+) -> anyhow::Result<(local::Engine, local::ConsensusHandle)> {
     let keyring = Keyring::new(home);
     let seed = keyring.consensus_seed()?;
     let key = ValidatorKey::from_seed(&seed);
-    let ours = genesis.validators.iter().any(|validator| validator.key == key.public_key());
+    let ours = genesis
+        .validators
+        .iter()
+        .any(|validator| validator.key == key.public_key());
     anyhow::ensure!(
         ours,
         "this home's consensus key is not a validator of {}; engine local runs only where the network was founded. \
@@ -72,7 +79,8 @@ fn open(home: &Home, settings: &Ledger, genesis: Genesis) -> anyhow::Result<(loc
         home.genesis_file().display()
     );
     let folder = home.data("ledger");
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make {}", folder.display()))?;
     let chain = ChainGenesis::new(&genesis.chain_id, genesis.time)?;
     let mut options = storage_options();
     options.keep_versions = settings.keep_versions;
@@ -84,19 +92,35 @@ fn open(home: &Home, settings: &Ledger, genesis: Genesis) -> anyhow::Result<(loc
         interval: Duration::from_millis(settings.block_interval_ms),
         ..local::Config::default()
     };
-    Ok(local::open(local::Parts::new(chain, key, app, store), engine)?)
+    Ok(local::open(
+        local::Parts::new(chain, key, app, store),
+        engine,
+    )?)
 }
 
 /// The beacon chains this home can reveal from: the one of the genesis, and the one after it.
 fn chains(keyring: &Keyring, genesis: &Genesis) -> anyhow::Result<Vec<HashChain>> {
     let seed = keyring.beacon_seed()?;
     let first = HashChain::new(&seed, BEACON_CHAIN);
-    let registered = genesis.validators.iter().any(|validator| validator.chain_end == first.end());
-    anyhow::ensure!(registered, "this home's beacon seed is not the one that the genesis was made with");
-    Ok(vec![first, HashChain::new(&next_seed(&seed, 1), BEACON_CHAIN)])
+    let registered = genesis
+        .validators
+        .iter()
+        .any(|validator| validator.chain_end == first.end());
+    anyhow::ensure!(
+        registered,
+        "this home's beacon seed is not the one that the genesis was made with"
+    );
+    Ok(vec![
+        first,
+        HashChain::new(&next_seed(&seed, 1), BEACON_CHAIN),
+    ])
 }
 
 /// Seed of the n-th hash chain after the first.
 fn next_seed(seed: &[u8; 32], n: u64) -> [u8; 32] {
-    *Hasher::new("r3mes beacon seed v1").part(seed).number(n).finish().as_bytes()
+    *Hasher::new("r3mes beacon seed v1")
+        .part(seed)
+        .number(n)
+        .finish()
+        .as_bytes()
 }

@@ -7,5 +7,6 @@ mod gateway {
     mod openai;
     mod parrot;
     mod python;
+    mod rpc;
     mod support;
 }

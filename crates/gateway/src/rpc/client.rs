@@ -31,6 +31,7 @@ const LONG_POLL: Duration = Duration::from_secs(10);
 pub struct Client {
     http: reqwest::Client,
     url: Url,
+    retry_for: Duration,
 }
 
 /// A call failed.
@@ -163,13 +164,25 @@ impl Client {
         if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
             return Err(refused());
         }
-        let http = reqwest::Client::builder()
+        let mut http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(ANSWER_TIMEOUT)
-            .tcp_nodelay(true)
-            .build()
-            .map_err(|_| refused())?;
-        Ok(Self { http, url: parsed })
+            .tcp_nodelay(true);
+        if is_this_machine(&parsed) {
+            http = http.no_proxy();
+        }
+        Ok(Self {
+            http: http.build().map_err(|_| refused())?,
+            url: parsed,
+            retry_for: RETRY_FOR,
+        })
+    }
+
+    /// The same, trying again for so long while the node cannot be reached, instead of ten seconds.
+    #[must_use]
+    pub fn retry_for(mut self, retry_for: Duration) -> Self {
+        self.retry_for = retry_for;
+        self
     }
 
     /// The node's address.
@@ -350,7 +363,7 @@ impl Client {
         })
     }
 
-    /// The answer to any method, as JSON.
+    /// The answer to any method that changes nothing, as JSON.
     ///
     /// # Errors
     /// As [`Client::status`].
@@ -365,7 +378,7 @@ impl Client {
         repeat: Repeat,
     ) -> Result<T, ClientError> {
         let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
-        let until = Instant::now() + RETRY_FOR;
+        let until = Instant::now() + self.retry_for;
         let (mut pause, longest) = PAUSES;
         let body = loop {
             match self.post(&request).await {
@@ -523,6 +536,14 @@ impl TxAnswer {
             events: result.events.into_iter().map(attributes).collect(),
         })
     }
+}
+
+/// Whether an address is the loopback, where no proxy is asked.
+fn is_this_machine(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let ip = host.parse::<std::net::IpAddr>();
+    host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
 }
 
 fn not_understood(method: &str, what: impl ToString) -> ClientError {

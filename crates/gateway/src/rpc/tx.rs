@@ -33,6 +33,11 @@ const ALREADY_WAITING: &str = "tx already exists in cache";
 
 /// Sends what one key signs. Clones share the key's sequence, so that they can send at the same time.
 ///
+/// The same messages signed with the same sequence are the same transaction: a process that died
+/// before it saw its transaction executed, and sends it again while it still waits, sends nothing new.
+/// Once it is executed a repetition is a new transaction; ask the ledger for what the first one was to
+/// achieve before repeating it.
+///
 /// A transaction takes no fee if the ledger asks for none, as it does for what a node owes; else it
 /// offers exactly the fee that the ledger's parameters ask for.
 #[derive(Clone)]

@@ -5,7 +5,7 @@
 //! added, nor on the machine. A package whose norm is above the median norm
 //! is scaled down to it: no single miner decides a round.
 //!
-//! See `docs/spec/round.md`, "Aggregation".
+//! See `docs/spec/training.md`, "Aggregation".
 
 use crate::package::{Package, Shape};
 

@@ -4,7 +4,7 @@
 //! texts is dealt over all shards in pieces, like cards, so that every shard
 //! holds some of every text and losing one miner loses no text.
 //!
-//! See `docs/spec/round.md`, "Data".
+//! See `docs/spec/training.md`, "Data".
 
 use r3mes_types::Hash;
 

@@ -6,7 +6,7 @@
 //! sent is subtracted again. Powers of two make every division and every
 //! subtraction here exact, so the remainder is the same everywhere.
 //!
-//! See `docs/spec/round.md`, "Package", and SparseLoCo (arXiv 2508.15706).
+//! See `docs/spec/training.md`, "Package", and SparseLoCo (arXiv 2508.15706).
 
 use r3mes_types::Hash;
 

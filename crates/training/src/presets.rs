@@ -1,4 +1,4 @@
-//! Settings that have been measured (`docs/benchmarks.md`, "Convergence").
+//! The demonstration's settings; `examples/converge.rs` measures what they give.
 
 use r3mes_types::task::{F32Bits, HyperParameters, Targets};
 

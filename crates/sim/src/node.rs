@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use r3mes_training::agent::{Action, Facts, Fetched, RoundKey, Trained};
+use r3mes_training::agent::{Action, Facts, RoundKey, Trained};
 use r3mes_training::commitment::Commitment;
 use r3mes_types::commitment::package_state;
 use r3mes_types::task::Task;
@@ -150,15 +150,18 @@ impl Node {
 
     fn send(&self, message: TrainingMessage) -> Vec<TrainingMessage> {
         use TrainingMessage as Message;
-        let withheld = match (self.behaviour, &message) {
-            (
-                Behaviour::LazyVerdict,
-                Message::CommitVerdict(_) | Message::RevealVerdict(_) | Message::VoteCourt(_),
-            ) => true,
-            (Behaviour::Silent, _) => true,
-            (Behaviour::WithheldStates, Message::ServeStates(_) | Message::OpenLeaves(_)) => true,
-            _ => false,
-        };
+        let withheld = matches!(
+            (self.behaviour, &message),
+            (Behaviour::Silent, _)
+                | (
+                    Behaviour::LazyVerdict,
+                    Message::CommitVerdict(_) | Message::RevealVerdict(_) | Message::VoteCourt(_),
+                )
+                | (
+                    Behaviour::WithheldStates,
+                    Message::ServeStates(_) | Message::OpenLeaves(_)
+                )
+        );
         if withheld { Vec::new() } else { vec![message] }
     }
 
@@ -299,11 +302,7 @@ impl Node {
     }
 
     fn fetch(&mut self, site: &Site, round: RoundKey, packages: &[MinerPackage]) {
-        let fetched = self
-            .facts
-            .fetched
-            .entry(round)
-            .or_insert_with(Fetched::default);
+        let fetched = self.facts.fetched.entry(round).or_default();
         for MinerPackage { miner, package } in packages {
             let wants = self.behaviour != Behaviour::HoldsNothing;
             if wants && site.get(&package.cid, &package.hash).is_some() {

@@ -140,7 +140,7 @@ fn main() -> Result<()> {
         let start = StepState::start(adapter.numbers().to_vec());
         let mut packages = Vec::new();
         let (mut bytes, mut trained) = (0, 0.0);
-        for miner in 0..miners - absent {
+        for (miner, feedback) in feedback.iter_mut().enumerate().take(miners - absent) {
             let index = (miner + round as usize) % shards.len();
             let shard = &shards[index];
             let task = Task {
@@ -166,9 +166,7 @@ fn main() -> Result<()> {
                     .part(beacon.as_ref())
                     .number(u64::from(round))
                     .finish(),
-                feedback: feedback[miner]
-                    .as_deref()
-                    .map(r3mes_training::state::hash_floats),
+                feedback: feedback.as_deref().map(r3mes_training::state::hash_floats),
             };
             let job = Job::new(&model, shard, &task)?;
             let mut progress = RoundProgress::new(job.start(adapter.clone())?);
@@ -177,14 +175,10 @@ fn main() -> Result<()> {
             }
             trained +=
                 progress.losses.iter().map(|loss| loss.mean()).sum::<f64>() / f64::from(steps);
-            let finished = progress.finish(
-                &job,
-                &start.adapter,
-                feedback[miner].take(),
-                &[miner as u8; 32],
-            )?;
+            let finished =
+                progress.finish(&job, &start.adapter, feedback.take(), &[miner as u8; 32])?;
             bytes += finished.package_bytes.len();
-            feedback[miner] = Some(finished.feedback);
+            *feedback = Some(finished.feedback);
             packages.push(finished.package);
         }
         let next = aggregate(adapter.numbers(), &packages)?;

@@ -104,6 +104,10 @@ impl Matrix {
                             _ => _mm512_srli_epi16::<6>(codes),
                         });
                         let group = group.map(|codes| _mm512_and_si512(codes, mask));
+                        #[expect(
+                            clippy::needless_range_loop,
+                            reason = "rows and columns of the register tile, as in the products' layout"
+                        )]
                         for c in 0..C {
                             let at = (c0 + c) * k + b * 4 + g * 64;
                             // SAFETY: as above.

@@ -102,7 +102,10 @@ impl Client {
     /// When the operating system does not let it make a client.
     pub fn new(base: &str) -> Result<Self, ClientError> {
         let base = base.trim_end_matches('/').to_owned();
-        let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_TIMEOUT).build();
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(ANSWER_TIMEOUT)
+            .build();
         match http {
             Ok(http) => Ok(Self { base, http }),
             Err(source) => Err(ClientError::Http { url: base, source }),
@@ -123,11 +126,25 @@ impl Client {
             "seed": ask.seed,
         });
         let response = self.send(self.http.post(&url).json(&body), &url).await?;
-        let receipt = response.headers().get(RECEIPT_HEADER).and_then(|value| value.to_str().ok());
-        let receipt = receipt.ok_or(ClientError::Unexpected { url: url.clone(), what: "the receipt's header" })?.to_owned();
-        let answer: Value = serde_json::from_slice(&read(response, &url).await?).unwrap_or_default();
+        let receipt = response
+            .headers()
+            .get(RECEIPT_HEADER)
+            .and_then(|value| value.to_str().ok());
+        let receipt = receipt
+            .ok_or(ClientError::Unexpected {
+                url: url.clone(),
+                what: "the receipt's header",
+            })?
+            .to_owned();
+        let answer: Value =
+            serde_json::from_slice(&read(response, &url).await?).unwrap_or_default();
         let text = answer["choices"][0]["text"].as_str();
-        let text = text.ok_or(ClientError::Unexpected { url, what: "the text" })?.to_owned();
+        let text = text
+            .ok_or(ClientError::Unexpected {
+                url,
+                what: "the text",
+            })?
+            .to_owned();
         Ok(CompletionText { text, receipt })
     }
 
@@ -138,9 +155,13 @@ impl Client {
     pub async fn models(&self) -> Result<Vec<ListedModel>, ClientError> {
         let url = format!("{}/v1/models", self.base);
         let response = self.send(self.http.get(&url), &url).await?;
-        let answer: Value = serde_json::from_slice(&read(response, &url).await?).unwrap_or_default();
+        let answer: Value =
+            serde_json::from_slice(&read(response, &url).await?).unwrap_or_default();
         let listed = answer["data"].as_array();
-        let listed = listed.ok_or(ClientError::Unexpected { url, what: "the list of models" })?;
+        let listed = listed.ok_or(ClientError::Unexpected {
+            url,
+            what: "the list of models",
+        })?;
         let model = |entry: &Value| {
             Some(ListedModel {
                 id: entry["id"].as_str()?.to_owned(),
@@ -166,8 +187,15 @@ impl Client {
         read(response, &url).await
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder, url: &str) -> Result<reqwest::Response, ClientError> {
-        let failed = |source| ClientError::Http { url: url.to_owned(), source };
+    async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+        url: &str,
+    ) -> Result<reqwest::Response, ClientError> {
+        let failed = |source| ClientError::Http {
+            url: url.to_owned(),
+            source,
+        };
         let response = request.send().await.map_err(failed)?;
         let status = response.status();
         if status.is_success() {
@@ -178,7 +206,11 @@ impl Client {
             |_| String::from_utf8_lossy(&body).chars().take(500).collect(),
             |refusal| refusal.error.message,
         );
-        Err(ClientError::Refused { url: url.to_owned(), status: status.as_u16(), message })
+        Err(ClientError::Refused {
+            url: url.to_owned(),
+            status: status.as_u16(),
+            message,
+        })
     }
 }
 
@@ -186,11 +218,17 @@ impl Client {
 async fn read(mut response: reqwest::Response, url: &str) -> Result<Vec<u8>, ClientError> {
     let mut body = Vec::new();
     loop {
-        let piece = response.chunk().await.map_err(|source| ClientError::Http { url: url.to_owned(), source })?;
+        let piece = response.chunk().await.map_err(|source| ClientError::Http {
+            url: url.to_owned(),
+            source,
+        })?;
         let Some(piece) = piece else { return Ok(body) };
         body.extend_from_slice(&piece);
         if body.len() > MAX_BODY_BYTES {
-            return Err(ClientError::Unexpected { url: url.to_owned(), what: "an end within 16 MiB" });
+            return Err(ClientError::Unexpected {
+                url: url.to_owned(),
+                what: "an end within 16 MiB",
+            });
         }
     }
 }

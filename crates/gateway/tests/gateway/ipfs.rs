@@ -28,7 +28,7 @@ async fn ask(running: &Running, path: &str) -> Response {
     client().get(running.url(path)).send().await.unwrap()
 }
 
-fn text<'r>(response: &'r Response, name: header::HeaderName) -> &'r str {
+fn text(response: &Response, name: header::HeaderName) -> &str {
     response.headers()[name].to_str().unwrap()
 }
 

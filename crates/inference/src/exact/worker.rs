@@ -61,7 +61,7 @@ impl<D: Device> Worker<D> {
         let (shared, key) = (Arc::clone(&self.shared), self.key.clone());
         let (model, tokenizer) = (&*shared.model, &*shared.tokenizer);
         let mut running: Vec<Slot<'_, D>> = Vec::new();
-        let mut waiting = VecDeque::new();
+        let mut waiting: VecDeque<Box<Job<D>>> = VecDeque::new();
         let mut workspace = InferenceWorkspace::new();
         let mut connected = true;
         loop {
@@ -94,7 +94,7 @@ impl<D: Device> Worker<D> {
         for events in running
             .iter()
             .map(|slot| &slot.events)
-            .chain(waiting.iter().map(|job: &Box<Job<D>>| &job.events))
+            .chain(waiting.iter().map(|job| &job.events))
         {
             let _ = events.try_send(Event::Failed(GenerationError::Stopped));
         }

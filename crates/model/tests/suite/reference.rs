@@ -14,9 +14,9 @@ use crate::synthetic::{Shape, Tensors};
 
 /// A value and its derivative along the chosen direction.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Dual {
-    pub value: f64,
-    pub slope: f64,
+pub(crate) struct Dual {
+    pub(crate) value: f64,
+    pub(crate) slope: f64,
 }
 
 const ZERO: Dual = Dual {
@@ -105,7 +105,7 @@ impl Div for Dual {
 }
 
 /// The weights of a synthetic checkpoint, widened.
-pub struct Reference {
+pub(crate) struct Reference {
     shape: Shape,
     embedding: Vec<Vec<f64>>,
     head: Vec<Vec<f64>>,
@@ -121,14 +121,14 @@ struct Layer {
 }
 
 /// The adapter as dual numbers.
-pub struct DualAdapter<'a> {
-    pub layout: &'a AdapterLayout,
-    pub numbers: Vec<Dual>,
+pub(crate) struct DualAdapter<'a> {
+    pub(crate) layout: &'a AdapterLayout,
+    pub(crate) numbers: Vec<Dual>,
 }
 
 impl Reference {
     /// `smooth` leaves the quantizers out, so that finite differences apply.
-    pub fn new(shape: Shape, tensors: &Tensors, smooth: bool) -> Self {
+    pub(crate) fn new(shape: Shape, tensors: &Tensors, smooth: bool) -> Self {
         let codes = |name: &str| -> Vec<f64> {
             let tensor = tensors.list.iter().find(|tensor| tensor.0 == name).unwrap();
             tensor
@@ -192,7 +192,7 @@ impl Reference {
     }
 
     /// Mean cross-entropy over all targets of `windows`.
-    pub fn loss(&self, windows: &[&[u32]], adapter: &DualAdapter<'_>) -> Dual {
+    pub(crate) fn loss(&self, windows: &[&[u32]], adapter: &DualAdapter<'_>) -> Dual {
         let mut sum = ZERO;
         let mut targets = 0;
         for window in windows {

@@ -10,22 +10,22 @@ use safetensors::tensor::TensorView;
 
 /// A shape to make a checkpoint of.
 #[derive(Clone, Copy, Debug)]
-pub struct Shape {
-    pub hidden: usize,
-    pub ffn: usize,
-    pub layers: usize,
-    pub heads: usize,
-    pub kv_heads: usize,
-    pub vocab: usize,
-    pub context: usize,
+pub(crate) struct Shape {
+    pub(crate) hidden: usize,
+    pub(crate) ffn: usize,
+    pub(crate) layers: usize,
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) vocab: usize,
+    pub(crate) context: usize,
     pub relu2: bool,
-    pub sub_norm: bool,
-    pub interleaved: bool,
-    pub tied: bool,
+    pub(crate) sub_norm: bool,
+    pub(crate) interleaved: bool,
+    pub(crate) tied: bool,
 }
 
 /// A small model of the plain Llama form.
-pub const PLAIN: Shape = Shape {
+pub(crate) const PLAIN: Shape = Shape {
     hidden: 48,
     ffn: 80,
     layers: 2,
@@ -40,7 +40,7 @@ pub const PLAIN: Shape = Shape {
 };
 
 /// A small model of the published BitNet form.
-pub const BITNET: Shape = Shape {
+pub(crate) const BITNET: Shape = Shape {
     relu2: true,
     sub_norm: true,
     interleaved: false,
@@ -50,23 +50,23 @@ pub const BITNET: Shape = Shape {
 
 /// How linear weights are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Storage {
+pub(crate) enum Storage {
     TernaryInt8,
     PackedCodes { scale_divides: bool },
     Bf16,
 }
 
-pub struct Tensors {
-    pub list: Vec<(String, Dtype, Vec<usize>, Vec<u8>)>,
+pub(crate) struct Tensors {
+    pub(crate) list: Vec<(String, Dtype, Vec<usize>, Vec<u8>)>,
     words: Box<dyn Iterator<Item = u32>>,
 }
 
 impl Shape {
-    pub fn head_dim(&self) -> usize {
+    pub(crate) fn head_dim(&self) -> usize {
         self.hidden / self.heads
     }
 
-    pub fn dimensions(&self, linear: Linear) -> (usize, usize) {
+    pub(crate) fn dimensions(&self, linear: Linear) -> (usize, usize) {
         let key = self.kv_heads * self.head_dim();
         match linear {
             Linear::Query | Linear::Output => (self.hidden, self.hidden),
@@ -76,7 +76,7 @@ impl Shape {
         }
     }
 
-    pub fn config_json(&self, extra: &str) -> String {
+    pub(crate) fn config_json(&self, extra: &str) -> String {
         let Self {
             hidden,
             ffn,
@@ -99,7 +99,7 @@ impl Shape {
         )
     }
 
-    pub fn tensors(&self, seed: u64, storage: Storage) -> Tensors {
+    pub(crate) fn tensors(&self, seed: u64, storage: Storage) -> Tensors {
         let words = Box::new(Philox::from_seed(seed).words());
         let mut tensors = Tensors {
             list: Vec::new(),
@@ -131,7 +131,7 @@ impl Shape {
         tensors
     }
 
-    pub fn checkpoint(&self, seed: u64, storage: Storage) -> Checkpoint {
+    pub(crate) fn checkpoint(&self, seed: u64, storage: Storage) -> Checkpoint {
         let extra = match storage {
             Storage::PackedCodes {
                 scale_divides: true,
@@ -151,11 +151,11 @@ impl Shape {
         Checkpoint::from_parts(self.config_json(extra).as_bytes(), shards, None).unwrap()
     }
 
-    pub fn packed(&self, seed: u64) -> PackedModel {
+    pub(crate) fn packed(&self, seed: u64) -> PackedModel {
         pack_in_memory(&self.checkpoint(seed, Storage::TernaryInt8)).unwrap()
     }
 
-    pub fn model(&self, seed: u64, threads: usize) -> Model<Cpu> {
+    pub(crate) fn model(&self, seed: u64, threads: usize) -> Model<Cpu> {
         Model::load(cpu(threads), &self.packed(seed))
     }
 }
@@ -239,14 +239,14 @@ impl Tensors {
         }
     }
 
-    pub fn serialize(&self) -> Vec<u8> {
+    pub(crate) fn serialize(&self) -> Vec<u8> {
         let views = self.list.iter().map(|(name, dtype, shape, bytes)| {
             (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap())
         });
         safetensors::serialize(views, None).unwrap()
     }
 
-    pub fn replace(&mut self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn replace(&mut self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let tensor = self
             .list
             .iter_mut()
@@ -256,11 +256,11 @@ impl Tensors {
     }
 }
 
-pub fn cpu(threads: usize) -> Cpu {
+pub(crate) fn cpu(threads: usize) -> Cpu {
     Cpu::new(CpuOptions { isa: None, threads }).unwrap()
 }
 
-pub fn scalar() -> Cpu {
+pub(crate) fn scalar() -> Cpu {
     Cpu::new(CpuOptions {
         isa: Some(Isa::Scalar),
         threads: 1,
@@ -269,7 +269,7 @@ pub fn scalar() -> Cpu {
 }
 
 /// An adapter none of whose numbers is zero.
-pub fn busy_adapter(layout: &AdapterLayout, seed: u64) -> Adapter {
+pub(crate) fn busy_adapter(layout: &AdapterLayout, seed: u64) -> Adapter {
     let numbers = Philox::from_seed(seed)
         .words()
         .take(layout.len())
@@ -279,13 +279,13 @@ pub fn busy_adapter(layout: &AdapterLayout, seed: u64) -> Adapter {
 }
 
 /// A loaded adapter of `lora` on `model`, none of whose numbers is zero.
-pub fn loaded(model: &Model<Cpu>, lora: LoraConfig, seed: u64) -> LoadedAdapter<Cpu> {
+pub(crate) fn loaded(model: &Model<Cpu>, lora: LoraConfig, seed: u64) -> LoadedAdapter<Cpu> {
     let layout = AdapterLayout::new(model.config(), lora).unwrap();
     LoadedAdapter::new(model.device(), &layout, &busy_adapter(&layout, seed)).unwrap()
 }
 
 /// `count` tokens of a vocabulary.
-pub fn tokens(seed: u64, count: usize, vocab: usize) -> Vec<u32> {
+pub(crate) fn tokens(seed: u64, count: usize, vocab: usize) -> Vec<u32> {
     Philox::from_seed(seed)
         .words()
         .take(count)

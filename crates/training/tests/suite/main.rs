@@ -1,5 +1,10 @@
 //! Integration tests of the training crate, one binary.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests fail the test that called them"
+)]
+
 mod aggregate;
 mod dataset;
 mod package;

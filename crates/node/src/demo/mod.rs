@@ -1,7 +1,7 @@
 //! A whole network on one machine, each part a process of its own: the main job.
 //!
-//! [`network`] makes the homes and the genesis, [`watch`] follows the ledger round by round and
-//! measures the served adapter on held-out text, [`check`] demands what `--check` promises.
+//! `network` makes the homes and the genesis, `watch` follows the ledger round by round and measures
+//! the served adapter on held-out text, `check` demands what `--check` promises.
 
 mod check;
 pub mod figures;

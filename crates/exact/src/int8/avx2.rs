@@ -31,6 +31,9 @@ const BLOCK: usize = 32;
 /// Bytes of a block of sixteen columns.
 const BLOCK_BYTES: usize = 4 * GROUP;
 
+/// Bytes of those expanded weights.
+const WORDS: usize = BLOCK * LANES * LANES * 2;
+
 /// Rows of codes that a backward pass sums up together.
 const BACKWARD_ROWS: usize = 128;
 
@@ -49,9 +52,9 @@ pub(super) unsafe fn forward(
     row_scales: &[f32],
     y: &mut Tile<'_, f32>,
 ) {
+    let mut expanded = Expanded([0; WORDS]);
     for rows in chunks(x.rows, x.stride * 2) {
-        let codes = &x.codes[rows.start * x.stride..rows.end * x.stride];
-        let words: Vec<i16> = codes.iter().map(|&code| i16::from(code)).collect();
+        let words = widened(&x.codes[rows.start * x.stride..rows.end * x.stride]);
         let mut sums = vec![[_mm256_setzero_si256(); 2]; rows.len()];
         for (index, panel) in panels.clone().enumerate() {
             let mut scales = [0.0; LANES];
@@ -75,10 +78,24 @@ pub(super) unsafe fn forward(
             if rows.len() == 1 {
                 forward_vector(job, &mut column);
             } else {
-                forward_panel(job, &mut sums, &mut column);
+                forward_panel(job, &mut expanded, &mut sums, &mut column);
             }
         }
     }
+}
+
+/// Codes as 16-bit numbers.
+#[target_feature(enable = "avx2")]
+fn widened(codes: &[i8]) -> Vec<i16> {
+    let mut words = vec![0; codes.len()];
+    for (codes, words) in codes.chunks_exact(LANES).zip(words.chunks_exact_mut(LANES)) {
+        // SAFETY: both chunks have sixteen elements.
+        unsafe {
+            let wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(codes.as_ptr().cast()));
+            _mm256_storeu_si256(words.as_mut_ptr().cast(), wide);
+        }
+    }
+    words
 }
 
 /// The forward products of one panel with a chunk of rows.
@@ -112,16 +129,20 @@ impl Job<'_> {
 
 /// The products of one panel; the next one is prefetched meanwhile.
 #[target_feature(enable = "avx2")]
-fn forward_panel(job: Job<'_>, sums: &mut [[__m256i; 2]], column: &mut Column<'_>) {
+fn forward_panel(
+    job: Job<'_>,
+    expanded: &mut Expanded<WORDS>,
+    sums: &mut [[__m256i; 2]],
+    column: &mut Column<'_>,
+) {
     let parts = even(job.scales.len(), COLUMNS);
     let blocks = even(job.stride / LANES, BLOCK);
     let fetched = job.next.len().div_ceil(parts.len() * blocks.len());
     let mut fetches = job.next.chunks(fetched.next_multiple_of(GROUP).max(GROUP));
-    let mut expanded = Expanded([0; BLOCK * LANES * LANES * 2]);
     for (b, block) in blocks.enumerate() {
         expand(
             &job.panel[block.start * BLOCK_BYTES..block.end * BLOCK_BYTES],
-            &mut expanded,
+            expanded,
         );
         for part in parts {
             prefetch(fetches.next().unwrap_or_default());
@@ -229,7 +250,7 @@ pub(super) unsafe fn backward(
     write: Write,
     dx: &mut Tile<'_, f32>,
 ) {
-    let mut expanded = Expanded([0; BLOCK * LANES * LANES * 2]);
+    let mut expanded = Expanded([0; WORDS]);
     for rows in even(g.rows, BACKWARD_ROWS) {
         // For each panel, for each row of codes.
         let mut sums: Vec<Sums> = vec![[0.0; LANES]; panels.len() * rows.len()];
@@ -315,30 +336,35 @@ struct Occupied {
 }
 
 /// The groups that the sparse pass visits, for each row of codes.
+#[target_feature(enable = "avx2")]
 fn occupied_groups(g: WideCodes<'_>, rows: Range<usize>) -> Vec<Vec<Occupied>> {
-    rows.map(|row| {
-        let high = g
-            .high
-            .get(row * g.stride..(row + 1) * g.stride)
-            .unwrap_or_default();
+    let mut all = Vec::with_capacity(rows.len());
+    for row in rows {
+        let high = g.high.get(row * g.stride..(row + 1) * g.stride);
         let mut occupied = Vec::new();
-        for (block, high) in high.chunks_exact(LANES).enumerate() {
-            if high == [0; LANES] {
-                continue;
-            }
-            for (part, high) in high.chunks_exact(4).enumerate() {
-                if high != [0; 4] {
-                    let words = [0, 1, 2, 3].map(|j| i16::from(high[j]));
-                    occupied.push(Occupied {
-                        group: block * 4 + part,
-                        words,
-                    });
-                }
+        for (block, high) in high.unwrap_or_default().chunks_exact(LANES).enumerate() {
+            // SAFETY: the chunk has sixteen bytes.
+            let bytes = unsafe { _mm_loadu_si128(high.as_ptr().cast()) };
+            if _mm_testz_si128(bytes, bytes) == 0 {
+                push_occupied(block, high, &mut occupied);
             }
         }
-        occupied
-    })
-    .collect()
+        all.push(occupied);
+    }
+    all
+}
+
+/// Adds the occupied groups of a block of sixteen columns.
+fn push_occupied(block: usize, high: &[i8], occupied: &mut Vec<Occupied>) {
+    for (part, high) in high.chunks_exact(4).enumerate() {
+        let words = [high[0], high[1], high[2], high[3]].map(i16::from);
+        if words != [0; 4] {
+            occupied.push(Occupied {
+                group: block * 4 + part,
+                words,
+            });
+        }
+    }
 }
 
 /// Adds 65,536 times the products of the upper parts.

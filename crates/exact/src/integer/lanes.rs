@@ -15,9 +15,6 @@ use super::{chunks, even, store};
 use crate::panels::LANES;
 use crate::{Codes, Tile, WideCodes, Write, int8, ternary};
 
-/// Most rows of codes in a tile, for any vector.
-const MOST_COLUMNS: usize = 8;
-
 /// Columns whose digits are summed in i32 and kept in the second-level cache: 2^11 * 127 * 128 is
 /// far below 2^31.
 const COLUMN_BLOCK: usize = 2048;
@@ -31,7 +28,7 @@ const AHEAD: usize = 1024;
 /// # Safety
 /// All functions ask for a processor that has the vector's instructions.
 pub(crate) trait Lanes: Copy {
-    /// Rows of codes in a tile, at most [`MOST_COLUMNS`].
+    /// Rows of codes in a tile: 4 or 8.
     const COLUMNS: usize;
     /// Whether tiles have two panels (four for a single row of codes) or one.
     const PAIRS: bool;
@@ -204,38 +201,40 @@ unsafe fn products<'a, L: Lanes, W: Layout>(
         let sum: i32 = digits.row(row).iter().map(|&code| i32::from(code)).sum();
         offsets.push(sum.wrapping_mul(W::offset::<L>()).wrapping_neg());
     }
-    let most = match (L::PAIRS, rows) {
-        (false, _) => 1,
-        (true, 1) => 4,
-        (true, _) => 2,
+    let most = if !L::PAIRS {
+        1
+    } else if rows == 1 {
+        4
+    } else {
+        2
     };
     let mut sums = vec![[0; LANES]; most * rows];
     let mut next = panels.start;
     while next < panels.end {
         let count = if panels.end - next < most { 1 } else { most };
-        for part in even(rows, L::COLUMNS) {
-            let tile = Place {
+        let mut row = 0;
+        while row < rows {
+            let place = Place {
                 digits,
                 offsets: &offsets,
-                part,
-                rows,
+                row,
             };
-            // SAFETY: the panels hold the digits' blocks, which `tile` checks.
-            unsafe {
-                match count {
-                    1 => columns::<L, W, 1>([panel(next)], tile, &mut sums),
-                    2 => columns::<L, W, 2>([panel(next), panel(next + 1)], tile, &mut sums),
-                    _ => {
-                        let panels = [
-                            panel(next),
-                            panel(next + 1),
-                            panel(next + 2),
-                            panel(next + 3),
-                        ];
-                        tile_of::<L, W, 4, 1>(panels, &tile, &mut sums);
-                    }
+            // SAFETY: as for the caller.
+            row += unsafe {
+                if const { !L::PAIRS } || count == 1 {
+                    tile::<L, W, 1>([panel(next)], place, &mut sums)
+                } else if count == 2 {
+                    tile::<L, W, 2>([panel(next), panel(next + 1)], place, &mut sums)
+                } else {
+                    let all = [
+                        panel(next),
+                        panel(next + 1),
+                        panel(next + 2),
+                        panel(next + 3),
+                    ];
+                    tile_of::<L, W, 4, 1>(all, place, &mut sums)
                 }
-            }
+            };
         }
         for sums in sums.chunks_exact(rows).take(count) {
             each(next - panels.start, sums);
@@ -244,42 +243,51 @@ unsafe fn products<'a, L: Lanes, W: Layout>(
     }
 }
 
-/// Which digits a tile multiplies, and where its sums go.
+/// Which digits a tile multiplies.
+#[derive(Clone, Copy)]
 struct Place<'a> {
     digits: Digits<'a>,
+    /// What the sums of each row start from.
     offsets: &'a [i32],
-    part: Range<usize>,
-    rows: usize,
+    /// The tile's first row.
+    row: usize,
 }
 
-/// A tile of as many columns as `place` has.
+/// The widest tile that fits; its number of rows.
+///
+/// # Safety
+/// As for [`Lanes`].
 #[inline(always)]
-unsafe fn columns<L: Lanes, W: Layout, const P: usize>(
+unsafe fn tile<L: Lanes, W: Layout, const P: usize>(
     panels: [&[u8]; P],
     place: Place<'_>,
     sums: &mut [[i32; LANES]],
-) {
+) -> usize {
+    let rows = place.offsets.len() - place.row;
     // SAFETY: as for the caller.
     unsafe {
-        match place.part.len() {
-            1 => tile_of::<L, W, P, 1>(panels, &place, sums),
-            2 => tile_of::<L, W, P, 2>(panels, &place, sums),
-            3 => tile_of::<L, W, P, 3>(panels, &place, sums),
-            4 => tile_of::<L, W, P, 4>(panels, &place, sums),
-            5 => tile_of::<L, W, P, 5>(panels, &place, sums),
-            6 => tile_of::<L, W, P, 6>(panels, &place, sums),
-            7 => tile_of::<L, W, P, 7>(panels, &place, sums),
-            _ => tile_of::<L, W, P, MOST_COLUMNS>(panels, &place, sums),
+        if const { L::COLUMNS >= 8 } && rows >= 8 {
+            tile_of::<L, W, P, 8>(panels, place, sums)
+        } else if rows >= 4 {
+            tile_of::<L, W, P, 4>(panels, place, sums)
+        } else if rows >= 2 {
+            tile_of::<L, W, P, 2>(panels, place, sums)
+        } else {
+            tile_of::<L, W, P, 1>(panels, place, sums)
         }
     }
 }
 
+/// A tile of `P` panels and `C` rows; returns `C`.
+///
+/// # Safety
+/// As for [`Lanes`].
 #[inline(always)]
 unsafe fn tile_of<L: Lanes, W: Layout, const P: usize, const C: usize>(
     panels: [&[u8]; P],
-    place: &Place<'_>,
+    place: Place<'_>,
     sums: &mut [[i32; LANES]],
-) {
+) -> usize {
     let blocks = place.digits.stride / LANES;
     let mut starts = [std::ptr::null(); P];
     for (start, panel) in starts.iter_mut().zip(panels) {
@@ -289,25 +297,25 @@ unsafe fn tile_of<L: Lanes, W: Layout, const P: usize, const C: usize>(
         );
         *start = panel.as_ptr();
     }
-    assert_eq!(place.part.len(), C, "rows of the tile");
     // SAFETY: panels and rows of codes hold `blocks` blocks: the one is asserted above, the other
     // by the slices; the processor has the vector's instructions.
     unsafe {
         let mut codes = [std::ptr::null(); C];
         let mut acc = [[L::splat(0); C]; P];
         for c in 0..C {
-            codes[c] = place.digits.row(place.part.start + c).as_ptr();
+            codes[c] = place.digits.row(place.row + c).as_ptr();
             for acc in &mut acc {
-                acc[c] = L::splat(place.offsets[place.part.start + c]);
+                acc[c] = L::splat(place.offsets[place.row + c]);
             }
         }
         W::tile::<L, P, C>(starts, codes, blocks, &mut acc);
         for (p, acc) in acc.into_iter().enumerate() {
             for (c, acc) in acc.into_iter().enumerate() {
-                sums[p * place.rows + place.part.start + c] = acc.lanes();
+                sums[p * place.offsets.len() + place.row + c] = acc.lanes();
             }
         }
     }
+    C
 }
 
 /// See [`ternary::forward`].

@@ -3,9 +3,10 @@
 //! Work is cut into items that write to disjoint places, so which thread takes which item never
 //! shows in the result. With one thread everything runs on the caller.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
 
 use crate::environment::Environment;
@@ -36,6 +37,8 @@ struct State {
     number: u64,
     /// Workers inside the job.
     inside: usize,
+    /// What a worker panicked with; the caller goes on panicking with it.
+    panic: Option<Box<dyn Any + Send>>,
     closing: bool,
 }
 
@@ -84,8 +87,12 @@ impl Pool {
             return;
         }
         let slots: Vec<_> = items.map(|item| Mutex::new(Some(item))).collect();
-        let turn = self.turn.try_lock();
-        if slots.len() < 2 || turn.is_err() {
+        let turn = match self.turn.try_lock() {
+            Ok(turn) => Some(turn),
+            Err(TryLockError::Poisoned(panicked)) => Some(panicked.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        if slots.len() < 2 || turn.is_none() {
             for slot in slots {
                 if let Some(item) = slot.into_inner().unwrap_or_else(PoisonError::into_inner) {
                     f(item);
@@ -126,8 +133,9 @@ impl Pool {
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+        let of_worker = state.panic.take();
         drop(state);
-        if let Err(panic) = own {
+        if let Some(panic) = own.err().or(of_worker) {
             resume_unwind(panic);
         }
     }
@@ -162,14 +170,12 @@ impl Shared {
                 catch_unwind(AssertUnwindSafe(|| unsafe { (*job.0)() }))
             };
             let mut state = lock(&self.state);
+            if let Err(panic) = outcome {
+                state.panic = Some(panic);
+            }
             state.inside -= 1;
             if state.inside == 0 {
                 self.done.notify_all();
-            }
-            drop(state);
-            if outcome.is_err() {
-                // A kernel panics only on a broken invariant of ours: results would be incomplete.
-                std::process::abort();
             }
         }
     }
@@ -180,7 +186,7 @@ impl Drop for Pool {
         lock(&self.shared.state).closing = true;
         self.shared.wake.notify_all();
         for worker in self.workers.drain(..) {
-            // A worker cannot have panicked: it aborts instead.
+            // A worker catches what its jobs panic with.
             let _ = worker.join();
         }
     }
@@ -208,6 +214,22 @@ mod tests {
                 }
                 assert_eq!(sum.into_inner(), 20 * (items * (items + 1) / 2));
             }
+        }
+    }
+
+    #[test]
+    fn a_panic_in_an_item_reaches_the_caller_and_the_pool_goes_on() {
+        for threads in [1, 3] {
+            let pool = Pool::new(threads);
+            for bad in 0..8 {
+                let job = || pool.each(0..8, |i| assert_ne!(i, bad, "the bad item"));
+                assert!(catch_unwind(AssertUnwindSafe(job)).is_err());
+            }
+            let sum = AtomicU64::new(0);
+            pool.each(0..8, |i| {
+                sum.fetch_add(i, Ordering::Relaxed);
+            });
+            assert_eq!(sum.into_inner(), 28);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Choosing the next token, exactly (rule 19): after the weights everything is integer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::iter;
 
 use crate::elementary::{exp, round_even_f64};
 use crate::environment::Environment;
@@ -70,19 +71,22 @@ impl Sampling {
         let Some(inverse_temperature) = self.inverse_temperature else {
             return Ok(best);
         };
-        let mut kept = weights(logits, highest, inverse_temperature);
-        kept.sort_unstable_by_key(|w| (!w.order, w.token));
-        if self.top_k > 0 {
-            kept.truncate(self.top_k as usize);
+        // A heap gives the order only as far as it is looked at, which is seldom far.
+        let mut rest = BinaryHeap::from(weights(logits, highest, inverse_temperature));
+        if self.top_k > 0 && (self.top_k as usize) < rest.len() {
+            rest = (0..self.top_k).filter_map(|_| rest.pop()).collect();
         }
-        kept.truncate(prefix(&kept, self.top_p));
-        let total = kept.iter().map(|w| u128::from(w.weight)).sum::<u128>();
+        let mut total = rest.iter().map(|w| u128::from(w.weight)).sum();
+        let mut prefix = Vec::new();
+        if self.top_p < TOP_P_ALL {
+            (prefix, total) = take_prefix(&mut rest, self.top_p, total);
+        }
         let r = (u128::from(random.bits64(position)) * total) >> 64;
         let mut cumulative = 0;
-        for candidate in &kept {
+        for candidate in prefix.into_iter().chain(iter::from_fn(|| rest.pop())) {
             cumulative += u128::from(candidate.weight);
             if cumulative > r {
-                return Ok(candidate.token);
+                return Ok(candidate.token());
             }
         }
         Ok(best)
@@ -105,12 +109,20 @@ impl Sampling {
     }
 }
 
-/// A token that may be chosen.
+/// A token that may be chosen; the greatest is the first in order.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Weighted {
     /// Larger for larger logits.
     order: u32,
-    token: u32,
+    /// The token's complement: among equal logits the lowest id comes first.
+    complement: u32,
     weight: u32,
+}
+
+impl Weighted {
+    fn token(&self) -> u32 {
+        !self.complement
+    }
 }
 
 /// The token of the largest logit, the lowest id among equals, and that logit.
@@ -132,25 +144,26 @@ fn weights(logits: &[f32], highest: f32, inverse_temperature: f32) -> Vec<Weight
         let weight = round_even_f64(WEIGHT_ONE * f64::from(e)) as u32;
         (weight > 0).then(|| Weighted {
             order: descending_bits(*z),
-            token,
+            complement: !token,
             weight,
         })
     };
     (0..).zip(logits).filter_map(weigh).collect()
 }
 
-/// Length of the shortest prefix with `cumulative * 2^32 >= top_p * total`, at least one token.
-fn prefix(kept: &[Weighted], top_p: u64) -> usize {
-    let total = kept.iter().map(|w| u128::from(w.weight)).sum::<u128>();
+/// Takes the shortest prefix with `cumulative * 2^32 >= top_p * total`, at least one token; also
+/// gives its weight.
+fn take_prefix(rest: &mut BinaryHeap<Weighted>, top_p: u64, total: u128) -> (Vec<Weighted>, u128) {
     let wanted = u128::from(top_p) * total;
-    let mut cumulative = 0;
-    for (i, candidate) in kept.iter().enumerate() {
+    let (mut prefix, mut cumulative) = (Vec::new(), 0);
+    while let Some(candidate) = rest.pop() {
         cumulative += u128::from(candidate.weight);
+        prefix.push(candidate);
         if cumulative << 32 >= wanted {
-            return i + 1;
+            break;
         }
     }
-    kept.len()
+    (prefix, cumulative)
 }
 
 #[cfg(test)]

@@ -24,6 +24,13 @@ pub(crate) struct Terms {
     pub(crate) logprobs: Option<usize>,
 }
 
+impl Terms {
+    /// Positions that prompt and answer take together at most.
+    pub(crate) fn positions(&self) -> usize {
+        self.prompt.len() + self.max_tokens
+    }
+}
+
 /// An answer as it grows.
 #[derive(Debug)]
 pub(crate) struct Growing<'a> {
@@ -117,18 +124,16 @@ impl<'a> Growing<'a> {
 
     /// Moves the tokens whose text has become certain to `piece`.
     fn release(&mut self, piece: &mut Piece) {
-        let ended = self.finish.is_some();
         while let Some((start, _)) = self.held.front() {
             // A token's text ends where the next one's begins.
             let end = self.held.get(1).map_or(self.decoded, |(next, _)| *next);
             let certain = end <= self.watch.released();
-            let begun = *start < self.watch.released() || (start == &end && certain);
-            if !(certain || ended && begun) {
+            let cut = self.finish.is_some() && *start < self.watch.released();
+            if !(certain || cut) {
                 break;
             }
-            piece
-                .tokens
-                .extend(self.held.pop_front().map(|(_, info)| info));
+            let token = self.held.pop_front();
+            piece.tokens.extend(token.map(|(_, info)| info));
         }
     }
 

@@ -283,15 +283,7 @@ impl<D: Device> ExactEngine<D> {
         }
         let room = context - tokens;
         let max_tokens = request.max_tokens.map_or(room, |wanted| wanted.min(room));
-        let needed = (tokens + max_tokens) * self.shared.model.cache_bytes_per_position();
-        if needed > self.shared.limits.cache_bytes {
-            return Err(RequestError::OutOfRange {
-                field: "prompt and max_tokens",
-                value: format!("{} positions", tokens + max_tokens),
-                expected: "fewer: the server's memory for keys and values is too small".into(),
-            });
-        }
-        Ok(Terms {
+        let terms = Terms {
             prompt,
             sampling: SamplingTerms::new(&request.sampling.to_exact(), request.sampling.seed),
             max_tokens,
@@ -302,7 +294,16 @@ impl<D: Device> ExactEngine<D> {
                 config.eos.clone()
             },
             logprobs: request.logprobs,
-        })
+        };
+        let most = self.shared.limits.cache_bytes / self.shared.model.cache_bytes_per_position();
+        if terms.positions() > most {
+            return Err(RequestError::OutOfRange {
+                field: "prompt and max_tokens",
+                value: format!("{} positions", terms.positions()),
+                expected: format!("at most {most}, the server's memory for keys and values"),
+            });
+        }
+        Ok(terms)
     }
 }
 

@@ -65,7 +65,7 @@ impl<D: Device> Worker<D> {
         let mut workspace = InferenceWorkspace::new();
         let mut connected = true;
         loop {
-            connected = connected && self.collect(&mut waiting, running.is_empty());
+            connected = connected && self.collect(&mut waiting, running.len());
             if shared.stopping.load(Ordering::Acquire) {
                 break;
             }
@@ -102,17 +102,17 @@ impl<D: Device> Worker<D> {
         shared.counters.waiting.store(0, Ordering::Relaxed);
     }
 
-    /// Takes commands into `waiting`, waiting for one when `idle`; false once no handle is left.
-    fn collect(&self, waiting: &mut VecDeque<Box<Job<D>>>, idle: bool) -> bool {
-        if idle && waiting.is_empty() {
+    /// Takes as many requests into `waiting` as there are slots for beside the `running` ones,
+    /// waiting for one when there is nothing else to do; false once no handle is left.
+    fn collect(&self, waiting: &mut VecDeque<Box<Job<D>>>, running: usize) -> bool {
+        if running == 0 && waiting.is_empty() {
             match self.inbox.recv() {
                 Ok(Command::Answer(job)) => waiting.push_back(job),
                 Ok(Command::Wake) => {}
                 Err(_) => return false,
             }
         }
-        // What is taken out here makes room in the queue, so no more than it held is taken.
-        while waiting.len() < self.limits.slots {
+        while running + waiting.len() < self.limits.slots {
             match self.inbox.try_recv() {
                 Ok(Command::Answer(job)) => waiting.push_back(job),
                 Ok(Command::Wake) => {}
@@ -134,25 +134,21 @@ impl<D: Device> Worker<D> {
         let positions = self.limits.cache_bytes / model.cache_bytes_per_position();
         let mut held: usize = running.iter().map(|slot| slot.reserved).sum();
         while running.len() < self.limits.slots {
-            let Some(job) = waiting.front() else { break };
-            let reserved = job.terms.prompt.len() + job.terms.max_tokens;
-            if held + reserved > positions {
-                break;
-            }
-            let Some(job) = waiting.pop_front() else {
+            let fits = |job: &mut Box<Job<D>>| held + job.terms.positions() <= positions;
+            let Some(job) = waiting.pop_front_if(fits) else {
                 break;
             };
             self.shared.counters.waiting.fetch_sub(1, Ordering::Relaxed);
-            if job.events.is_closed() {
-                continue;
+            if !job.events.is_closed() {
+                held += job.terms.positions();
+                running.push(Slot::new(*job, model, tokenizer));
             }
-            held += reserved;
-            running.push(Slot::new(*job, reserved, model, tokenizer));
         }
+        let running = running.len();
         self.shared
             .counters
             .running
-            .store(running.len(), Ordering::Relaxed);
+            .store(running, Ordering::Relaxed);
     }
 
     /// One forward pass for each variant that is being answered with.
@@ -221,7 +217,7 @@ impl<D: Device> Worker<D> {
 }
 
 impl<'a, D: Device> Slot<'a, D> {
-    fn new(job: Job<D>, reserved: usize, model: &Model<D>, tokenizer: &'a Tokenizer) -> Self {
+    fn new(job: Job<D>, model: &Model<D>, tokenizer: &'a Tokenizer) -> Self {
         let Job {
             variant,
             terms,
@@ -230,6 +226,7 @@ impl<'a, D: Device> Slot<'a, D> {
             events,
         } = job;
         let adapter = variant.adapter.as_ref().map(|adapter| &adapter.terms.hash);
+        let reserved = terms.positions();
         Self {
             transcript: Transcript::new(EXACT_VERSION, &model.id(), adapter),
             growing: Growing::new(tokenizer, terms),

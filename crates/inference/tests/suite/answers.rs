@@ -142,20 +142,20 @@ fn a_stop_string_ends_the_answer_before_it() {
 fn the_model_may_end_the_text_itself_unless_it_is_told_to_go_on() {
     let running = running(Limits::default());
     let text = "Once upon a time, there was a cat. The cat ate a fish and slept. The end.";
-    let find = |ignore_eos| {
-        (0..40).map(|seed| {
-            running.answer(Request {
-                ignore_eos,
-                ..request(text, 40, seed)
-            })
+    let ask = |ignore_eos, seed| {
+        running.answer(Request {
+            ignore_eos,
+            ..request(text, 40, seed)
         })
     };
-    let ended = find(false).find(|answer| answer.completion.finish == FinishReason::Stop);
+    let ended = (0..40)
+        .map(|seed| ask(false, seed))
+        .find(|answer| answer.completion.finish == FinishReason::Stop);
     let ended = ended.expect("some seed ends the text");
     assert_eq!(ids(&ended).last(), Some(&2));
     assert!(ids(&ended).len() <= 40 && ended.completion.completion_tokens == ids(&ended).len());
     assert!(!ended.text.contains("</s>"));
-    let went_on = find(true).next().unwrap();
+    let went_on = ask(true, 0);
     assert_eq!(went_on.completion.finish, FinishReason::Length);
 }
 

@@ -67,7 +67,7 @@ fn requests_that_do_not_fit_are_refused_with_the_reason() {
                 max_tokens: None,
                 ..good()
             },
-            "too small",
+            "memory for keys",
         ),
         (
             Request {

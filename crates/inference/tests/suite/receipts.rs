@@ -3,9 +3,7 @@
 use proptest::prelude::*;
 use r3mes_exact::Cpu;
 use r3mes_inference::exact::Limits;
-use r3mes_inference::{
-    Claim, Engine, Evidence, FinishReason, Receipt, Request, VerifyError, verify,
-};
+use r3mes_inference::{Claim, Evidence, FinishReason, Receipt, Request, VerifyError, verify};
 use r3mes_model::{Adapter, AdapterLayout, LoadedAdapter, LoraConfig};
 use r3mes_types::Hash;
 use r3mes_types::wire::{List, Wire};

@@ -251,4 +251,50 @@ mod tests {
             assert_eq!(outcome, Err(NotFinite { row: 0 }));
         }
     }
+
+    /// The rule word for word: everything sorted, then cut, then cut again.
+    fn by_sorting(sampling: &Sampling, logits: &[f32], random: &Philox, position: u64) -> u32 {
+        let (_, highest) = first_in_order(logits);
+        let inverse = sampling.inverse_temperature.expect("a temperature");
+        let mut kept = weights(logits, highest, inverse);
+        kept.sort_by(|a, b| b.cmp(a));
+        if sampling.top_k > 0 {
+            kept.truncate(sampling.top_k as usize);
+        }
+        let total: u128 = kept.iter().map(|w| u128::from(w.weight)).sum();
+        let cumulative =
+            |kept: &[Weighted]| kept.iter().map(|w| u128::from(w.weight)).sum::<u128>();
+        let enough =
+            |n: &usize| cumulative(&kept[..*n]) << 32 >= u128::from(sampling.top_p) * total;
+        let prefix = &kept[..(1..=kept.len()).find(enough).expect("all is enough")];
+        let r = (u128::from(random.bits64(position)) * cumulative(prefix)) >> 64;
+        let drawn = (1..=prefix.len()).find(|n| cumulative(&prefix[..*n]) > r);
+        prefix[drawn.expect("r is below the total") - 1].token()
+    }
+
+    #[test]
+    fn looking_only_at_the_front_draws_what_sorting_everything_would() {
+        for seed in 0..60 {
+            let random = Philox::from_seed(seed);
+            // Steps of a quarter make many equal logits.
+            let logits: Vec<f32> = random
+                .words()
+                .take(90)
+                .map(|w| (w % 64) as f32 / 4.0)
+                .collect();
+            for top_k in [0, 1, 7, 90, 200] {
+                for top_p in [0, 1 << 30, 3_865_470_566, TOP_P_ALL] {
+                    let inverse_temperature = Some(0.3 + seed as f32 / 20.0);
+                    let sampling = Sampling {
+                        inverse_temperature,
+                        top_k,
+                        top_p,
+                        ..warm()
+                    };
+                    let expected = by_sorting(&sampling, &logits, &random, seed);
+                    assert_eq!(choose(sampling, &logits, seed, seed), expected);
+                }
+            }
+        }
+    }
 }

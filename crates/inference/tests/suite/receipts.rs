@@ -139,11 +139,12 @@ fn one_flipped_adapter_byte_is_found_by_its_hash_and_by_recomputing() {
 
 #[test]
 fn every_other_falsehood_is_found() {
-    let stop = vec![" dog".to_owned()];
+    let stop = vec![" named".to_owned()];
     let receipt = answered(Request {
         stop,
-        ..greedy("The big dog", 40)
+        ..greedy("Once upon a time, there was", 40)
     });
+    assert_eq!(receipt.claim.finish, FinishReason::Stop);
     let end = receipt.claim.prompt.len() + receipt.claim.output.len();
     let lie = |lie: &dyn Fn(&mut Claim)| check(&forged(&receipt, lie), None).unwrap_err();
 
@@ -174,7 +175,8 @@ fn every_other_falsehood_is_found() {
         let marks = c.marks.to_vec();
         c.marks = r3mes_types::wire::Blob::new(marks[..marks.len() - 8].to_vec()).unwrap();
     });
-    assert_eq!(shorter.position(), Some(end - 2), "{shorter}");
+    // The last position that the shorter answer still has is where the transcripts part.
+    assert_eq!(shorter.position(), Some(end - 3), "{shorter}");
     let without_stop = lie(&|c| c.stop = List::default());
     assert!(
         matches!(without_stop, VerifyError::Finish { .. }),

@@ -12,7 +12,7 @@ use r3mes_model::{
 };
 use r3mes_types::SecretKey;
 
-pub const BASE: &str = "stories";
+pub(crate) const BASE: &str = "stories";
 
 fn asset(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -21,7 +21,7 @@ fn asset(name: &str) -> PathBuf {
 }
 
 /// The base model, loaded once for all tests.
-pub fn model() -> Arc<Model<Cpu>> {
+pub(crate) fn model() -> Arc<Model<Cpu>> {
     static MODEL: OnceLock<Arc<Model<Cpu>>> = OnceLock::new();
     let load = || {
         let packed = PackedModel::open(&asset("model.r3mes")).unwrap();
@@ -37,18 +37,18 @@ pub fn model() -> Arc<Model<Cpu>> {
     Arc::clone(MODEL.get_or_init(load))
 }
 
-pub fn tokenizer() -> Arc<Tokenizer> {
+pub(crate) fn tokenizer() -> Arc<Tokenizer> {
     static TOKENIZER: OnceLock<Arc<Tokenizer>> = OnceLock::new();
     let load = || Arc::new(Tokenizer::open(&asset("tokenizer.json")).unwrap());
     Arc::clone(TOKENIZER.get_or_init(load))
 }
 
-pub fn key() -> SecretKey {
+pub(crate) fn key() -> SecretKey {
     SecretKey::from_bytes(&[7; 32]).unwrap()
 }
 
 /// An engine whose worker has not been started.
-pub fn idle(limits: Limits) -> (ExactEngine<Cpu>, Worker<Cpu>) {
+pub(crate) fn idle(limits: Limits) -> (ExactEngine<Cpu>, Worker<Cpu>) {
     exact::engine(Parts {
         model: model(),
         tokenizer: tokenizer(),
@@ -60,17 +60,17 @@ pub fn idle(limits: Limits) -> (ExactEngine<Cpu>, Worker<Cpu>) {
 }
 
 /// An engine at work; stopped when dropped.
-pub struct Running {
-    pub engine: ExactEngine<Cpu>,
+pub(crate) struct Running {
+    pub(crate) engine: ExactEngine<Cpu>,
     thread: Option<JoinHandle<()>>,
 }
 
-pub fn running(limits: Limits) -> Running {
+pub(crate) fn running(limits: Limits) -> Running {
     let (engine, worker) = idle(limits);
     start(engine, worker)
 }
 
-pub fn start(engine: ExactEngine<Cpu>, worker: Worker<Cpu>) -> Running {
+pub(crate) fn start(engine: ExactEngine<Cpu>, worker: Worker<Cpu>) -> Running {
     Running {
         engine,
         thread: Some(std::thread::spawn(move || worker.run())),
@@ -78,7 +78,7 @@ pub fn start(engine: ExactEngine<Cpu>, worker: Worker<Cpu>) -> Running {
 }
 
 impl Running {
-    pub fn answer(&self, request: Request) -> Answer {
+    pub(crate) fn answer(&self, request: Request) -> Answer {
         self.engine
             .submit(request)
             .unwrap()
@@ -99,7 +99,7 @@ impl Drop for Running {
 }
 
 /// A request for up to `tokens` tokens after `text`, sampled.
-pub fn request(text: &str, tokens: usize, seed: u64) -> Request {
+pub(crate) fn request(text: &str, tokens: usize, seed: u64) -> Request {
     Request {
         model: BASE.into(),
         prompt: Prompt::Text(text.into()),
@@ -120,14 +120,14 @@ pub fn request(text: &str, tokens: usize, seed: u64) -> Request {
     }
 }
 
-pub fn greedy(text: &str, tokens: usize) -> Request {
+pub(crate) fn greedy(text: &str, tokens: usize) -> Request {
     Request {
         sampling: Sampling::GREEDY,
         ..request(text, tokens, 0)
     }
 }
 
-pub fn ids(answer: &Answer) -> Vec<u32> {
+pub(crate) fn ids(answer: &Answer) -> Vec<u32> {
     answer
         .completion
         .receipt
@@ -139,7 +139,7 @@ pub fn ids(answer: &Answer) -> Vec<u32> {
 }
 
 /// An adapter that changes what the model says.
-pub fn adapter(seed: u64) -> Adapter {
+pub(crate) fn adapter(seed: u64) -> Adapter {
     let layout = AdapterLayout::new(model().config(), LoraConfig::DEFAULT).unwrap();
     let words = Philox::from_seed(seed).words().take(layout.len());
     let numbers = words.map(|word| signed_unit(word) * 0.05).collect();

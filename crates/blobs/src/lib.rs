@@ -20,7 +20,7 @@
 //! ```
 //!
 //! In reading order: a [`Block`] is bytes that match their CID; a [`BlobStore`] keeps blocks and
-//! pins ([`MemoryStore`], [`DiskStore`]); [`file`] cuts files into blocks and reads them back;
+//! pins ([`MemoryStore`], [`DiskStore`]); [`file`](mod@file) cuts files into blocks and reads them back;
 //! [`car`] carries blocks between machines. All calls are synchronous and may touch a disk:
 //! asynchronous callers run them on a blocking thread.
 

@@ -180,9 +180,12 @@ async fn a_car_of_an_incomplete_blob_breaks_off_instead_of_ending() {
         .insert(&[whole.block(&cid).unwrap().unwrap()])
         .unwrap();
     let running = gateway(&store).await;
-    let response = ask(&running, &format!("/ipfs/{cid}?format=car")).await;
-    assert_eq!(response.status(), 200);
-    assert!(response.bytes().await.is_err());
+    let url = running.url(&format!("/ipfs/{cid}?format=car"));
+    // The break can come before the client has read the head of the answer, or after.
+    if let Ok(response) = client().get(url).send().await {
+        assert_eq!(response.status(), 200);
+        assert!(response.bytes().await.is_err());
+    }
 }
 
 #[tokio::test]

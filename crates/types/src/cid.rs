@@ -186,6 +186,9 @@ pub enum CidError {
 /// Carried in its binary form.
 impl Value for Cid {
     const WIRE_TYPE: u8 = DELIMITED;
+    fn shown(&self) -> crate::wire::Shown {
+        crate::wire::Shown::Text(self.to_string())
+    }
     fn put(&self, out: &mut Vec<u8>) {
         put_delimited(&self.to_bytes(), out);
     }

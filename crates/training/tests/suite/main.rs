@@ -6,8 +6,12 @@
 )]
 
 mod aggregate;
+mod audits;
 mod dataset;
 mod package;
+mod rounds;
+mod setup;
+mod verify;
 
 use r3mes_training::package::Shape;
 

@@ -30,9 +30,14 @@ macro_rules! each {
 
 impl Simd for Avx2 {
     const WIDE: bool = false;
+    type Halves = Self;
     type F = [__m256; 2];
     type I = [__m256i; 2];
 
+    #[inline(always)]
+    fn halves(self) -> Self {
+        self
+    }
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
         // SAFETY: `self` proves that the processor has AVX2.
@@ -62,6 +67,11 @@ impl Simd for Avx2 {
             _mm256_storeu_ps(p, x[0]);
             _mm256_storeu_ps(p.add(8), x[1]);
         }
+    }
+    #[inline(always)]
+    fn first(self, x: Self::F) -> f32 {
+        // SAFETY: `self` proves that the processor has AVX2.
+        unsafe { _mm256_cvtss_f32(x[0]) }
     }
     #[inline(always)]
     fn add(self, a: Self::F, b: Self::F) -> Self::F {
@@ -98,13 +108,24 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    fn swap_pairs(self, a: Self::F) -> Self::F {
+    fn exchange<const W: usize>(self, a: Self::F) -> Self::F {
         // SAFETY: `self` proves that the processor has AVX2.
         unsafe {
-            [
-                _mm256_permute_ps::<0b10_11_00_01>(a[0]),
-                _mm256_permute_ps::<0b10_11_00_01>(a[1]),
-            ]
+            match W {
+                8 => [a[1], a[0]],
+                4 => [
+                    _mm256_permute2f128_ps::<0x01>(a[0], a[0]),
+                    _mm256_permute2f128_ps::<0x01>(a[1], a[1]),
+                ],
+                2 => [
+                    _mm256_permute_ps::<0b01_00_11_10>(a[0]),
+                    _mm256_permute_ps::<0b01_00_11_10>(a[1]),
+                ],
+                _ => [
+                    _mm256_permute_ps::<0b10_11_00_01>(a[0]),
+                    _mm256_permute_ps::<0b10_11_00_01>(a[1]),
+                ],
+            }
         }
     }
     #[inline(always)]
@@ -175,15 +196,6 @@ impl Simd for Avx2 {
     fn store_i16(self, x: Self::I, to: &mut [i16; LANES]) {
         // SAFETY: `self` proves AVX2, and the array holds sixteen words.
         unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), words(x)) }
-    }
-    #[inline(always)]
-    fn store_int(self, x: Self::I, to: &mut [i32; LANES]) {
-        let p = to.as_mut_ptr();
-        // SAFETY: `self` proves AVX2, and both halves lie in the array.
-        unsafe {
-            _mm256_storeu_si256(p.cast(), x[0]);
-            _mm256_storeu_si256(p.add(8).cast(), x[1]);
-        }
     }
     fn product(self, p: &Product<'_>, finish: Finish, out: Tile<'_, f32>) {
         kernels::product(Isa::Avx2, p, finish, out);

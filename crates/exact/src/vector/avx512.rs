@@ -2,6 +2,7 @@
 
 use std::arch::x86_64::*;
 
+use super::avx2::Avx2;
 use super::simd::{LANES, Simd};
 use crate::product::{Finish, Product};
 use crate::tile::Tile;
@@ -30,9 +31,17 @@ macro_rules! call {
 
 impl Simd for Avx512 {
     const WIDE: bool = true;
+    type Halves = Avx2;
     type F = __m512;
     type I = __m512i;
 
+    /// AVX2, whose registers are the halves: setting them apart takes no instruction, and there are
+    /// more ports for them.
+    #[inline(always)]
+    fn halves(self) -> Avx2 {
+        // SAFETY: AVX-512 F includes AVX2.
+        unsafe { Avx2::assume() }
+    }
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
         call!(_mm512_set1_ps(x))
@@ -59,6 +68,10 @@ impl Simd for Avx512 {
     fn store(self, x: Self::F, to: &mut [f32; LANES]) {
         // SAFETY: `self` proves AVX-512, and the array holds a register.
         unsafe { _mm512_storeu_ps(to.as_mut_ptr(), x) }
+    }
+    #[inline(always)]
+    fn first(self, x: Self::F) -> f32 {
+        call!(_mm512_cvtss_f32(x))
     }
     #[inline(always)]
     fn add(self, a: Self::F, b: Self::F) -> Self::F {
@@ -93,8 +106,13 @@ impl Simd for Avx512 {
         ))
     }
     #[inline(always)]
-    fn swap_pairs(self, a: Self::F) -> Self::F {
-        call!(_mm512_permute_ps::<0b10_11_00_01>(a))
+    fn exchange<const W: usize>(self, a: Self::F) -> Self::F {
+        match W {
+            8 => call!(_mm512_shuffle_f32x4::<0b01_00_11_10>(a, a)),
+            4 => call!(_mm512_shuffle_f32x4::<0b10_11_00_01>(a, a)),
+            2 => call!(_mm512_permute_ps::<0b01_00_11_10>(a)),
+            _ => call!(_mm512_permute_ps::<0b10_11_00_01>(a)),
+        }
     }
     #[inline(always)]
     fn bits(self, a: Self::F) -> Self::I {
@@ -150,11 +168,6 @@ impl Simd for Avx512 {
     fn store_i16(self, x: Self::I, to: &mut [i16; LANES]) {
         // SAFETY: `self` proves AVX-512, and the array holds sixteen words.
         unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi16(x)) }
-    }
-    #[inline(always)]
-    fn store_int(self, x: Self::I, to: &mut [i32; LANES]) {
-        // SAFETY: `self` proves AVX-512, and the array holds a register.
-        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), x) }
     }
     fn product(self, p: &Product<'_>, finish: Finish, out: Tile<'_, f32>) {
         kernels::product(Isa::Avx512, p, finish, out);

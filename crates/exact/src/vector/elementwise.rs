@@ -194,7 +194,7 @@ impl<S: Simd> Operation<S, 2, 1> for RotatePairs {
     #[inline(always)]
     fn apply(&self, s: S, [cos, sin]: [S::F; 2], [x]: [S::F; 1]) -> [S::F; 1] {
         let straight = s.mul(x, cos);
-        let crossed = s.mul(s.swap_pairs(x), sin);
+        let crossed = s.mul(s.exchange::<1>(x), sin);
         if self.backward {
             [s.sub(straight, crossed)]
         } else {

@@ -30,9 +30,14 @@ macro_rules! each {
 
 impl Simd for Neon {
     const WIDE: bool = false;
+    type Halves = Self;
     type F = [float32x4_t; 4];
     type I = [int32x4_t; 4];
 
+    #[inline(always)]
+    fn halves(self) -> Self {
+        self
+    }
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
         // SAFETY: `self` proves that the processor has NEON.
@@ -76,6 +81,11 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
+    fn first(self, x: Self::F) -> f32 {
+        // SAFETY: `self` proves that the processor has NEON.
+        unsafe { vgetq_lane_f32::<0>(x[0]) }
+    }
+    #[inline(always)]
     fn add(self, a: Self::F, b: Self::F) -> Self::F {
         each!(vaddq_f32(a, b))
     }
@@ -105,8 +115,14 @@ impl Simd for Neon {
         each!(vbslq_f32(mask, yes, no))
     }
     #[inline(always)]
-    fn swap_pairs(self, a: Self::F) -> Self::F {
-        each!(vrev64q_f32(a))
+    fn exchange<const W: usize>(self, a: Self::F) -> Self::F {
+        match W {
+            8 => [a[2], a[3], a[0], a[1]],
+            4 => [a[1], a[0], a[3], a[2]],
+            // SAFETY: `self` proves that the processor has NEON.
+            2 => unsafe { a.map(|a| vextq_f32::<2>(a, a)) },
+            _ => each!(vrev64q_f32(a)),
+        }
     }
     #[inline(always)]
     fn bits(self, a: Self::F) -> Self::I {
@@ -183,13 +199,6 @@ impl Simd for Neon {
             let [low, high] = words(x);
             vst1q_s16(to.as_mut_ptr(), low);
             vst1q_s16(to.as_mut_ptr().add(8), high);
-        }
-    }
-    #[inline(always)]
-    fn store_int(self, x: Self::I, to: &mut [i32; LANES]) {
-        for (x, to) in x.into_iter().zip(to.chunks_exact_mut(4)) {
-            // SAFETY: `self` proves NEON, and the chunk holds a register.
-            unsafe { vst1q_s32(to.as_mut_ptr(), x) }
         }
     }
     fn product(self, p: &Product<'_>, finish: Finish, out: Tile<'_, f32>) {

@@ -8,6 +8,8 @@ use crate::tile::Tile;
 const HALF: usize = LANES / 2;
 /// Rows of a tile. With AVX2 its accumulators take eight of sixteen registers.
 const ROWS: usize = 4;
+/// Elements of a right factor that stays in the first-level cache while rows pass by.
+const CACHED: usize = 8192;
 
 /// Computes a product into `out`, which has its rows and columns.
 #[inline(always)]
@@ -34,7 +36,7 @@ pub(crate) fn product<S: Simd>(s: S, p: &Product<'_>, finish: Finish, out: Tile<
     let rest = cols - whole;
     if rest == HALF {
         let b = &p.b[whole..];
-        pairs(s, &Product { b, ..*p }, finish, narrow);
+        pairs(s.halves(), &Product { b, ..*p }, finish, narrow);
     } else if rest > 0 {
         // Columns that fill no vector are copied beside zeros, so that loads stay in bounds.
         let width = if rest < HALF { HALF } else { LANES };
@@ -48,7 +50,7 @@ pub(crate) fn product<S: Simd>(s: S, p: &Product<'_>, finish: Finish, out: Tile<
             ..*p
         };
         if rest < HALF {
-            pairs(s, &padded, finish, narrow);
+            pairs(s.halves(), &padded, finish, narrow);
         } else {
             last_columns(s, &padded, finish, narrow);
         }
@@ -58,29 +60,61 @@ pub(crate) fn product<S: Simd>(s: S, p: &Product<'_>, finish: Finish, out: Tile<
 /// Whole vectors of columns.
 #[inline(always)]
 fn columns<S: Simd>(s: S, p: &Product<'_>, finish: Finish, mut out: Tile<'_, f32>) {
-    let (rows, vectors) = (out.rows(), out.cols() / LANES);
-    let tiled = rows / ROWS * ROWS;
-    let mut v = 0;
-    while S::WIDE && tiled > 0 && v + 2 <= vectors {
-        for row in (0..tiled).step_by(ROWS) {
-            tile::<S, ROWS, 2>(s, p, finish, &mut out, row, v * LANES);
+    let (rows, cols) = (out.rows(), out.cols());
+    // A long right factor is read once, in strips that all rows use; a short one stays near, and
+    // rows are finished one after the other.
+    if p.depth * cols <= CACHED {
+        for row in (0..rows).step_by(ROWS) {
+            strip(
+                s,
+                p,
+                finish,
+                &mut out,
+                (row, rows.min(row + ROWS)),
+                (0, cols),
+            );
         }
-        v += 2;
+    } else {
+        for col in (0..cols).step_by(2 * LANES) {
+            let end = cols.min(col + 2 * LANES);
+            strip(s, p, finish, &mut out, (0, rows), (col, end));
+        }
     }
-    for v in v..vectors {
-        for row in (0..tiled).step_by(ROWS) {
-            tile::<S, ROWS, 1>(s, p, finish, &mut out, row, v * LANES);
+}
+
+/// The tiles of a range of rows and a range of whole vectors.
+#[inline(always)]
+fn strip<S: Simd>(
+    s: S,
+    p: &Product<'_>,
+    finish: Finish,
+    out: &mut Tile<'_, f32>,
+    (mut row, rows): (usize, usize),
+    (start, end): (usize, usize),
+) {
+    while row + ROWS <= rows {
+        let mut col = start;
+        while S::WIDE && col + 2 * LANES <= end {
+            tile::<S, ROWS, 2>(s, p, finish, out, row, col);
+            col += 2 * LANES;
         }
+        while col < end {
+            tile::<S, ROWS, 1>(s, p, finish, out, row, col);
+            col += LANES;
+        }
+        row += ROWS;
     }
-    for row in tiled..rows {
-        let mut v = 0;
-        while v + 4 <= vectors {
-            tile::<S, 1, 4>(s, p, finish, &mut out, row, v * LANES);
-            v += 4;
+    while row < rows {
+        let mut col = start;
+        while col + 4 * LANES <= end {
+            tile::<S, 1, 4>(s, p, finish, out, row, col);
+            col += 4 * LANES;
         }
-        for v in v..vectors {
-            tile::<S, 1, 1>(s, p, finish, &mut out, row, v * LANES);
+        while col < end {
+            tile::<S, 1, 1>(s, p, finish, out, row, col);
+            col += LANES;
         }
+        row += 1;
     }
 }
 

@@ -16,10 +16,14 @@ pub(crate) const LANES: usize = 16;
 pub(crate) trait Simd: Copy {
     /// Whether there are registers for tiles of two vectors.
     const WIDE: bool;
+    /// The instruction set for vectors whose halves differ.
+    type Halves: Simd;
     /// Sixteen f32.
     type F: Copy;
     /// Sixteen i32.
     type I: Copy;
+
+    fn halves(self) -> Self::Halves;
 
     fn splat(self, x: f32) -> Self::F;
     /// `first` in lanes 0 to 7, `second` in lanes 8 to 15.
@@ -28,6 +32,8 @@ pub(crate) trait Simd: Copy {
     /// The same eight values in lanes 0 to 7 and 8 to 15.
     fn load_twice(self, from: &[f32; LANES / 2]) -> Self::F;
     fn store(self, x: Self::F, to: &mut [f32; LANES]);
+    /// Lane 0.
+    fn first(self, x: Self::F) -> f32;
 
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     fn sub(self, a: Self::F, b: Self::F) -> Self::F;
@@ -38,8 +44,8 @@ pub(crate) trait Simd: Copy {
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
     /// `yes` where `a < b`, else `no`.
     fn select_less(self, a: Self::F, b: Self::F, yes: Self::F, no: Self::F) -> Self::F;
-    /// Lanes 2i and 2i+1 exchanged.
-    fn swap_pairs(self, a: Self::F) -> Self::F;
+    /// Lanes i and i xor W exchanged; W is 1, 2, 4 or 8.
+    fn exchange<const W: usize>(self, a: Self::F) -> Self::F;
 
     fn bits(self, a: Self::F) -> Self::I;
     fn floats(self, a: Self::I) -> Self::F;
@@ -59,7 +65,6 @@ pub(crate) trait Simd: Copy {
     fn store_i8(self, x: Self::I, to: &mut [i8; LANES]);
     /// Stores values within i16.
     fn store_i16(self, x: Self::I, to: &mut [i16; LANES]);
-    fn store_int(self, x: Self::I, to: &mut [i32; LANES]);
 
     /// [`super::product::product`], compiled once for the instruction set: kernels that use it
     /// several times would each grow by as many copies.
@@ -68,35 +73,45 @@ pub(crate) trait Simd: Copy {
     /// The lane sum's tree (rule 11).
     #[inline(always)]
     fn add_lanes(self, a: Self::F) -> f32 {
-        let mut lanes = [0.0; LANES];
-        self.store(a, &mut lanes);
-        crate::scalar::add_lanes(lanes)
-    }
-
-    /// The largest lane.
-    #[inline(always)]
-    fn max_lane_int(self, a: Self::I) -> i32 {
-        let mut lanes = [0; LANES];
-        self.store_int(a, &mut lanes);
-        lanes
-            .into_iter()
-            .fold(i32::MIN, |m, v| if v > m { v } else { m })
+        let a = self.add(a, self.exchange::<8>(a));
+        let a = self.add(a, self.exchange::<4>(a));
+        let a = self.add(a, self.exchange::<2>(a));
+        self.first(self.add(a, self.exchange::<1>(a)))
     }
 
     /// The largest of sixteen finite lanes.
     #[inline(always)]
     fn max_lane(self, a: Self::F) -> f32 {
-        let mut lanes = [0.0; LANES];
-        self.store(a, &mut lanes);
-        crate::scalar::loss::maximum(&lanes)
+        let a = self.max(a, self.exchange::<8>(a));
+        let a = self.max(a, self.exchange::<4>(a));
+        let a = self.max(a, self.exchange::<2>(a));
+        self.first(self.max(a, self.exchange::<1>(a)))
+    }
+
+    /// [`Simd::exchange`] of integers.
+    #[inline(always)]
+    fn exchange_int<const W: usize>(self, a: Self::I) -> Self::I {
+        self.bits(self.exchange::<W>(self.floats(a)))
+    }
+
+    /// The largest lane.
+    #[inline(always)]
+    fn max_lane_int(self, a: Self::I) -> i32 {
+        let a = self.max_int(a, self.exchange_int::<8>(a));
+        let a = self.max_int(a, self.exchange_int::<4>(a));
+        let a = self.max_int(a, self.exchange_int::<2>(a));
+        let a = self.max_int(a, self.exchange_int::<1>(a));
+        self.first(self.floats(a)).to_bits() as i32
     }
 
     /// The sum of the lanes, modulo 2^32.
     #[inline(always)]
     fn sum_int(self, a: Self::I) -> i32 {
-        let mut lanes = [0; LANES];
-        self.store_int(a, &mut lanes);
-        lanes.into_iter().fold(0, i32::wrapping_add)
+        let a = self.add_int(a, self.exchange_int::<8>(a));
+        let a = self.add_int(a, self.exchange_int::<4>(a));
+        let a = self.add_int(a, self.exchange_int::<2>(a));
+        let a = self.add_int(a, self.exchange_int::<1>(a));
+        self.first(self.floats(a)).to_bits() as i32
     }
 }
 
@@ -108,9 +123,13 @@ pub(crate) struct Emulated;
 #[cfg(test)]
 impl Simd for Emulated {
     const WIDE: bool = true;
+    type Halves = Self;
     type F = [f32; LANES];
     type I = [i32; LANES];
 
+    fn halves(self) -> Self {
+        self
+    }
     fn splat(self, x: f32) -> Self::F {
         [x; LANES]
     }
@@ -125,6 +144,9 @@ impl Simd for Emulated {
     }
     fn store(self, x: Self::F, to: &mut [f32; LANES]) {
         *to = x;
+    }
+    fn first(self, x: Self::F) -> f32 {
+        x[0]
     }
     fn add(self, a: Self::F, b: Self::F) -> Self::F {
         std::array::from_fn(|i| a[i] + b[i])
@@ -147,8 +169,8 @@ impl Simd for Emulated {
     fn select_less(self, a: Self::F, b: Self::F, yes: Self::F, no: Self::F) -> Self::F {
         std::array::from_fn(|i| if a[i] < b[i] { yes[i] } else { no[i] })
     }
-    fn swap_pairs(self, a: Self::F) -> Self::F {
-        std::array::from_fn(|i| a[i ^ 1])
+    fn exchange<const W: usize>(self, a: Self::F) -> Self::F {
+        std::array::from_fn(|i| a[i ^ W])
     }
     fn bits(self, a: Self::F) -> Self::I {
         a.map(|v| v.to_bits() as i32)
@@ -188,9 +210,6 @@ impl Simd for Emulated {
     }
     fn store_i16(self, x: Self::I, to: &mut [i16; LANES]) {
         *to = x.map(|v| v as i16);
-    }
-    fn store_int(self, x: Self::I, to: &mut [i32; LANES]) {
-        *to = x;
     }
     fn product(self, p: &Product<'_>, finish: Finish, out: Tile<'_, f32>) {
         super::product::product(self, p, finish, out);

@@ -79,6 +79,12 @@ impl<'a> Panels<'a> {
         self.rows.div_ceil(LANES)
     }
 
+    /// Bytes of some panels.
+    pub(crate) fn range(&self, panels: Range<usize>) -> &'a [u8] {
+        let len = packed_len(LANES, self.cols);
+        &self.bytes[panels.start * len..panels.end * len]
+    }
+
     /// Bytes of one panel.
     pub(crate) fn panel(&self, index: usize) -> &'a [u8] {
         let len = packed_len(LANES, self.cols);

@@ -1,9 +1,9 @@
-//! The integer products for instruction sets with a four-byte dot product: AVX-512 VNNI and NEON.
+//! The integer products for instruction sets with a dot product of four signed bytes: NEON.
 //!
-//! One generic kernel serves all of them. What differs is a vector of sixteen 32-bit lanes, the
-//! trait [`Lanes`], whose operations are one or a few instructions each. Tests run the same kernel
-//! with plain arrays as vectors, on any machine, so that only those instructions themselves wait
-//! for a processor that has them.
+//! One generic kernel serves processors with and without `sdot`. What differs is a vector of
+//! sixteen 32-bit lanes, the trait [`Lanes`], whose operations are a few instructions each. Tests
+//! run the same kernel with plain arrays as vectors, on any machine, so that only those
+//! instructions themselves wait for a processor that has them.
 //!
 //! Codes of more than eight bits are cut into balanced digits to base 256, which are more rows for
 //! the same kernel; their sums are put together in i64. Groups of four columns in which a tile has
@@ -19,36 +19,26 @@ use crate::{Codes, Tile, WideCodes, Write, int8, ternary};
 /// far below 2^31.
 const COLUMN_BLOCK: usize = 2048;
 
-/// Bytes ahead of their use at which weights are prefetched for a single row of codes.
-#[cfg(target_arch = "x86_64")]
-const AHEAD: usize = 1024;
-
 /// A vector of sixteen 32-bit lanes, or 64 bytes.
 ///
 /// # Safety
 /// All functions ask for a processor that has the vector's instructions.
 pub(crate) trait Lanes: Copy {
-    /// Rows of codes in a tile: 4 or 8.
-    const COLUMNS: usize;
-    /// Whether tiles have two panels (four for a single row of codes) or one.
-    const PAIRS: bool;
-    /// What [`Lanes::weights`] adds to a weight.
-    const OFFSET: i32;
-
     /// The same number in every lane.
     unsafe fn splat(value: i32) -> Self;
     /// 64 bytes of memory, at any address.
     unsafe fn load(bytes: *const u8) -> Self;
     /// Bits 2g and 2g+1 of every byte, for g below 4.
     unsafe fn codes(self, g: usize) -> Self;
-    /// int8 weights in the form that [`Lanes::dot`] takes.
-    unsafe fn weights(self) -> Self;
-    /// To each lane, modulo 2^32, the sum of its four products of bytes; `x` has four int8 for all
-    /// lanes, and `weights` are codes up to 2 or come from [`Lanes::weights`].
+    /// To each lane, modulo 2^32, the sum of its four products of signed bytes; `x` has four for
+    /// all lanes.
     unsafe fn dot(self, weights: Self, x: i32) -> Self;
     /// The sixteen lanes.
     unsafe fn lanes(self) -> [i32; LANES];
 }
+
+/// Most rows of codes in a tile.
+const ROWS: usize = 4;
 
 /// How the panels of a matrix are read.
 trait Layout {
@@ -56,17 +46,17 @@ trait Layout {
     const BLOCK: usize;
 
     /// What the kernel's products add for each unit of a code.
-    fn offset<L: Lanes>() -> i32;
+    const OFFSET: i32;
 
     /// Adds the products of all columns to `acc`.
     ///
     /// # Safety
-    /// As for [`Lanes`]; each panel and each row of codes is valid for `blocks` blocks.
-    unsafe fn tile<L: Lanes, const P: usize, const C: usize>(
-        panels: [*const u8; P],
+    /// As for [`Lanes`]; the panel and each row of codes are valid for `blocks` blocks.
+    unsafe fn tile<L: Lanes, const C: usize>(
+        panel: *const u8,
         codes: [*const i8; C],
         blocks: usize,
-        acc: &mut [[L; C]; P],
+        acc: &mut [L; C],
     );
 }
 
@@ -75,39 +65,24 @@ struct Ternary;
 
 impl Layout for Ternary {
     const BLOCK: usize = 64;
-
-    fn offset<L: Lanes>() -> i32 {
-        1
-    }
+    const OFFSET: i32 = 1;
 
     #[inline(always)]
-    unsafe fn tile<L: Lanes, const P: usize, const C: usize>(
-        panels: [*const u8; P],
+    unsafe fn tile<L: Lanes, const C: usize>(
+        panel: *const u8,
         codes: [*const i8; C],
         blocks: usize,
-        acc: &mut [[L; C]; P],
+        acc: &mut [L; C],
     ) {
         for block in 0..blocks {
             // SAFETY: the caller vouches for all memory up to `blocks`.
             unsafe {
-                let mut bytes = [L::splat(0); P];
-                for (bytes, panel) in bytes.iter_mut().zip(panels) {
-                    prefetch::<C>(panel.wrapping_add(block * Self::BLOCK));
-                    *bytes = L::load(panel.add(block * Self::BLOCK));
-                }
+                let bytes = L::load(panel.add(block * Self::BLOCK));
                 for g in 0..4 {
-                    let mut weights = bytes;
-                    for weights in &mut weights {
-                        *weights = weights.codes(g);
-                    }
-                    for c in 0..C {
-                        let x = codes[c]
-                            .add(block * LANES + g * 4)
-                            .cast::<i32>()
-                            .read_unaligned();
-                        for p in 0..P {
-                            acc[p][c] = acc[p][c].dot(weights[p], x);
-                        }
+                    let weights = bytes.codes(g);
+                    for (acc, codes) in acc.iter_mut().zip(codes) {
+                        let x = codes.add(block * LANES + g * 4).cast::<i32>();
+                        *acc = acc.dot(weights, x.read_unaligned());
                     }
                 }
             }
@@ -120,17 +95,14 @@ struct Int8<const SKIP: bool>;
 
 impl<const SKIP: bool> Layout for Int8<SKIP> {
     const BLOCK: usize = 256;
-
-    fn offset<L: Lanes>() -> i32 {
-        L::OFFSET
-    }
+    const OFFSET: i32 = 0;
 
     #[inline(always)]
-    unsafe fn tile<L: Lanes, const P: usize, const C: usize>(
-        panels: [*const u8; P],
+    unsafe fn tile<L: Lanes, const C: usize>(
+        panel: *const u8,
         codes: [*const i8; C],
         blocks: usize,
-        acc: &mut [[L; C]; P],
+        acc: &mut [L; C],
     ) {
         for group in 0..blocks * 4 {
             // SAFETY: the caller vouches for all memory up to `blocks`.
@@ -142,29 +114,13 @@ impl<const SKIP: bool> Layout for Int8<SKIP> {
                 if SKIP && x.iter().fold(0, |all, x| all | x) == 0 {
                     continue;
                 }
-                for (acc, panel) in acc.iter_mut().zip(panels) {
-                    prefetch::<C>(panel.wrapping_add(group * 64));
-                    let weights = L::load(panel.add(group * 64)).weights();
-                    for (acc, x) in acc.iter_mut().zip(x) {
-                        *acc = acc.dot(weights, x);
-                    }
+                let weights = L::load(panel.add(group * 64));
+                for (acc, x) in acc.iter_mut().zip(x) {
+                    *acc = acc.dot(weights, x);
                 }
             }
         }
     }
-}
-
-/// Fetches weights ahead where a single row of codes streams through them.
-#[inline(always)]
-fn prefetch<const C: usize>(bytes: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    if C == 1 {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: every x86-64 processor prefetches, and never faults over it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(bytes.wrapping_add(AHEAD).cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = bytes;
 }
 
 /// Rows of int8 digits, one after the other, each `stride` long.
@@ -199,19 +155,11 @@ unsafe fn products<'a, L: Lanes, W: Layout>(
     let mut offsets = Vec::with_capacity(rows);
     for row in 0..rows {
         let sum: i32 = digits.row(row).iter().map(|&code| i32::from(code)).sum();
-        offsets.push(sum.wrapping_mul(W::offset::<L>()).wrapping_neg());
+        offsets.push(sum.wrapping_mul(W::OFFSET).wrapping_neg());
     }
-    let most = if !L::PAIRS {
-        1
-    } else if rows == 1 {
-        4
-    } else {
-        2
-    };
-    let mut sums = vec![[0; LANES]; most * rows];
-    let mut next = panels.start;
-    while next < panels.end {
-        let count = if panels.end - next < most { 1 } else { most };
+    let mut sums = vec![[0; LANES]; rows];
+    for (index, number) in panels.enumerate() {
+        let panel = panel(number);
         let mut row = 0;
         while row < rows {
             let place = Place {
@@ -221,25 +169,14 @@ unsafe fn products<'a, L: Lanes, W: Layout>(
             };
             // SAFETY: as for the caller.
             row += unsafe {
-                if const { !L::PAIRS } || count == 1 {
-                    tile::<L, W, 1>([panel(next)], place, &mut sums)
-                } else if count == 2 {
-                    tile::<L, W, 2>([panel(next), panel(next + 1)], place, &mut sums)
-                } else {
-                    let all = [
-                        panel(next),
-                        panel(next + 1),
-                        panel(next + 2),
-                        panel(next + 3),
-                    ];
-                    tile_of::<L, W, 4, 1>(all, place, &mut sums)
+                match rows - row {
+                    ROWS.. => tile::<L, W, ROWS>(panel, place, &mut sums),
+                    2.. => tile::<L, W, 2>(panel, place, &mut sums),
+                    _ => tile::<L, W, 1>(panel, place, &mut sums),
                 }
             };
         }
-        for sums in sums.chunks_exact(rows).take(count) {
-            each(next - panels.start, sums);
-            next += 1;
-        }
+        each(index, &sums);
     }
 }
 
@@ -253,66 +190,33 @@ struct Place<'a> {
     row: usize,
 }
 
-/// The widest tile that fits; its number of rows.
+/// A tile of one panel and `C` rows; returns `C`.
 ///
 /// # Safety
 /// As for [`Lanes`].
 #[inline(always)]
-unsafe fn tile<L: Lanes, W: Layout, const P: usize>(
-    panels: [&[u8]; P],
-    place: Place<'_>,
-    sums: &mut [[i32; LANES]],
-) -> usize {
-    let rows = place.offsets.len() - place.row;
-    // SAFETY: as for the caller.
-    unsafe {
-        if const { L::COLUMNS >= 8 } && rows >= 8 {
-            tile_of::<L, W, P, 8>(panels, place, sums)
-        } else if rows >= 4 {
-            tile_of::<L, W, P, 4>(panels, place, sums)
-        } else if rows >= 2 {
-            tile_of::<L, W, P, 2>(panels, place, sums)
-        } else {
-            tile_of::<L, W, P, 1>(panels, place, sums)
-        }
-    }
-}
-
-/// A tile of `P` panels and `C` rows; returns `C`.
-///
-/// # Safety
-/// As for [`Lanes`].
-#[inline(always)]
-unsafe fn tile_of<L: Lanes, W: Layout, const P: usize, const C: usize>(
-    panels: [&[u8]; P],
+unsafe fn tile<L: Lanes, W: Layout, const C: usize>(
+    panel: &[u8],
     place: Place<'_>,
     sums: &mut [[i32; LANES]],
 ) -> usize {
     let blocks = place.digits.stride / LANES;
-    let mut starts = [std::ptr::null(); P];
-    for (start, panel) in starts.iter_mut().zip(panels) {
-        assert!(
-            panel.len() >= blocks * W::BLOCK,
-            "panel shorter than the codes"
-        );
-        *start = panel.as_ptr();
-    }
-    // SAFETY: panels and rows of codes hold `blocks` blocks: the one is asserted above, the other
-    // by the slices; the processor has the vector's instructions.
+    assert!(
+        panel.len() >= blocks * W::BLOCK,
+        "panel shorter than the codes"
+    );
+    // SAFETY: the panel and rows of codes hold `blocks` blocks: the one is asserted above, the
+    // other by the slices; the processor has the vector's instructions.
     unsafe {
         let mut codes = [std::ptr::null(); C];
-        let mut acc = [[L::splat(0); C]; P];
+        let mut acc = [L::splat(0); C];
         for c in 0..C {
             codes[c] = place.digits.row(place.row + c).as_ptr();
-            for acc in &mut acc {
-                acc[c] = L::splat(place.offsets[place.row + c]);
-            }
+            acc[c] = L::splat(place.offsets[place.row + c]);
         }
-        W::tile::<L, P, C>(starts, codes, blocks, &mut acc);
-        for (p, acc) in acc.into_iter().enumerate() {
-            for (c, acc) in acc.into_iter().enumerate() {
-                sums[p * place.offsets.len() + place.row + c] = acc.lanes();
-            }
+        W::tile::<L, C>(panel.as_ptr(), codes, blocks, &mut acc);
+        for (sums, acc) in sums[place.row..].iter_mut().zip(acc) {
+            *sums = acc.lanes();
         }
     }
     C
@@ -508,6 +412,7 @@ fn digit_planes(g: WideCodes<'_>, rows: Range<usize>, block: Range<usize>) -> Ve
 }
 
 /// The four products with one vector, compiled for its instructions.
+#[cfg(target_arch = "aarch64")]
 macro_rules! lanes_kernels {
     ($vector:ty, $features:literal) => {
         /// See [`crate::ternary::forward`].
@@ -578,23 +483,20 @@ macro_rules! lanes_kernels {
         }
     };
 }
+#[cfg(target_arch = "aarch64")]
 pub(crate) use lanes_kernels;
 
 #[cfg(test)]
 pub(crate) mod emulated {
-    //! The vector in plain Rust, with the unsigned weights of VNNI or the signed ones of NEON.
+    //! The vector in plain Rust.
 
     use super::{LANES, Lanes};
 
-    /// Sixteen lanes; `UNSIGNED` weights are stored plus 128.
+    /// Sixteen lanes of four bytes.
     #[derive(Clone, Copy)]
-    pub(crate) struct Array<const UNSIGNED: bool>([[u8; 4]; LANES]);
+    pub(crate) struct Array([[u8; 4]; LANES]);
 
-    impl<const UNSIGNED: bool> Lanes for Array<UNSIGNED> {
-        const COLUMNS: usize = if UNSIGNED { 8 } else { 4 };
-        const PAIRS: bool = UNSIGNED;
-        const OFFSET: i32 = if UNSIGNED { 128 } else { 0 };
-
+    impl Lanes for Array {
         unsafe fn splat(value: i32) -> Self {
             Self([value.to_le_bytes(); LANES])
         }
@@ -608,22 +510,12 @@ pub(crate) mod emulated {
             Self(self.0.map(|lane| lane.map(|byte| byte >> (2 * g) & 3)))
         }
 
-        unsafe fn weights(self) -> Self {
-            let flip = if UNSIGNED { 0x80 } else { 0 };
-            Self(self.0.map(|lane| lane.map(|byte| byte ^ flip)))
-        }
-
         unsafe fn dot(self, weights: Self, x: i32) -> Self {
             let mut out = self;
             for (lane, weights) in out.0.iter_mut().zip(weights.0) {
                 let mut sum = i32::from_le_bytes(*lane);
                 for (weight, x) in weights.into_iter().zip(x.to_le_bytes()) {
-                    let weight = if UNSIGNED {
-                        i32::from(weight)
-                    } else {
-                        i32::from(weight as i8)
-                    };
-                    sum = sum.wrapping_add(weight * i32::from(x as i8));
+                    sum = sum.wrapping_add(i32::from(weight as i8) * i32::from(x as i8));
                 }
                 *lane = sum.to_le_bytes();
             }

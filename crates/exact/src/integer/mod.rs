@@ -5,7 +5,7 @@
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test))]
+#[cfg(any(target_arch = "aarch64", test))]
 pub(crate) mod lanes;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;

@@ -39,10 +39,6 @@ unsafe fn widened(acc: int32x4_t, weights: int8x16_t, x: int8x16_t) -> int32x4_t
 // SAFETY of all bodies: the trait asks for a processor with the instructions, and `load` for 64
 // bytes of memory.
 impl<const DOT: bool> Lanes for Registers<DOT> {
-    const COLUMNS: usize = 4;
-    const PAIRS: bool = false;
-    const OFFSET: i32 = 0;
-
     #[inline(always)]
     unsafe fn splat(value: i32) -> Self {
         // SAFETY: see above.
@@ -73,11 +69,6 @@ impl<const DOT: bool> Lanes for Registers<DOT> {
                 *quarter = vreinterpretq_s32_u8(vandq_u8(shifted, vdupq_n_u8(3)));
             }
         }
-        self
-    }
-
-    #[inline(always)]
-    unsafe fn weights(self) -> Self {
         self
     }
 

@@ -116,10 +116,8 @@ fn sums(case: Case, weights: &[i32], codes: &[i32]) -> Vec<i64> {
 #[derive(Debug, Clone, Copy)]
 enum Kernels {
     Of(Isa),
-    /// As AVX-512 VNNI: unsigned weights, tiles of two panels.
-    Unsigned,
-    /// As NEON: signed weights, tiles of one panel.
-    Signed,
+    /// The kernels of NEON with arrays as vectors.
+    Emulated,
     /// NEON without `sdot`, on processors that have it.
     #[cfg(target_arch = "aarch64")]
     NeonBase,
@@ -133,11 +131,7 @@ macro_rules! by {
         match $kernels {
             Kernels::Of(isa) => $module::$call(isa, $($argument),*, out),
             // SAFETY: arrays need no instructions.
-            Kernels::Unsigned => unsafe {
-                lanes::$generic::<Array<true>>($($argument),*, &mut out)
-            },
-            // SAFETY: as above.
-            Kernels::Signed => unsafe { lanes::$generic::<Array<false>>($($argument),*, &mut out) },
+            Kernels::Emulated => unsafe { lanes::$generic::<Array>($($argument),*, &mut out) },
             // SAFETY: every aarch64 processor that runs tests has NEON.
             #[cfg(target_arch = "aarch64")]
             Kernels::NeonBase => unsafe {
@@ -150,7 +144,7 @@ macro_rules! by {
 /// All kernels that this machine can run.
 fn kernels() -> Vec<Kernels> {
     let mut kernels: Vec<_> = Isa::available().into_iter().map(Kernels::Of).collect();
-    kernels.extend([Kernels::Unsigned, Kernels::Signed]);
+    kernels.push(Kernels::Emulated);
     #[cfg(target_arch = "aarch64")]
     kernels.push(Kernels::NeonBase);
     kernels

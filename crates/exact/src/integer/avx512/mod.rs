@@ -1,0 +1,126 @@
+//! The integer products with AVX-512 VNNI.
+//!
+//! `vpdpbusd` multiplies unsigned weights by signed codes and adds four products to a lane without
+//! saturation, modulo 2^32. Two-bit codes w+1 are unsigned; int8 weights become so by adding 128,
+//! which is flipping their sign bit. What that adds for each code, its sum times 1 or 128, is
+//! taken off where the sums start.
+//!
+//! **Matrices** ([`tile`]). Weights of a few panels are expanded to bytes once and used for all
+//! rows of codes, so that the inner loop holds loads and multiplications only.
+//!
+//! **One row of codes** ([`vector`]) has nobody to share expanded weights with: they are used as
+//! they lie.
+
+mod int8;
+mod sparse;
+mod ternary;
+mod tile;
+mod vector;
+
+use std::arch::x86_64::*;
+
+pub(crate) use self::int8::{backward as int8_backward, forward as int8_forward};
+pub(crate) use self::ternary::{backward as ternary_backward, forward as ternary_forward};
+use crate::panels::LANES;
+use crate::{Tile, Write};
+
+/// Rows of int8 digits, one after the other, each `stride` long.
+#[derive(Clone, Copy)]
+struct Digits<'a> {
+    codes: &'a [i8],
+    stride: usize,
+}
+
+impl Digits<'_> {
+    fn rows(&self) -> usize {
+        self.codes.len() / self.stride
+    }
+
+    fn row(&self, row: usize) -> &[i8] {
+        &self.codes[row * self.stride..][..self.stride]
+    }
+
+    /// For each row, minus `offset` times the sum of its digits, modulo 2^32.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    fn corrections(&self, offset: i32) -> Vec<i32> {
+        let ones = _mm512_set1_epi8(1);
+        let sum = |row: usize| {
+            let mut sum = _mm512_setzero_si512();
+            for codes in self.row(row).chunks(64) {
+                let mask = u64::MAX >> (64 - codes.len());
+                // SAFETY: the mask leaves out what lies behind the chunk.
+                let codes = unsafe { _mm512_maskz_loadu_epi8(mask, codes.as_ptr()) };
+                sum = _mm512_dpbusd_epi32(sum, ones, codes);
+            }
+            _mm512_reduce_add_epi32(sum)
+        };
+        (0..self.rows())
+            .map(|row| sum(row).wrapping_mul(offset).wrapping_neg())
+            .collect()
+    }
+}
+
+/// What sums are multiplied by beside the scale of their row of codes.
+#[derive(Clone, Copy)]
+enum Scales<'a> {
+    /// One scale for the whole matrix.
+    Matrix(f32),
+    /// One for each of its rows, from the first panel's first row on.
+    Rows(&'a [f32]),
+}
+
+impl Scales<'_> {
+    /// Those of one panel.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn panel(&self, index: usize) -> __m512 {
+        match self {
+            Self::Matrix(scale) => _mm512_set1_ps(*scale),
+            Self::Rows(scales) => {
+                let scales = &scales[index * LANES..];
+                // SAFETY: the mask leaves out what lies behind the scales.
+                unsafe { _mm512_maskz_loadu_ps(lanes(scales.len()), scales.as_ptr()) }
+            }
+        }
+    }
+}
+
+/// The first `count` lanes, or all of them.
+fn lanes(count: usize) -> u16 {
+    ((1u32 << count.min(LANES)) - 1) as u16
+}
+
+/// Where results go.
+struct Output<'a, 'b> {
+    tile: &'a mut Tile<'b, f32>,
+    write: Write,
+}
+
+impl Output<'_, '_> {
+    /// Fetches where the results of one panel for one row go.
+    #[inline]
+    fn prefetch(&mut self, row: usize, panel: usize) {
+        let start = self.tile.as_mut_ptr();
+        let start = start.wrapping_add(row * self.tile.stride() + panel * LANES);
+        // SAFETY: prefetching never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(start.cast()) };
+    }
+
+    /// Writes the sixteen results of one panel for one row, dropping those of padding.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn put(&mut self, row: usize, panel: usize, mut values: __m512) {
+        assert!(row < self.tile.rows(), "row outside the tile");
+        let rest = self.tile.cols() - panel * LANES;
+        let mask = lanes(rest);
+        // SAFETY: the row lies in the tile, and the mask leaves out what lies behind it.
+        unsafe {
+            let start = self.tile.as_mut_ptr();
+            let start = start.add(row * self.tile.stride() + panel * LANES);
+            if self.write == Write::Add {
+                values = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, start), values);
+            }
+            _mm512_mask_storeu_ps(start, mask, values);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Ternary products with AVX-512 VNNI.
+
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+use super::tile::{self, Weights};
+use super::{Digits, Output, Scales, vector};
+use crate::integer::chunks;
+use crate::ternary::Panels;
+use crate::{Codes, Tile, WideCodes, Write};
+
+impl Weights for Panels<'_> {
+    fn bytes(&self, panels: Range<usize>) -> &[u8] {
+        self.range(panels)
+    }
+
+    const OFFSET: i32 = 1;
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    #[inline]
+    unsafe fn expand(&self, panel: usize, out: &mut [__m512i], every: usize) {
+        let mask = _mm512_set1_epi8(3);
+        for (bytes, out) in self
+            .panel(panel)
+            .chunks_exact(64)
+            .zip(out.chunks_mut(4 * every))
+        {
+            // SAFETY: a block has 64 bytes.
+            let codes = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
+            // What the shifts bring in from the next byte is masked.
+            out[0] = _mm512_and_si512(codes, mask);
+            out[every] = _mm512_and_si512(_mm512_srli_epi16::<2>(codes), mask);
+            out[2 * every] = _mm512_and_si512(_mm512_srli_epi16::<4>(codes), mask);
+            out[3 * every] = _mm512_and_si512(_mm512_srli_epi16::<6>(codes), mask);
+        }
+    }
+}
+
+/// See [`crate::ternary::forward`].
+///
+/// # Safety
+/// The processor has the features.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+pub(crate) unsafe fn forward(
+    w: Panels<'_>,
+    panels: Range<usize>,
+    x: Codes<'_>,
+    scale: f32,
+    y: &mut Tile<'_, f32>,
+) {
+    let mut y = y.reborrow();
+    let scales = Scales::Matrix(scale);
+    for rows in chunks(x.rows, x.stride) {
+        let (tile, rest) = y.split_rows(rows.len());
+        y = rest;
+        let digits = Digits {
+            codes: &x.codes[rows.start * x.stride..rows.end * x.stride],
+            stride: x.stride,
+        };
+        let mut out = Output {
+            tile: &mut { tile },
+            write: Write::Replace,
+        };
+        if rows.len() == 1 {
+            let scales = (x.scales[rows.start], scales);
+            vector::products(&w, panels.clone(), digits, scales, &mut out);
+        } else {
+            let scales = (&x.scales[rows], scales);
+            tile::products::<_, 1>(&w, panels.clone(), digits, scales, &mut out);
+        }
+    }
+}
+
+/// See [`crate::ternary::backward`].
+///
+/// # Safety
+/// The processor has the features.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+pub(crate) unsafe fn backward(
+    wt: Panels<'_>,
+    panels: Range<usize>,
+    g: WideCodes<'_>,
+    scale: f32,
+    write: Write,
+    dx: &mut Tile<'_, f32>,
+) {
+    let mut dx = dx.reborrow();
+    let mut codes = Vec::new();
+    for rows in chunks(g.rows, 2 * g.stride) {
+        let (tile, rest) = dx.split_rows(rows.len());
+        dx = rest;
+        codes.clear();
+        for low in g.low[rows.start * g.stride..rows.end * g.stride].chunks_exact(g.stride) {
+            // Balanced digits to base 256: the upper one is at most 127, as |code| <= 32,512.
+            codes.extend(low.iter().map(|&code| code as i8));
+            codes.extend(low.iter().map(|&code| (code.wrapping_add(128) >> 8) as i8));
+        }
+        let digits = Digits {
+            codes: &codes,
+            stride: g.stride,
+        };
+        let mut out = Output {
+            tile: &mut { tile },
+            write,
+        };
+        let scales = (&g.scales[rows], Scales::Matrix(scale));
+        tile::products::<_, 2>(&wt, panels.clone(), digits, scales, &mut out);
+    }
+}

@@ -9,6 +9,11 @@ use crate::block::gas;
 
 /// The bytes of `FinalizeBlock`'s response with what `output` says.
 pub(crate) fn encode(output: &BlockOutput) -> Vec<u8> {
+    to_abci(output).encode_to_vec()
+}
+
+/// `FinalizeBlock`'s response with what `output` says.
+pub(crate) fn to_abci(output: &BlockOutput) -> abci::ResponseFinalizeBlock {
     abci::ResponseFinalizeBlock {
         events: output.events.iter().map(to_abci_event).collect(),
         tx_results: output.tx_results.iter().map(to_abci_result).collect(),
@@ -20,7 +25,6 @@ pub(crate) fn encode(output: &BlockOutput) -> Vec<u8> {
         consensus_param_updates: None,
         app_hash: output.app_hash.to_vec().into(),
     }
-    .encode_to_vec()
 }
 
 /// What [`encode`] wrote, or `None` if these bytes are not from it.
@@ -80,7 +84,7 @@ fn from_abci_result(result: abci::ExecTxResult) -> TxResult {
     }
 }
 
-fn to_abci_update(update: &ValidatorUpdate) -> abci::ValidatorUpdate {
+pub(crate) fn to_abci_update(update: &ValidatorUpdate) -> abci::ValidatorUpdate {
     abci::ValidatorUpdate {
         pub_key: Some(PublicKey {
             sum: Some(Sum::Ed25519(update.key.as_bytes().to_vec())),
@@ -89,7 +93,7 @@ fn to_abci_update(update: &ValidatorUpdate) -> abci::ValidatorUpdate {
     }
 }
 
-fn from_abci_update(update: abci::ValidatorUpdate) -> Option<ValidatorUpdate> {
+pub(crate) fn from_abci_update(update: abci::ValidatorUpdate) -> Option<ValidatorUpdate> {
     let Sum::Ed25519(key) = update.pub_key?.sum? else {
         return None;
     };

@@ -13,44 +13,23 @@ use r3mes_consensus::genesis::{Genesis, GenesisError};
 use r3mes_consensus::key::ValidatorKey;
 use r3mes_consensus::local::{Config, ConsensusHandle, EngineError, Inclusion, Parts, open};
 use r3mes_consensus::store::BlockStore;
-use r3mes_ledger::genesis::{DEVELOPMENT_CHAIN, DEVELOPMENT_SECRET, development};
+use r3mes_ledger::genesis::{DEVELOPMENT_CHAIN, DEVELOPMENT_SECRET};
 use r3mes_state::{Storage, proof_spec};
+use r3mes_types::SecretKey;
 use r3mes_types::auth::QueryAccount;
-use r3mes_types::bank::{Balance, MsgSend};
 use r3mes_types::beacon::HashChain;
 use r3mes_types::query::Query as Question;
-use r3mes_types::tx::{Fee, Signer, Unsigned};
+use r3mes_types::tx::Signer;
 use r3mes_types::wire::{List, Wire};
-use r3mes_types::{Amount, Coin, SecretKey};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-const CHAIN: &str = "r3mes-test";
+#[path = "support/bank.rs"]
+mod bank;
+
+use bank::{CHAIN, key, ledger_genesis, send, validator};
+
 const PATIENCE: Duration = Duration::from_secs(20);
-
-fn validator() -> ValidatorKey {
-    ValidatorKey::from_seed(&[5; 32])
-}
-
-fn key(number: u8) -> SecretKey {
-    SecretKey::from_bytes(&[number; 32]).unwrap()
-}
-
-fn ledger_genesis() -> r3mes_ledger::Genesis {
-    let balances: Vec<Balance> = (1..=3)
-        .map(|number| Balance {
-            address: key(number).address(),
-            amount: Amount::remes(1_000),
-        })
-        .collect();
-    let mut sorted = balances;
-    sorted.sort_by_key(|balance| balance.address);
-    let mut genesis = development(CHAIN, key(1).address(), &sorted);
-    let mut validators = genesis.validators.to_vec();
-    validators[0].key = validator().public_key();
-    genesis.validators = List::new(validators).unwrap();
-    genesis
-}
 
 struct Running {
     handle: ConsensusHandle,
@@ -108,18 +87,6 @@ impl Running {
         self.shutdown.cancel();
         self.engine.await.unwrap().unwrap();
     }
-}
-
-fn send(from: &SecretKey, to: &SecretKey, signer: &Signer<'_>) -> Vec<u8> {
-    let message = MsgSend {
-        from_address: from.address(),
-        to_address: to.address(),
-        amount: List::new(vec![Coin(Amount::remes(1))]).unwrap(),
-    };
-    Unsigned::new(vec![message.into()])
-        .with_fee(Fee::of(Amount::remes(1), 1_000_000))
-        .sign(from, signer)
-        .unwrap()
 }
 
 #[tokio::test]

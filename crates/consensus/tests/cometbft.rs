@@ -1,0 +1,488 @@
+//! Engine `cometbft` with the real program: transfers, kills in mid-block, and the same hashes as
+//! without it.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use r3mes_consensus::app::{LedgerApp, storage_options};
+use r3mes_consensus::application::{
+    Application, ApplicationError, BlockInput, BlockOutput, Check, CheckResult, Committed,
+    InitChain, Proposal, Query, QueryResult,
+};
+use r3mes_consensus::block::{results_hash, to_tendermint_time, tx_hash};
+use r3mes_consensus::cometbft::home::{CometHome, Settings};
+use r3mes_consensus::cometbft::{CometHandle, EngineError, Listener, Parts, open, remove_socket};
+use r3mes_consensus::genesis::Genesis;
+use r3mes_consensus::key::ValidatorKey;
+use r3mes_consensus::local::TxState;
+use r3mes_consensus::mempool::Limits;
+use r3mes_ledger::genesis::{DEVELOPMENT_CHAIN, DEVELOPMENT_SECRET};
+use r3mes_state::Storage;
+use r3mes_types::Time;
+use r3mes_types::auth::QueryAccount;
+use r3mes_types::beacon::HashChain;
+use r3mes_types::query::Query as Question;
+use r3mes_types::tx::Signer;
+use r3mes_types::wire::Wire;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+#[path = "support/bank.rs"]
+mod bank;
+
+use bank::{CHAIN, key, ledger_genesis, send, validator};
+
+/// Long enough for anything that should happen; only failures wait so long.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// The pause between blocks.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// The program, or `None` if its tests are to be left out.
+fn program() -> Option<PathBuf> {
+    if std::env::var_os("R3MES_SKIP_COMETBFT").is_some_and(|skip| !skip.is_empty()) {
+        eprintln!("left out, because R3MES_SKIP_COMETBFT is set");
+        return None;
+    }
+    let folder = std::env::var_os("R3MES_PROGRAMS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.programs/bin"),
+        PathBuf::from,
+    );
+    let program = folder.join("cometbft");
+    assert!(
+        program.is_file(),
+        "{} is missing: build it with tools/programs (this needs Go), or leave these tests out with R3MES_SKIP_COMETBFT=1",
+        program.display()
+    );
+    Some(program)
+}
+
+/// Where an application stops for good or until it is told to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// The block is executed and nothing of it is kept yet.
+    Executed,
+    /// The block is committed and on disk, and CometBFT does not know.
+    Committed,
+}
+
+/// A pause at one step of one block: it tells that it is reached, and waits.
+struct Pause {
+    step: Step,
+    height: u64,
+    reached: Sender<()>,
+    go_on: Receiver<()>,
+}
+
+/// The ledger, with everything that goes in and out of it written down.
+struct Watched {
+    app: LedgerApp,
+    blocks: Mutex<BTreeMap<u64, (BlockInput, BlockOutput)>>,
+    executed: Mutex<u64>,
+    pause: Mutex<Option<Pause>>,
+}
+
+impl Watched {
+    fn new(storage: Storage) -> Self {
+        let beacon = HashChain::new(&DEVELOPMENT_SECRET, DEVELOPMENT_CHAIN);
+        Self {
+            app: LedgerApp::new(ledger_genesis(), storage, vec![beacon]),
+            blocks: Mutex::default(),
+            executed: Mutex::default(),
+            pause: Mutex::default(),
+        }
+    }
+
+    /// Stops at a step; tells when it is reached, and goes on when the sender is dropped.
+    fn pause_at(&self, step: Step, height: u64) -> (Receiver<()>, Sender<()>) {
+        let (reached, is_reached) = channel();
+        let (let_go, go_on) = channel();
+        *self.pause.lock().unwrap() = Some(Pause {
+            step,
+            height,
+            reached,
+            go_on,
+        });
+        (is_reached, let_go)
+    }
+
+    fn pass(&self, step: Step, height: u64) {
+        let pause = self
+            .pause
+            .lock()
+            .unwrap()
+            .take_if(|pause| pause.step == step && pause.height == height);
+        if let Some(pause) = pause {
+            pause.reached.send(()).unwrap();
+            assert!(pause.go_on.recv().is_err(), "only dropped, never used");
+        }
+    }
+}
+
+impl Application for Watched {
+    fn committed(&self) -> Result<Option<Committed>, ApplicationError> {
+        self.app.committed()
+    }
+
+    fn init_chain(&self) -> Result<InitChain, ApplicationError> {
+        self.app.init_chain()
+    }
+
+    fn check(&self, tx: &[u8], context: &Check<'_>) -> Result<CheckResult, ApplicationError> {
+        self.app.check(tx, context)
+    }
+
+    fn prepare(&self, proposal: Proposal<'_>) -> Result<Vec<Vec<u8>>, ApplicationError> {
+        self.app.prepare(proposal)
+    }
+
+    fn process(&self, block: &BlockInput) -> Result<Result<(), String>, ApplicationError> {
+        self.app.process(block)
+    }
+
+    fn finalize(&self, block: &BlockInput) -> Result<BlockOutput, ApplicationError> {
+        let output = self.app.finalize(block)?;
+        println!("executed {} {:?}", block.height, output.app_hash);
+        let written = (block.clone(), output.clone());
+        let before = self.blocks.lock().unwrap().insert(block.height, written);
+        if let Some(before) = before {
+            assert_eq!(before, (block.clone(), output.clone()), "executed again");
+        }
+        *self.executed.lock().unwrap() = block.height;
+        self.pass(Step::Executed, block.height);
+        Ok(output)
+    }
+
+    fn commit(&self) -> Result<(), ApplicationError> {
+        self.app.commit()
+    }
+
+    fn sync(&self) -> Result<(), ApplicationError> {
+        self.app.sync()?;
+        let height = *self.executed.lock().unwrap();
+        self.pass(Step::Committed, height);
+        Ok(())
+    }
+
+    fn next_deadline(&self) -> Result<Option<Time>, ApplicationError> {
+        self.app.next_deadline()
+    }
+
+    fn query(&self, query: &Query) -> Result<QueryResult, ApplicationError> {
+        self.app.query(query)
+    }
+}
+
+/// The application, listening for CometBFT.
+struct Running {
+    app: Arc<Watched>,
+    handle: CometHandle,
+    shutdown: CancellationToken,
+    engine: JoinHandle<Result<(), EngineError>>,
+}
+
+fn listen(directory: &Path, storage: Storage) -> Running {
+    let app = Arc::new(Watched::new(storage));
+    let genesis = ledger_genesis();
+    let chain = Genesis::new(&genesis.chain_id, genesis.time).unwrap();
+    let (engine, handle) = open(Parts::new(chain, app.clone())).unwrap();
+    let listener = Listener::unix(&directory.join("abci")).unwrap();
+    let shutdown = CancellationToken::new();
+    Running {
+        app,
+        handle,
+        engine: tokio::spawn(engine.run(listener, shutdown.clone())),
+        shutdown,
+    }
+}
+
+impl Running {
+    async fn reach(&self, height: u64) {
+        let reached = self.handle.wait_for_height(height - 1, PATIENCE).await;
+        reached.unwrap();
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.engine.await.unwrap().unwrap();
+    }
+}
+
+/// CometBFT in a process of its own, killed when it is dropped.
+struct Comet {
+    child: Child,
+    directory: PathBuf,
+}
+
+impl Drop for Comet {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Starts CometBFT for the application at `directory/abci`, its RPC at `directory/rpc`.
+fn start_comet(program: &Path, directory: &Path) -> Comet {
+    let socket = |name: &str| format!("unix://{}", directory.join(name).display());
+    let settings = Settings {
+        moniker: "test".into(),
+        abci: socket("abci"),
+        rpc: socket("rpc"),
+        p2p: "tcp://127.0.0.1:0".into(),
+        external_address: String::new(),
+        persistent_peers: Vec::new(),
+        block_interval: INTERVAL,
+        mempool: Limits::default(),
+    };
+    let home = CometHome::new(directory.join("comet"));
+    let node = ValidatorKey::from_seed(&[6; 32]);
+    home.write(&settings, genesis_file().as_bytes(), &validator(), &node)
+        .unwrap();
+    remove_socket(&directory.join("rpc")).unwrap();
+    let child = Command::new(program)
+        .args(["start", "--home"])
+        .arg(home.root())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    Comet {
+        child,
+        directory: directory.to_owned(),
+    }
+}
+
+fn genesis_file() -> String {
+    use base64::Engine as _;
+    let genesis = ledger_genesis();
+    let validator = &genesis.validators[0];
+    let public = base64::engine::general_purpose::STANDARD.encode(validator.key.as_bytes());
+    json!({
+        "genesis_time": to_tendermint_time(genesis.time).to_rfc3339(),
+        "chain_id": CHAIN,
+        "initial_height": "1",
+        "validators": [{
+            "address": validator.key.address().to_string(),
+            "pub_key": {"type": "tendermint/PubKeyEd25519", "value": public},
+            "power": validator.power.to_string(),
+            "name": "",
+        }],
+        "app_hash": "",
+    })
+    .to_string()
+}
+
+impl Comet {
+    /// Kills it at once, with SIGKILL.
+    fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// What CometBFT's RPC answers.
+    fn get(&self, call: &str) -> Value {
+        let mut stream = UnixStream::connect(self.directory.join("rpc")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET /{call} HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let body: Value = serde_json::from_str(body).unwrap();
+        assert!(body["error"].is_null(), "{call}: {body}");
+        body["result"].clone()
+    }
+
+    fn broadcast(&self, tx: &[u8]) {
+        let answer = self.get(&format!("broadcast_tx_sync?tx=0x{}", hex::encode(tx)));
+        assert_eq!(answer["code"], 0, "{answer}");
+    }
+
+    fn header(&self, height: u64) -> Value {
+        self.get(&format!("header?height={height}"))["header"].clone()
+    }
+}
+
+/// A transfer from the first account to the second.
+fn transfer(sequence: u64) -> Vec<u8> {
+    let app = LedgerApp::new(
+        ledger_genesis(),
+        Storage::memory(storage_options()).unwrap(),
+        Vec::new(),
+    );
+    app.init_chain().unwrap();
+    let question = QueryAccount {
+        address: key(1).address(),
+    };
+    let query = Query {
+        path: QueryAccount::PATH.into(),
+        data: question.encode(),
+        ..Query::default()
+    };
+    let answer = app.query(&query).unwrap();
+    let account = <QueryAccount as Question>::Answer::decode(&answer.value).unwrap();
+    let signer = Signer {
+        chain_id: CHAIN,
+        account_number: account.account.unwrap().number,
+        sequence,
+    };
+    send(&key(1), &key(2), &signer)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transfers_and_a_kill_of_cometbft_in_mid_block_give_the_hashes_of_a_replay() {
+    let Some(program) = program() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let storage = Storage::open(directory.path().join("state"), storage_options()).unwrap();
+    let running = listen(directory.path(), storage);
+    let mut comet = start_comet(&program, directory.path());
+    running.reach(2).await;
+    for sequence in 0..3 {
+        let tx = transfer(sequence);
+        comet.broadcast(&tx);
+        let state = running.handle.wait_for_tx(tx_hash(&tx), PATIENCE).await;
+        let state = state.unwrap();
+        assert!(
+            matches!(&state, TxState::Included(info) if info.result.code == 0),
+            "{state:?}"
+        );
+    }
+    let forged = {
+        let mut tx = transfer(3);
+        *tx.last_mut().unwrap() ^= 1;
+        hex::encode(tx)
+    };
+    let refused = comet.get(&format!("broadcast_tx_sync?tx=0x{forged}"));
+    assert_ne!(refused["code"], 0, "{refused}");
+
+    for step in [Step::Executed, Step::Committed] {
+        let height = running.handle.height() + 3;
+        let (reached, let_go) = running.app.pause_at(step, height);
+        tokio::task::block_in_place(|| reached.recv_timeout(PATIENCE)).unwrap();
+        comet.kill();
+        drop(let_go);
+        comet = start_comet(&program, directory.path());
+        running.reach(height + 2).await;
+    }
+    let newest = running.handle.height() + 2;
+    running.reach(newest + 1).await;
+    replay(&running.app, &comet, newest);
+    running.stop().await;
+}
+
+/// Executes what was written down on a ledger of its own, as engine `local` does, and compares block by
+/// block with what CometBFT's headers say.
+fn replay(app: &Watched, comet: &Comet, newest: u64) {
+    let storage = Storage::memory(storage_options()).unwrap();
+    let replayed = LedgerApp::new(ledger_genesis(), storage, Vec::new());
+    replayed.init_chain().unwrap();
+    let blocks = app.blocks.lock().unwrap();
+    for height in 1..=newest {
+        let (input, output) = &blocks[&height];
+        let again = replayed.finalize(input).unwrap();
+        replayed.commit().unwrap();
+        assert_eq!(&again, output, "block {height}");
+        let next = comet.header(height + 1);
+        assert_eq!(next["app_hash"], hex::encode_upper(output.app_hash));
+        let results = results_hash(&output.tx_results);
+        assert_eq!(next["last_results_hash"], hex::encode_upper(results));
+        let header = comet.header(height);
+        assert_eq!(header["proposer_address"], input.proposer.to_string());
+        let time = to_tendermint_time(input.time).to_rfc3339();
+        assert_eq!(header["time"], time);
+        let signers: Vec<bool> = input.last_commit.iter().map(|vote| vote.signed).collect();
+        assert_eq!(signers, vec![true; usize::from(height > 1)]);
+    }
+}
+
+const CHILD_DIRECTORY: &str = "R3MES_COMETBFT_TEST_DIRECTORY";
+const CHILD_PAUSE: &str = "R3MES_COMETBFT_TEST_PAUSE";
+
+/// Run by the test below in a process of its own: answers CometBFT until it is killed, and stands still
+/// at a step of some block.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_in_its_own_process_answers_until_it_is_killed() {
+    let Ok(directory) = std::env::var(CHILD_DIRECTORY) else {
+        return;
+    };
+    let directory = Path::new(&directory);
+    let storage = Storage::open(directory.join("state"), storage_options()).unwrap();
+    let running = listen(directory, storage);
+    println!("listening {}", running.handle.height());
+    let step = match std::env::var(CHILD_PAUSE).unwrap().as_str() {
+        "executed" => Step::Executed,
+        _ => Step::Committed,
+    };
+    let (reached, _let_go) = running.app.pause_at(step, running.handle.height() + 4);
+    tokio::task::block_in_place(|| reached.recv_timeout(PATIENCE)).unwrap();
+    println!("paused");
+    running.engine.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_killed_in_mid_block_comes_back_with_the_same_hashes() {
+    let Some(program) = program() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let mut hashes: BTreeMap<u64, String> = BTreeMap::new();
+    for (step, heights) in [("executed", 0), ("committed", 3), ("executed", 7)] {
+        let mut app = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "an_application_in_its_own_process_answers_until_it_is_killed",
+            ])
+            .args(["--nocapture", "--test-threads=1"])
+            .env(CHILD_DIRECTORY, directory.path())
+            .env(CHILD_PAUSE, step)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut comet = None;
+        for line in BufReader::new(app.stdout.take().unwrap()).lines() {
+            let line = line.unwrap();
+            if let Some((_, height)) = line.split_once("listening ") {
+                // What was executed and not committed is gone; what was committed is not.
+                assert_eq!(height, heights.to_string(), "{step}");
+                comet = Some(start_comet(&program, directory.path()));
+            } else if let Some((_, executed)) = line.split_once("executed ") {
+                let (height, hash) = executed.split_once(' ').unwrap();
+                let before = hashes.insert(height.parse().unwrap(), hash.to_owned());
+                assert!(before.is_none_or(|before| before == hash), "{line}");
+            } else if line.ends_with("paused") {
+                break;
+            }
+        }
+        app.kill().unwrap();
+        app.wait().unwrap();
+        // CometBFT ends when its application is gone.
+        drop(comet.unwrap());
+    }
+
+    let storage = Storage::open(directory.path().join("state"), storage_options()).unwrap();
+    let running = listen(directory.path(), storage);
+    let comet = start_comet(&program, directory.path());
+    let tx = transfer(0);
+    running.reach(running.handle.height() + 2).await;
+    comet.broadcast(&tx);
+    let state = running.handle.wait_for_tx(tx_hash(&tx), PATIENCE).await;
+    assert!(matches!(state, Ok(TxState::Included(info)) if info.result.code == 0));
+    for (height, (_, output)) in &*running.app.blocks.lock().unwrap() {
+        let before = hashes.insert(*height, format!("{:?}", output.app_hash));
+        assert!(before.is_none_or(|before| before == hashes[height]));
+    }
+    let newest = *hashes.keys().last().unwrap();
+    assert_eq!(hashes.len() as u64, newest, "a block was never executed");
+    for (height, hash) in hashes.range(..newest) {
+        let app_hash = comet.header(height + 1)["app_hash"].clone();
+        let bytes = hex::decode(app_hash.as_str().unwrap()).unwrap();
+        assert_eq!(&format!("{bytes:?}"), hash);
+    }
+    drop(comet);
+    running.stop().await;
+}

@@ -1,7 +1,9 @@
-//! One LoRA training step on random weights, by part: `cargo bench -p r3mes-exact --bench step`.
+//! One LoRA training step on random weights, by part: `cargo bench -p r3mes-exact --bench step`,
+//! with `-- wide` one shape only, with `-- avx2` another back end, with `-- 2` on one and on two
+//! threads.
 //!
-//! Times are of this thread's processor time, the least of several steps, so that other processes
-//! on the machine show little. Shapes: `demo` (6 layers, d 288, ffn 768, vocabulary 32,000, batch
+//! The least of several steps counts: with one thread of the thread's processor time, so that other
+//! processes on the machine show little, otherwise of the time that passes. Shapes: `demo` (6 layers, d 288, ffn 768, vocabulary 32,000, batch
 //! 4 x 128) and `wide` (6 layers, d 384, ffn 1024, vocabulary 4096, batch 4 x 256).
 
 use std::collections::BTreeMap;
@@ -9,7 +11,7 @@ use std::error::Error;
 
 use r3mes_exact::{
     Activation, AdamW, AttentionBackward, AttentionShape, Bytes, Cpu, CpuBuffer, CpuCodes, CpuInt8,
-    CpuOptions, CpuRope, CpuTernary, Device, GatedBackward, LoraBackward, LoraSite, Philox,
+    CpuOptions, CpuRope, CpuTernary, Device, GatedBackward, Isa, LoraBackward, LoraSite, Philox,
     RopeDirection, RopePairs, RopeShape, Write, int8, signed_unit, ternary,
 };
 use rustix::time::{ClockId, clock_gettime};
@@ -56,40 +58,80 @@ const SHAPES: [(&str, Shape); 2] = [
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
-    let device = Cpu::new(CpuOptions::default())?;
-    for (name, shape) in &SHAPES {
-        if filter
-            .as_deref()
-            .is_some_and(|filter| !name.contains(filter))
-        {
-            continue;
+    let (mut isa, mut threads, mut name) = (Isa::best(), 1, None);
+    for arg in std::env::args().skip(1).filter(|arg| !arg.starts_with('-')) {
+        if let Ok(number) = arg.parse() {
+            threads = number;
+        } else if let Ok(found) = arg.parse() {
+            isa = found;
+        } else {
+            name = Some(arg);
         }
-        let mut step = Step::new(device.clone(), shape)?;
-        let mut best: BTreeMap<&str, f64> = BTreeMap::new();
-        let mut total = f64::INFINITY;
-        for _ in 0..STEPS {
-            step.times.clear();
-            let start = now();
-            step.run()?;
-            total = total.min(now() - start);
-            for (part, time) in &step.times {
-                let least = best.entry(part).or_insert(f64::INFINITY);
-                *least = least.min(*time);
-            }
-        }
-        println!("{name}: {:.1} ms on {device:?}", total * 1e3);
-        for (part, time) in best {
-            println!("  {part:<18} {:7.2} ms", time * 1e3);
+    }
+    let mut counts = vec![1, threads];
+    counts.dedup();
+    for (shape_name, shape) in &SHAPES {
+        if name.as_deref().is_none_or(|name| name == *shape_name) {
+            report(shape_name, shape, isa, &counts)?;
         }
     }
     Ok(())
 }
 
-/// Processor time of this thread in seconds.
-fn now() -> f64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+/// Prints the milliseconds of each part, in one column for each number of threads.
+fn report(name: &str, shape: &Shape, isa: Isa, counts: &[usize]) -> Result<(), Box<dyn Error>> {
+    let mut columns = Vec::new();
+    for threads in counts {
+        let device = Cpu::new(CpuOptions {
+            isa: Some(isa),
+            threads: *threads,
+        })?;
+        let clock = if *threads == 1 {
+            ClockId::ThreadCPUTime
+        } else {
+            ClockId::Monotonic
+        };
+        let mut step = Step::new(device, shape, clock)?;
+        let mut best = BTreeMap::new();
+        for _ in 0..STEPS {
+            step.times.parts.clear();
+            let start = now(clock);
+            step.run()?;
+            step.times.add("whole step", start);
+            for (part, time) in &step.times.parts {
+                let least = best.entry(*part).or_insert(f64::INFINITY);
+                *least = least.min(*time);
+            }
+        }
+        columns.push(best);
+    }
+    println!("{name} on {isa}, ms on {counts:?} threads");
+    for part in columns[0].keys() {
+        print!("  {part:<18}");
+        for column in &columns {
+            print!(" {:8.2}", column[part] * 1e3);
+        }
+        println!();
+    }
+    Ok(())
+}
+
+/// A clock's time in seconds.
+fn now(clock: ClockId) -> f64 {
+    let time = clock_gettime(clock);
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+}
+
+/// Seconds by part of the step.
+struct Times {
+    clock: ClockId,
+    parts: BTreeMap<&'static str, f64>,
+}
+
+impl Times {
+    fn add(&mut self, part: &'static str, start: f64) {
+        *self.parts.entry(part).or_insert(0.0) += now(self.clock) - start;
+    }
 }
 
 struct Linear {
@@ -124,21 +166,21 @@ struct Step<'a> {
     tokens: Vec<u32>,
     positions: Vec<u32>,
     sequences: Vec<usize>,
-    times: BTreeMap<&'static str, f64>,
+    times: Times,
 }
 
 /// Times one expression as part of a step.
 macro_rules! part {
     ($times:expr, $name:literal, $work:expr) => {{
-        let start = now();
+        let start = now($times.clock);
         let result = $work;
-        *$times.entry($name).or_insert(0.0) += now() - start;
+        $times.add($name, start);
         result
     }};
 }
 
 impl<'a> Step<'a> {
-    fn new(device: Cpu, shape: &'a Shape) -> Result<Self, Box<dyn Error>> {
+    fn new(device: Cpu, shape: &'a Shape, clock: ClockId) -> Result<Self, Box<dyn Error>> {
         let mut words = Philox::from_seed(1).words();
         let mut weights = |n: usize, range: u32| -> Vec<i8> {
             let mut next = || {
@@ -215,7 +257,10 @@ impl<'a> Step<'a> {
                 .collect(),
             positions: (0..rows).map(|i| (i % shape.positions) as u32).collect(),
             sequences: vec![shape.positions; shape.batch],
-            times: BTreeMap::new(),
+            times: Times {
+                clock,
+                parts: BTreeMap::new(),
+            },
             layers,
             rows,
             shape,
@@ -349,6 +394,7 @@ impl<'a> Step<'a> {
         let [mut dq, mut dk, mut dv, mut dattended, mut dnormed] =
             [(); 5].map(|()| device.zeros(rows * d));
         let sequences = &self.sequences;
+        let clock = times.clock;
         for (index, layer) in self.layers.iter_mut().enumerate().rev() {
             let Layer {
                 linears,
@@ -376,12 +422,12 @@ impl<'a> Step<'a> {
                 dgate: &mut dgate,
                 dup: &mut dup,
             };
-            let start = now();
+            let start = now(clock);
             device.gated_backward(Activation::Silu, pass, rows * f);
-            let gated = now() - start;
+            let gated = now(clock) - start;
             back(&linears[4], &dgate, Write::Replace, &mut dnormed, true)?;
             back(&linears[5], &dup, Write::Add, &mut dnormed, true)?;
-            *times.entry("gated").or_insert(0.0) += gated;
+            *times.parts.entry("gated").or_insert(0.0) += gated;
             part!(
                 times,
                 "norm",
@@ -465,7 +511,7 @@ impl<'a> Step<'a> {
 
 fn forward(
     device: &Cpu,
-    times: &mut BTreeMap<&'static str, f64>,
+    times: &mut Times,
     linear: &mut Linear,
     adapter: &CpuBuffer<f32>,
     x: &CpuBuffer<f32>,
@@ -494,7 +540,7 @@ fn forward(
 
 fn backward(
     device: &Cpu,
-    times: &mut BTreeMap<&'static str, f64>,
+    times: &mut Times,
     linear: &Linear,
     (adapter, gradient): (&CpuBuffer<f32>, &mut CpuBuffer<f32>),
     sequences: &[usize],

@@ -60,14 +60,20 @@ pub(crate) fn transpose(rows: HeadRows<'_>, first: usize, n: usize, block: &mut 
     const TOGETHER: usize = 8;
     let whole = n / TOGETHER * TOGETHER;
     for j in (0..whole).step_by(TOGETHER) {
-        let rows: [&[f32]; TOGETHER] = std::array::from_fn(|i| rows.row(first + j + i));
-        for (d, column) in block
+        let rows: [_; TOGETHER] = std::array::from_fn(|i| rows.row(first + j + i).as_chunks());
+        // Squares of a known size become loads, shuffles and stores of vectors.
+        let columns = block.chunks_exact_mut(BLOCK * TOGETHER);
+        for (square, columns) in columns.take(rows[0].0.len()).enumerate() {
+            let square: [[f32; TOGETHER]; TOGETHER] = rows.map(|(whole, _)| whole[square]);
+            for (d, column) in columns.chunks_exact_mut(BLOCK).enumerate() {
+                column[j..j + TOGETHER].copy_from_slice(&square.map(|row| row[d]));
+            }
+        }
+        let rest = block
             .chunks_exact_mut(BLOCK)
-            .enumerate()
-            .take(rows[0].len())
-        {
-            let column = &mut column[j..j + TOGETHER];
-            for (value, row) in column.iter_mut().zip(rows) {
+            .skip(rows[0].0.len() * TOGETHER);
+        for (d, column) in rest.enumerate().take(rows[0].1.len()) {
+            for ((_, row), value) in rows.iter().zip(&mut column[j..j + TOGETHER]) {
                 *value = row[d];
             }
         }

@@ -1,7 +1,9 @@
 //! Attention of one head: products of sixteen rows with blocks of 64 positions.
 
+use std::ops::Range;
+
 use super::simd::{LANES, Simd};
-use super::{exp, load_part, store_part};
+use super::{exp_below_one, load_part, store_part};
 use crate::attention::{AttendPass, BLOCK, HeadPass, HeadRows, transpose};
 use crate::cpu::scratch::Scratch;
 use crate::product::{Finish, Product};
@@ -20,11 +22,15 @@ pub(crate) fn attend<S: Simd>(s: S, pass: &AttendPass<'_>, out: Tile<'_, f32>) {
         scale,
     } = *pass;
     let head_dim = q.head_dim;
-    let width = (start + out.rows()).next_multiple_of(BLOCK);
+    let width = row_width(start + out.rows());
     let mut scores = Scratch::<f32>::new(out.rows().min(ROWS) * width);
     for (rows, mut out) in out.row_chunks(ROWS) {
-        let seen = start + rows.end;
-        for block in 0..seen.div_ceil(BLOCK) {
+        let at = Rows {
+            first: start + rows.start,
+            len: rows.len(),
+            width,
+        };
+        for block in 0..at.seen().div_ceil(BLOCK) {
             let p = Product {
                 x: q.from(rows.start),
                 x_row: q.stride,
@@ -33,29 +39,18 @@ pub(crate) fn attend<S: Simd>(s: S, pass: &AttendPass<'_>, out: Tile<'_, f32>) {
                 b_step: BLOCK,
                 depth: head_dim,
             };
-            s.product(
-                &p,
-                Finish::Replace,
-                block_of(&mut scores, rows.len(), width, block, seen),
-            );
+            s.product(&p, Finish::Scale(scale), at.block(&mut scores, block));
         }
-        let mut sums = [0.0; ROWS];
-        for ((row, sum), scores) in rows
-            .clone()
-            .zip(&mut sums)
-            .zip(scores.chunks_exact_mut(width))
-        {
-            *sum = softmax(s, scores, start + row + 1, seen, scale);
-        }
+        let sums = softmax(s, &mut scores, at);
         let mut finish = Finish::Replace;
-        for block in 0..seen.div_ceil(BLOCK) {
+        for block in 0..at.seen().div_ceil(BLOCK) {
             let p = Product {
                 x: &scores[block * BLOCK..],
                 x_row: width,
                 x_step: 1,
                 b: kv.values(block),
                 b_step: head_dim,
-                depth: BLOCK.min(seen - block * BLOCK),
+                depth: BLOCK.min(at.seen() - block * BLOCK),
             };
             s.product(&p, finish, out.reborrow());
             finish = Finish::Add;
@@ -66,58 +61,90 @@ pub(crate) fn attend<S: Simd>(s: S, pass: &AttendPass<'_>, out: Tile<'_, f32>) {
     }
 }
 
-/// The part of a matrix of `rows` rows that holds a block's positions, as far as any row sees them
-/// and up to the next whole vector.
-#[inline(always)]
-fn block_of(
-    matrix: &mut [f32],
-    rows: usize,
-    width: usize,
-    block: usize,
-    seen: usize,
-) -> Tile<'_, f32> {
-    let (_, from) = Tile::new(matrix, rows, width).split_cols(block * BLOCK);
-    let cols = BLOCK.min((seen - block * BLOCK).next_multiple_of(LANES));
-    from.split_cols(cols).0
+/// Elements from one row over positions to the next: whole blocks, and a cache line more, as rows
+/// that lie a power of two apart would displace each other from the cache.
+fn row_width(positions: usize) -> usize {
+    positions.next_multiple_of(BLOCK) + LANES
 }
 
-/// Replaces the scores of the first `visible` positions by `exp(score * scale - max)`, the others
-/// up to the whole vector after `seen` by zeros; returns the sum by blocks.
+/// At most [`ROWS`] rows over positions, each a query that sees its own position and all before.
+#[derive(Clone, Copy)]
+struct Rows {
+    /// Position of the first query.
+    first: usize,
+    len: usize,
+    /// Elements from one row to the next.
+    width: usize,
+}
+
+impl Rows {
+    /// Positions that the last query sees.
+    fn seen(self) -> usize {
+        self.first + self.len
+    }
+
+    /// The part of the rows that holds a block's positions, as far as any query sees them and up
+    /// to the next whole vector.
+    fn block(self, matrix: &mut [f32], block: usize) -> Tile<'_, f32> {
+        let (_, from) = Tile::new(matrix, self.len, self.width).split_cols(block * BLOCK);
+        let cols = BLOCK.min((self.seen() - block * BLOCK).next_multiple_of(LANES));
+        from.split_cols(cols).0
+    }
+
+    /// Each row in vectors as far as any query sees, with the number of positions that its own
+    /// query sees.
+    fn vectors(self, matrix: &mut [f32]) -> impl Iterator<Item = (usize, &mut [[f32; LANES]])> {
+        let used = self.seen().next_multiple_of(LANES);
+        let rows = matrix.chunks_exact_mut(self.width).take(self.len);
+        (self.first + 1..).zip(rows.map(move |row| row[..used].as_chunks_mut().0))
+    }
+}
+
+/// Replaces scores by `exp(score - max)`, and by zeros where a query sees nothing; returns the sum
+/// by blocks of each row.
 #[inline(always)]
-fn softmax<S: Simd>(s: S, scores: &mut [f32], visible: usize, seen: usize, scale: f32) -> f32 {
-    let factor = s.splat(scale);
-    scores[visible..seen.next_multiple_of(LANES)].fill(0.0);
-    let (whole, tail) = scores[..visible].as_chunks_mut();
-    let mut most = s.splat(f32::NEG_INFINITY);
-    for chunk in whole.iter_mut() {
-        let v = s.mul(s.load(chunk), factor);
-        most = s.max(most, v);
-        s.store(v, chunk);
-    }
-    if !tail.is_empty() {
-        let v = s.mul(load_part(s, tail, 0.0), factor);
-        store_part(s, v, tail);
-        most = s.max(most, load_part(s, tail, f32::NEG_INFINITY));
-    }
-    let max = s.splat(s.max_lane(most));
-    let mut sum = 0.0;
-    for block in scores[..visible].chunks_mut(BLOCK) {
-        let (whole, tail) = block.as_chunks_mut();
-        let mut lanes = s.splat(0.0);
-        for chunk in whole {
-            let e = exp(s, s.sub(s.load(chunk), max));
-            s.store(e, chunk);
-            lanes = s.add(lanes, e);
+fn softmax<S: Simd>(s: S, scores: &mut [f32], at: Rows) -> [f32; ROWS] {
+    // One row waits for its maximum and its sum: work of the other rows fills the time.
+    let mut maxima = [0.0; ROWS];
+    for ((visible, scores), max) in at.vectors(scores).zip(&mut maxima) {
+        fill_after(s, scores, visible, f32::NEG_INFINITY);
+        let mut most = s.splat(f32::NEG_INFINITY);
+        for scores in scores {
+            most = s.max(most, s.load(scores));
         }
-        if !tail.is_empty() {
-            let e = exp(s, s.sub(load_part(s, tail, 0.0), max));
-            store_part(s, e, tail);
-            // Absent lanes add +0.0, which changes no sum of numbers that are not negative.
-            lanes = s.add(lanes, load_part(s, tail, 0.0));
-        }
-        sum += s.add_lanes(lanes);
+        *max = s.max_lane(most);
     }
-    sum
+    let mut sums = [0.0; ROWS];
+    let rows = at.vectors(scores).zip(maxima).zip(&mut sums);
+    for (((_, scores), max), sum) in rows {
+        let max = s.splat(max);
+        for block in scores.chunks_mut(BLOCK / LANES) {
+            let mut lanes = s.splat(0.0);
+            for scores in block {
+                let e = exp_below_one(s, s.sub(s.load(scores), max));
+                s.store(e, scores);
+                // Positions not seen add +0.0, which changes no sum of numbers that are not
+                // negative.
+                lanes = s.add(lanes, e);
+            }
+            *sum += s.add_lanes(lanes);
+        }
+    }
+    sums
+}
+
+/// Replaces what lies behind the first `visible` values.
+#[inline(always)]
+fn fill_after<S: Simd>(s: S, row: &mut [[f32; LANES]], visible: usize, value: f32) {
+    const INDEX: [f32; LANES] = [
+        0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.,
+    ];
+    let value = s.splat(value);
+    for (at, vector) in row.iter_mut().enumerate().skip(visible / LANES) {
+        let here = s.splat(visible.saturating_sub(at * LANES) as f32);
+        let kept = s.select_less(s.load(&INDEX), here, s.load(vector), value);
+        s.store(kept, vector);
+    }
 }
 
 /// `x = x / divisor`
@@ -128,54 +155,51 @@ fn divide<S: Simd>(s: S, x: &mut [f32], divisor: f32) {
     for chunk in chunks {
         s.store(s.div(s.load(chunk), divisor), chunk);
     }
-    let v = s.div(load_part(s, tail, 0.0), divisor);
-    store_part(s, v, tail);
+    if !tail.is_empty() {
+        let v = s.div(load_part(s, tail, 0.0), divisor);
+        store_part(s, v, tail);
+    }
 }
 
 /// Gradients of one query head, written to `dq` and added to `dk` and `dv`.
+///
+/// Queries go by blocks, so that the matrices over queries and positions stay small.
 #[inline(always)]
 pub(crate) fn attend_backward<S: Simd>(
     s: S,
     pass: &HeadPass<'_>,
     dq: Tile<'_, f32>,
-    mut dk: Tile<'_, f32>,
-    mut dv: Tile<'_, f32>,
+    dk: Tile<'_, f32>,
+    dv: Tile<'_, f32>,
 ) {
     let n = pass.rows;
-    let width = n.next_multiple_of(BLOCK);
-    let mut probabilities = Scratch::<f32>::new(n * width);
-    let mut gradients = Scratch::<f32>::new(n * width);
+    let head_dim = pass.q.head_dim;
+    let width = row_width(n);
+    let mut probabilities = Scratch::<f32>::new(BLOCK.min(n) * width);
+    let mut gradients = Scratch::<f32>::new(BLOCK.min(n) * width);
     let keys = transposed(pass.k, n);
     let values = transposed(pass.v, n);
-    for (rows, dq) in dq.row_chunks(ROWS) {
-        let p = &mut probabilities[rows.start * width..rows.end * width];
-        let dz = &mut gradients[rows.start * width..rows.end * width];
-        let at = Rows {
-            start: rows.start,
-            len: rows.len(),
-            width,
-        };
-        score_gradients(s, pass, at, [&keys, &values], [p, dz]);
-        query_gradients(s, pass, at, dz, dq);
+    let [mut dk_sum, mut dv_sum] = [(); 2].map(|()| Scratch::<f32>::new(n * head_dim));
+    for (block, dq) in dq.row_chunks(BLOCK) {
+        for (rows, dq) in dq.row_chunks(ROWS) {
+            let p = &mut probabilities[rows.start * width..rows.end * width];
+            let dz = &mut gradients[rows.start * width..rows.end * width];
+            let at = Rows {
+                first: block.start + rows.start,
+                len: rows.len(),
+                width,
+            };
+            score_gradients(s, pass, at, [&keys, &values], [p, dz]);
+            query_gradients(s, pass, at, dz, dq);
+        }
+        over_queries(s, &gradients, width, pass.q, block.clone(), &mut dk_sum);
+        over_queries(s, &probabilities, width, pass.dout, block, &mut dv_sum);
     }
-    let mut sum = Scratch::<f32>::new(ROWS * pass.q.head_dim);
-    for start in (0..n).step_by(ROWS) {
-        let at = Rows {
-            start,
-            len: ROWS.min(n - start),
-            width,
-        };
-        over_queries(s, &gradients, pass.q, n, at, &mut sum, &mut dk);
-        over_queries(s, &probabilities, pass.dout, n, at, &mut sum, &mut dv);
+    for (sums, mut out) in [(dk_sum, dk), (dv_sum, dv)] {
+        for (row, sum) in sums.chunks_exact(head_dim).enumerate() {
+            super::elementwise::add(s, sum, out.row_mut(row));
+        }
     }
-}
-
-/// Some rows of a square matrix over positions, stored with rows of `width`.
-#[derive(Clone, Copy)]
-struct Rows {
-    start: usize,
-    len: usize,
-    width: usize,
 }
 
 /// Probabilities and gradients of scores of a few rows.
@@ -187,48 +211,37 @@ fn score_gradients<S: Simd>(
     [keys, values]: [&[f32]; 2],
     [p, dz]: [&mut [f32]; 2],
 ) {
-    let Rows { start, len, width } = at;
     let head_dim = pass.q.head_dim;
-    let seen = start + len;
-    for block in 0..seen.div_ceil(BLOCK) {
-        let of = |x: HeadRows<'_>| x.stride;
+    for block in 0..at.seen().div_ceil(BLOCK) {
         let scores = Product {
-            x: pass.q.from(start),
-            x_row: of(pass.q),
+            x: pass.q.from(at.first),
+            x_row: pass.q.stride,
             x_step: 1,
             b: &keys[block * BLOCK * head_dim..],
             b_step: BLOCK,
             depth: head_dim,
         };
-        s.product(
-            &scores,
-            Finish::Replace,
-            block_of(p, len, width, block, seen),
-        );
+        s.product(&scores, Finish::Scale(pass.scale), at.block(p, block));
         let dp = Product {
-            x: pass.dout.from(start),
-            x_row: of(pass.dout),
+            x: pass.dout.from(at.first),
+            x_row: pass.dout.stride,
             b: &values[block * BLOCK * head_dim..],
             ..scores
         };
-        s.product(&dp, Finish::Replace, block_of(dz, len, width, block, seen));
+        s.product(&dp, Finish::Replace, at.block(dz, block));
     }
-    let matrices = p.chunks_exact_mut(width).zip(dz.chunks_exact_mut(width));
-    for (row, (p, dz)) in (start..).zip(matrices) {
-        let sum = softmax(s, p, row + 1, seen, pass.scale);
+    let sums = softmax(s, p, at);
+    let rows = at.vectors(p).zip(at.vectors(dz)).zip(sums);
+    for (row, (((visible, p), (_, dz)), sum)) in (at.first..).zip(rows) {
         let d = s.splat(lane_product(s, pass.dout.row(row), pass.out.row(row)));
         let (divisor, scale) = (s.splat(sum), s.splat(pass.scale));
-        let used = seen.next_multiple_of(LANES);
-        let (ps, _) = p[..used].as_chunks_mut();
-        let (dzs, _) = dz[..used].as_chunks_mut();
-        // Behind the visible positions p is +0, and what is multiplied by it is cleared below.
-        for (p, dz) in ps.iter_mut().zip(dzs) {
+        for (p, dz) in p.iter_mut().zip(&mut *dz) {
             let probability = s.div(s.load(p), divisor);
             let gradient = s.mul(s.mul(probability, s.sub(s.load(dz), d)), scale);
             s.store(probability, p);
             s.store(gradient, dz);
         }
-        dz[row + 1..used].fill(0.0);
+        fill_after(s, dz, visible, 0.0);
     }
 }
 
@@ -241,53 +254,51 @@ fn query_gradients<S: Simd>(
     dz: &[f32],
     mut dq: Tile<'_, f32>,
 ) {
-    let seen = at.start + at.len;
     let mut finish = Finish::Replace;
-    for first in (0..seen).step_by(BLOCK) {
+    for first in (0..at.seen()).step_by(BLOCK) {
         let p = Product {
             x: &dz[first..],
             x_row: at.width,
             x_step: 1,
             b: pass.k.from(first),
             b_step: pass.k.stride,
-            depth: BLOCK.min(seen - first),
+            depth: BLOCK.min(at.seen() - first),
         };
         s.product(&p, finish, dq.reborrow());
         finish = Finish::Add;
     }
 }
 
-/// Adds to the rows `at` of `out` the sum over queries, by blocks, of `matrix[query][row]` times
-/// the query's row of `x`.
+/// Adds to the rows of `sums` (positions x head_dim) that a block of queries sees the sum over
+/// these queries of `matrix[query][position]` times the query's row of `x`; the block that sees a
+/// position first replaces what its row holds.
 #[inline(always)]
 fn over_queries<S: Simd>(
     s: S,
     matrix: &[f32],
+    width: usize,
     x: HeadRows<'_>,
-    n: usize,
-    at: Rows,
-    sum: &mut [f32],
-    out: &mut Tile<'_, f32>,
+    queries: Range<usize>,
+    sums: &mut [f32],
 ) {
-    let mut finish = Finish::Replace;
-    // Queries before the first of these rows do not see them.
-    let mut first = at.start;
-    while first < n {
-        let end = n.min((first / BLOCK + 1) * BLOCK);
+    let seen = Tile::new(sums, queries.end, x.head_dim);
+    for (positions, sums) in seen.row_chunks(ROWS) {
+        // Queries before the first of these positions do not see them.
+        let first = queries.start.max(positions.start);
         let p = Product {
-            x: &matrix[first * at.width + at.start..],
+            x: &matrix[(first - queries.start) * width + positions.start..],
             x_row: 1,
-            x_step: at.width,
+            x_step: width,
             b: x.from(first),
             b_step: x.stride,
-            depth: end - first,
+            depth: queries.end - first,
         };
-        s.product(&p, finish, Tile::new(sum, at.len, x.head_dim));
-        finish = Finish::Add;
-        first = end;
-    }
-    for (row, sum) in sum.chunks_exact(x.head_dim).enumerate().take(at.len) {
-        super::elementwise::add(s, sum, out.row_mut(at.start + row));
+        let finish = if positions.start < queries.start {
+            Finish::Add
+        } else {
+            Finish::Replace
+        };
+        s.product(&p, finish, sums);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Softmax and cross-entropy of one row of logits.
 
 use super::simd::Simd;
-use super::{exp, load_part, magnitude, store_part};
+use super::{exp_below_one, load_part, magnitude, store_part};
 use crate::scalar::loss::fixed_point;
 use crate::scalar::quantize::finite;
 
@@ -30,11 +30,11 @@ fn exponentials<S: Simd>(s: S, x: &mut [f32], max: f32) -> f32 {
     let (chunks, tail) = x.as_chunks_mut();
     let mut lanes = s.splat(0.0);
     for chunk in chunks {
-        let e = exp(s, s.sub(s.load(chunk), max));
+        let e = exp_below_one(s, s.sub(s.load(chunk), max));
         s.store(e, chunk);
         lanes = s.add(lanes, e);
     }
-    let e = exp(s, s.sub(load_part(s, tail, 0.0), max));
+    let e = exp_below_one(s, s.sub(load_part(s, tail, 0.0), max));
     store_part(s, e, tail);
     // Absent lanes add +0.0, which changes no sum of numbers that are not negative.
     s.add_lanes(s.add(lanes, load_part(s, tail, 0.0)))

@@ -28,6 +28,13 @@ use simd::{LANES, Simd};
 /// [`crate::elementary::exp`] in every lane.
 #[inline(always)]
 fn exp<S: Simd>(s: S, x: S::F) -> S::F {
+    let y = exp_below_one(s, x);
+    s.select_less(s.splat(EXP_HIGHEST), x, s.splat(f32::MAX), y)
+}
+
+/// [`exp`] of numbers that are not positive.
+#[inline(always)]
+fn exp_below_one<S: Simd>(s: S, x: S::F) -> S::F {
     let round = s.splat(ROUND_F32);
     let shifted = s.add(s.mul(x, s.splat(LOG2_E)), round);
     let n = s.sub(shifted, round);
@@ -40,7 +47,6 @@ fn exp<S: Simd>(s: S, x: S::F) -> S::F {
     let y = s.add(s.add(s.mul(p, s.mul(r, r)), r), s.splat(1.0));
     let power = s.shift_left::<23>(s.add_int(s.bits(shifted), s.splat_int(127)));
     let y = s.mul(y, s.floats(power));
-    let y = s.select_less(s.splat(EXP_HIGHEST), x, s.splat(f32::MAX), y);
     s.select_less(x, s.splat(EXP_LOWEST), s.splat(0.0), y)
 }
 

@@ -21,7 +21,7 @@ use r3mes_ledger::genesis::{DEVELOPMENT_CHAIN, DEVELOPMENT_SECRET, development};
 use r3mes_state::Storage;
 use r3mes_types::auth::{AccountAnswer, QueryAccount};
 use r3mes_types::bank::{Balance, MsgSend};
-use r3mes_types::beacon::HashChain;
+use r3mes_types::beacon::HashChains;
 use r3mes_types::query::Query as _;
 use r3mes_types::tx::{Fee, Signer, Unsigned};
 use r3mes_types::wire::{List, Wire};
@@ -64,9 +64,9 @@ async fn main() -> Result<(), Error> {
 
     let directory = tempfile::tempdir()?;
     let storage = Storage::open(directory.path().join("state"), storage_options())?;
-    let beacon = HashChain::new(&DEVELOPMENT_SECRET, DEVELOPMENT_CHAIN);
+    let beacon = HashChains::new(DEVELOPMENT_SECRET, DEVELOPMENT_CHAIN);
     let chain = Genesis::of_ledger(&genesis, &validator)?;
-    let app = Arc::new(LedgerApp::new(genesis, storage, vec![beacon]));
+    let app = Arc::new(LedgerApp::new(genesis, storage, Some(beacon)));
     let store = BlockStore::open(directory.path().join("blocks"))?;
     let parts = Parts::new(chain, validator, app, store);
     let (engine, handle) = open(parts, Config::default())?;

@@ -3,11 +3,11 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use r3mes_ledger::store::Block;
-use r3mes_ledger::{Fault, Genesis, Ledger};
+use r3mes_ledger::store::{Block, Committed as View};
+use r3mes_ledger::{Fault, Genesis, Ledger, beacon};
 use r3mes_state::{Options, Read, Snapshot, Staged, Storage};
-use r3mes_types::Time;
-use r3mes_types::beacon::HashChain;
+use r3mes_types::beacon::HashChains;
+use r3mes_types::{ConsensusAddress, Time};
 
 use crate::application::{
     Application, ApplicationError, BlockInput, BlockOutput, Check, CheckResult, Committed, Event,
@@ -39,7 +39,7 @@ pub struct LedgerApp {
     genesis: Genesis,
     initial_height: u64,
     storage: Storage,
-    chains: Vec<HashChain>,
+    chains: Option<Mutex<HashChains>>,
     /// The newest version, taken once per block.
     latest: RwLock<Option<Arc<Snapshot>>>,
     pending: Mutex<Option<Staged>>,
@@ -55,13 +55,13 @@ struct Verified {
 
 impl LedgerApp {
     /// The ledger that begins with `genesis`, kept in `storage` (opened with [`storage_options`]).
-    /// `chains` are the proposer's: the registered one, and the next one if it has one.
-    pub fn new(genesis: Genesis, storage: Storage, chains: Vec<HashChain>) -> Self {
+    /// `chains` are the proposer's; without them it can follow blocks but propose none.
+    pub fn new(genesis: Genesis, storage: Storage, chains: Option<HashChains>) -> Self {
         Self {
             genesis,
             initial_height: 1,
             storage,
-            chains,
+            chains: chains.map(Mutex::new),
             latest: RwLock::new(None),
             pending: Mutex::new(None),
             verified: Mutex::default(),
@@ -85,6 +85,25 @@ impl LedgerApp {
     fn forget_latest(&self) {
         let mut cached = self.latest.write().unwrap_or_else(PoisonError::into_inner);
         *cached = None;
+    }
+
+    /// The chains that this process proposes with, gone on to the registered one. One that is
+    /// registered but of another secret is found out when no element of ours is the next.
+    fn chains_at(
+        &self,
+        state: &Snapshot,
+        proposer: &ConsensusAddress,
+    ) -> Result<Option<MutexGuard<'_, HashChains>>, ApplicationError> {
+        let Some(chains) = &self.chains else {
+            return Ok(None);
+        };
+        let registered = beacon::CHAINS.get(&View(state), proposer);
+        let registered = registered.map_err(failed("reading the beacon chain"))?;
+        let mut chains = chains.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(registered) = registered {
+            chains.follow(&registered);
+        }
+        Ok(Some(chains))
     }
 
     fn verified(&self) -> MutexGuard<'_, Verified> {
@@ -160,16 +179,18 @@ impl Application for LedgerApp {
     }
 
     fn prepare(&self, proposal: Proposal<'_>) -> Result<Vec<Vec<u8>>, ApplicationError> {
+        let state = self.latest()?;
+        let chains = self.chains_at(&state, &proposal.proposer)?;
         let ledger_proposal = r3mes_ledger::Proposal {
             block: Block {
                 height: proposal.height,
                 time: proposal.time,
             },
             proposer: proposal.proposer,
-            chains: &self.chains,
+            chains: chains.as_ref().map_or(&[], |chains| chains.kept()),
             max_bytes: proposal.max_bytes as u64,
         };
-        Ledger::prepare(&*self.latest()?, &ledger_proposal, proposal.txs)
+        Ledger::prepare(&*state, &ledger_proposal, proposal.txs)
             .map_err(stopped("preparing a block"))
     }
 

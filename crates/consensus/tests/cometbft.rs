@@ -28,7 +28,7 @@ use r3mes_ledger::genesis::{DEVELOPMENT_CHAIN, DEVELOPMENT_SECRET};
 use r3mes_state::Storage;
 use r3mes_types::Time;
 use r3mes_types::auth::QueryAccount;
-use r3mes_types::beacon::HashChain;
+use r3mes_types::beacon::HashChains;
 use r3mes_types::query::Query as Question;
 use r3mes_types::tx::Signer;
 use r3mes_types::wire::Wire;
@@ -92,9 +92,9 @@ struct Watched {
 
 impl Watched {
     fn new(storage: Storage) -> Self {
-        let beacon = HashChain::new(&DEVELOPMENT_SECRET, DEVELOPMENT_CHAIN);
+        let beacon = HashChains::new(DEVELOPMENT_SECRET, DEVELOPMENT_CHAIN);
         Self {
-            app: LedgerApp::new(ledger_genesis(), storage, vec![beacon]),
+            app: LedgerApp::new(ledger_genesis(), storage, Some(beacon)),
             blocks: Mutex::default(),
             executed: Mutex::default(),
             pause: Mutex::default(),
@@ -315,7 +315,7 @@ fn transfer(sequence: u64) -> Vec<u8> {
     let app = LedgerApp::new(
         ledger_genesis(),
         Storage::memory(storage_options()).unwrap(),
-        Vec::new(),
+        None,
     );
     app.init_chain().unwrap();
     let question = QueryAccount {
@@ -381,7 +381,7 @@ async fn transfers_and_a_kill_of_cometbft_in_mid_block_give_the_hashes_of_a_repl
 /// block with what CometBFT's headers say.
 fn replay(app: &Watched, comet: &Comet, newest: u64) {
     let storage = Storage::memory(storage_options()).unwrap();
-    let replayed = LedgerApp::new(ledger_genesis(), storage, Vec::new());
+    let replayed = LedgerApp::new(ledger_genesis(), storage, None);
     replayed.init_chain().unwrap();
     let blocks = app.blocks.lock().unwrap();
     for height in 1..=newest {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use r3mes_ledger::genesis::{DEVELOPMENT_CHAIN, DEVELOPMENT_SECRET};
 use r3mes_state::{Storage, proof_spec};
 use r3mes_types::SecretKey;
 use r3mes_types::auth::QueryAccount;
-use r3mes_types::beacon::HashChain;
+use r3mes_types::beacon::{HashChain, HashChains, QueryChain};
 use r3mes_types::query::Query as Question;
 use r3mes_types::tx::Signer;
 use r3mes_types::wire::{List, Wire};
@@ -38,11 +39,20 @@ struct Running {
 }
 
 fn start(directory: &Path) -> Running {
-    let genesis = ledger_genesis();
+    start_with(directory, DEVELOPMENT_CHAIN)
+}
+
+/// Starts with beacon chains of `length` elements.
+fn start_with(directory: &Path, length: u64) -> Running {
+    let mut genesis = ledger_genesis();
+    let mut validators = genesis.validators.to_vec();
+    validators[0].chain_end = HashChain::new(&DEVELOPMENT_SECRET, length).end();
+    validators[0].chain_length = length;
+    genesis.validators = List::new(validators).unwrap();
     let chain = Genesis::of_ledger(&genesis, &validator()).unwrap();
     let storage = Storage::open(directory.join("state"), storage_options()).unwrap();
-    let beacon = HashChain::new(&DEVELOPMENT_SECRET, DEVELOPMENT_CHAIN);
-    let app = Arc::new(LedgerApp::new(genesis, storage, vec![beacon]));
+    let chains = HashChains::new(DEVELOPMENT_SECRET, length);
+    let app = Arc::new(LedgerApp::new(genesis, storage, Some(chains)));
     let store = BlockStore::open(directory.join("blocks")).unwrap();
     let config = Config {
         interval: Duration::ZERO,
@@ -200,7 +210,7 @@ async fn recorded_inputs_give_another_ledger_the_same_hashes() {
     running.stop().await;
     let store = BlockStore::open(directory.path().join("blocks")).unwrap();
     let storage = Storage::memory(storage_options()).unwrap();
-    let replayed = LedgerApp::new(ledger_genesis(), storage, Vec::new());
+    let replayed = LedgerApp::new(ledger_genesis(), storage, None);
     replayed.init_chain().unwrap();
     for height in 1..=newest.height {
         let input = store.input(&chain, height).unwrap().unwrap();
@@ -212,6 +222,28 @@ async fn recorded_inputs_give_another_ledger_the_same_hashes() {
         replayed.committed().unwrap().unwrap().app_hash,
         newest.app_hash
     );
+}
+
+#[tokio::test]
+async fn blocks_go_on_when_beacon_chains_are_used_up_and_over_restarts() {
+    const LENGTH: u64 = 3;
+    let directory = tempfile::tempdir().unwrap();
+    let validator = validator().public_key().address();
+    let mut ends = BTreeSet::new();
+    // With three elements each, every third block changes the chain.
+    for _ in 0..2 {
+        let running = start_with(directory.path(), LENGTH);
+        for _ in 0..4 * LENGTH {
+            let tx = running.transfer(&key(1), &key(2)).await;
+            let outcome = running.handle.broadcast_and_wait(tx, PATIENCE).await;
+            assert!(matches!(outcome.unwrap(), Inclusion::Included(_)));
+            let chain = running.ask(&QueryChain { validator }).await.chain.unwrap();
+            ends.extend(chain.next_end);
+        }
+        running.stop().await;
+    }
+    // A new successor was registered for every chain that began.
+    assert!(ends.len() as u64 >= 2 * 4 - 1, "{ends:?}");
 }
 
 #[test]

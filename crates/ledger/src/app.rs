@@ -88,7 +88,7 @@ pub struct Proposal<'a> {
     pub block: Block,
     /// The block proposer.
     pub proposer: ConsensusAddress,
-    /// Its hash chains: the registered one, and the next if it has one.
+    /// Its hash chains in order: the registered one, and the one to go on with.
     pub chains: &'a [HashChain],
     /// Most bytes of all transactions together.
     pub max_bytes: u64,

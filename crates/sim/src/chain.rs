@@ -98,6 +98,7 @@ impl Chain {
         let mut txs = vec![reveal_tx(&MsgReveal {
             validator,
             preimage,
+            next: None,
         })];
         let mut sequences: BTreeMap<Address, (u64, u64)> = BTreeMap::new();
         for message in messages {

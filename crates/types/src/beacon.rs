@@ -37,6 +37,17 @@ schema! {
         1 => validator: ConsensusAddress,
         /// The element before the one revealed last.
         2 => preimage: Hash,
+        /// Registers the chain to go on with; refused while one is registered already.
+        3 => next: Option<NextChain>,
+    }
+
+    /// The chain to go on with when the present one is used up.
+    #[derive(Copy)]
+    pub struct NextChain {
+        /// Its end, `x[n]`.
+        1 => end: Hash,
+        /// How many elements can be revealed, `n`.
+        2 => length: u64,
     }
 
     /// What is kept of a validator's chain.
@@ -176,6 +187,85 @@ impl HashChain {
     }
 }
 
+impl HashChain {
+    /// Whether it is the chain that is registered: its next element is due, or it is just used up.
+    fn is_registered(&self, registered: &Chain) -> bool {
+        match self.preimage(registered.remaining) {
+            Some(next) => chain_step(&next) == registered.last,
+            None => registered.remaining == 0 && self.checkpoints.first() == Some(&registered.last),
+        }
+    }
+}
+
+/// All hash chains of a block validator, one after another, from one secret: the registered one and
+/// the one to go on with are kept, further ones are computed when their time comes.
+#[derive(Clone)]
+pub struct HashChains {
+    secret: [u8; 32],
+    /// Number of the older of the two kept.
+    number: u64,
+    kept: [HashChain; 2],
+}
+
+impl HashChains {
+    /// Most chains that [`HashChains::follow`] looks through.
+    const MAX_FOLLOWED: u64 = 1024;
+
+    /// Chains of `length` elements each, of which at least two are needed: the second registers the
+    /// next chain. The first one is that of the secret itself.
+    pub fn new(secret: [u8; 32], length: u64) -> Self {
+        let kept = [0, 1].map(|number| nth_chain(&secret, number, length));
+        Self {
+            secret,
+            number: 0,
+            kept,
+        }
+    }
+
+    /// The two chains kept, in order.
+    pub const fn kept(&self) -> &[HashChain] {
+        &self.kept
+    }
+
+    /// Goes on to the chain that is registered, so that the one after it is kept too; `false`, and
+    /// nothing changes, when the registered chain is none of this secret's.
+    pub fn follow(&mut self, registered: &Chain) -> bool {
+        if self.kept[0].is_registered(registered) {
+            return true;
+        }
+        let mut later = self.clone();
+        for _ in 0..Self::MAX_FOLLOWED {
+            later.number += 1;
+            let length = later.kept[0].len();
+            later.kept.swap(0, 1);
+            later.kept[1] = nth_chain(&later.secret, later.number + 1, length);
+            if later.kept[0].is_registered(registered) {
+                *self = later;
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl std::fmt::Debug for HashChains {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(&self.kept).finish()
+    }
+}
+
+/// The chain of a number, from 0.
+fn nth_chain(secret: &[u8; 32], number: u64, length: u64) -> HashChain {
+    if number == 0 {
+        return HashChain::new(secret, length);
+    }
+    let seed = Hasher::new("r3mes beacon seed v1")
+        .part(secret)
+        .number(number)
+        .finish();
+    HashChain::new(seed.as_bytes(), length)
+}
+
 impl std::fmt::Debug for HashChain {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
@@ -204,5 +294,33 @@ mod tests {
             assert_eq!(chain.preimage(0), None);
             assert_eq!(chain.preimage(length + 1), None);
         }
+    }
+
+    #[test]
+    fn chains_follow_the_one_that_is_registered_and_no_foreign_one() {
+        let mut chains = HashChains::new([9; 32], 3);
+        let all: Vec<HashChain> = (0..4).map(|n| nth_chain(&[9; 32], n, 3)).collect();
+        let registered = |number: usize, remaining: u64| Chain {
+            last: match remaining {
+                3 => all[number].end(),
+                left => all[number].preimage(left + 1).unwrap(),
+            },
+            remaining,
+            next_end: None,
+            next_length: 0,
+        };
+        let ends = |chains: &HashChains| [0, 1].map(|at| chains.kept()[at].end());
+        for number in 0..3 {
+            for remaining in (0..=3).rev() {
+                assert!(chains.follow(&registered(number, remaining)));
+                assert_eq!(ends(&chains), [all[number].end(), all[number + 1].end()]);
+            }
+        }
+        let foreign = Chain {
+            last: Hash::of(b"foreign"),
+            ..registered(0, 2)
+        };
+        assert!(!chains.follow(&foreign));
+        assert_eq!(ends(&chains), [all[2].end(), all[3].end()]);
     }
 }

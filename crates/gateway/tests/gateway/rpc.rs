@@ -20,7 +20,7 @@ use r3mes_ledger::genesis::{DEVELOPMENT_CHAIN, DEVELOPMENT_SECRET, development};
 use r3mes_state::{Storage, proof_spec};
 use r3mes_types::auth::QueryAccount;
 use r3mes_types::bank::{Balance, MsgSend, QueryBalance};
-use r3mes_types::beacon::HashChain;
+use r3mes_types::beacon::HashChains;
 use r3mes_types::query::Query;
 use r3mes_types::wire::{List, Wire};
 use r3mes_types::{Amount, Coin, SecretKey};
@@ -80,8 +80,8 @@ impl Node {
         let canonical: Arc<[u8]> = genesis.encode().into();
         let chain = Genesis::of_ledger(&genesis, &validator_key()).unwrap();
         let storage = Storage::open(directory.join("state"), storage_options()).unwrap();
-        let beacon = HashChain::new(&DEVELOPMENT_SECRET, DEVELOPMENT_CHAIN);
-        let app = Arc::new(LedgerApp::new(genesis, storage, vec![beacon]));
+        let beacon = HashChains::new(DEVELOPMENT_SECRET, DEVELOPMENT_CHAIN);
+        let app = Arc::new(LedgerApp::new(genesis, storage, Some(beacon)));
         let store = BlockStore::open(directory.join("blocks")).unwrap();
         let config = Config {
             interval: Duration::from_millis(1),

@@ -1,7 +1,8 @@
 //! What the beacon does.
 
 use r3mes_types::beacon::{
-    BeaconMessage, Chain, HashChain, MsgRegisterChain, MsgReveal, chain_step, mix,
+    BeaconMessage, Chain, HashChain, MAX_CHAIN, MsgRegisterChain, MsgReveal, NextChain, chain_step,
+    mix,
 };
 use r3mes_types::tx::parse_reveal;
 use r3mes_types::{Address, ConsensusAddress, Hash};
@@ -102,6 +103,16 @@ fn advance(chain: &Chain, preimage: &Hash) -> Option<Chain> {
     })
 }
 
+/// The chain with the one to go on with; `None` if that is registered already, or of no length.
+fn succeeded_by(chain: &Chain, next: &NextChain) -> Option<Chain> {
+    let allowed = chain.next_end.is_none() && (1..=MAX_CHAIN).contains(&next.length);
+    allowed.then_some(Chain {
+        next_end: Some(next.end),
+        next_length: next.length,
+        ..*chain
+    })
+}
+
 /// Checks that a block's first transaction is the proposer's reveal.
 ///
 /// Gives the reveal and the chain after it.
@@ -128,10 +139,17 @@ pub(crate) fn verify(
         .ok_or_else(|| refuse(format!("{} has no beacon chain", input.proposer)))?;
     let chain = advance(&chain, &reveal.preimage)
         .ok_or_else(|| refuse("the element revealed is not the next of the chain".into()))?;
+    let chain = match &reveal.next {
+        None => chain,
+        Some(next) => succeeded_by(&chain, next).ok_or_else(|| {
+            refuse("the chain to go on with is registered already, or has no allowed length".into())
+        })?,
+    };
     Ok((reveal, chain))
 }
 
-/// The element that `validator` has to reveal next, from one of the chains it keeps.
+/// The element that `validator` has to reveal next, from one of the chains it keeps in their order.
+/// While no chain to go on with is registered, it registers the one that follows.
 ///
 /// # Errors
 /// [`Fault::InvalidBlock`] when none of them is the one registered, or it is used up.
@@ -147,25 +165,34 @@ pub fn preimage(
             0 => registered.next_length,
             left => left,
         };
-        let elements = chains.iter().filter_map(|chain| chain.preimage(left));
-        elements
-            .into_iter()
-            .find(|preimage| advance(&registered, preimage).is_some())
+        chains.iter().enumerate().find_map(|(at, chain)| {
+            let preimage = chain.preimage(left)?;
+            let after = advance(&registered, &preimage)?;
+            let next = chains.get(at + 1).filter(|_| after.next_end.is_none());
+            let next = next.map(|next| NextChain {
+                end: next.end(),
+                length: next.len(),
+            });
+            Some(MsgReveal {
+                validator: *validator,
+                preimage,
+                next,
+            })
+        })
     });
-    let preimage = found.ok_or_else(|| Fault::InvalidBlock {
+    found.ok_or_else(|| Fault::InvalidBlock {
         height,
         why: format!("{validator} keeps no secret of the beacon chain that is registered for it, or the chain is used up: register the next one in time"),
-    })?;
-    Ok(MsgReveal {
-        validator: *validator,
-        preimage,
-    })
+    }.into())
 }
 
 /// Takes the block's reveal into the mix.
 pub(crate) fn begin_block(ctx: &mut Context<'_>, input: &BlockInput) -> Result<(), LedgerError> {
     let (reveal, chain) = verify(ctx, input)?;
     CHAINS.put(ctx, &input.proposer, &chain)?;
+    if let Some(next) = &reveal.next {
+        ctx.emit(events::chain_registered(&input.proposer, next.length));
+    }
     let value = mix(&MIX.require(ctx)?, &reveal.preimage);
     MIX.put(ctx, &value)?;
     MIXES.put(ctx, &input.height, &value)?;

@@ -1,5 +1,7 @@
 use r3mes_ledger::{Fault, Ledger, beacon};
-use r3mes_types::beacon::{HashChain, MsgRegisterChain, MsgReveal, QueryBeacon, mix};
+use r3mes_types::beacon::{
+    HashChain, MAX_CHAIN, MsgRegisterChain, MsgReveal, NextChain, QueryBeacon, mix,
+};
 use r3mes_types::tx::{parse_reveal, reveal_tx};
 use r3mes_types::{ConsensusAddress, Hash};
 
@@ -24,11 +26,13 @@ fn a_block_without_the_next_element_is_refused() {
     let wrong = MsgReveal {
         validator,
         preimage: Hash::of(b"guess"),
+        next: None,
     };
     assert!(refused(&chain, vec![reveal_tx(&wrong)]).contains("not the next of the chain"));
     let skipped = MsgReveal {
         validator,
         preimage: chain.beacon.preimage(5).unwrap(),
+        next: None,
     };
     assert!(refused(&chain, vec![reveal_tx(&skipped)]).contains("not the next of the chain"));
     let another = ConsensusAddress::from([3; 20]);
@@ -127,4 +131,43 @@ fn a_used_up_chain_goes_on_with_the_next_one() {
             .to_string()
             .contains("register the next one in time")
     );
+}
+
+#[test]
+fn a_reveal_registers_the_chain_to_go_on_with_once() {
+    let mut chain = Chain::new();
+    let own = parse_reveal(&chain.reveal()).unwrap();
+    let next = HashChain::new(&[2; 32], 4);
+    let with = |reveal: MsgReveal, length| {
+        let end = next.end();
+        let next = Some(NextChain { end, length });
+        reveal_tx(&MsgReveal { next, ..reveal })
+    };
+    for length in [0, MAX_CHAIN + 1] {
+        assert!(refused(&chain, vec![with(own, length)]).contains("no allowed length"));
+    }
+    // The proposer that keeps the next chain registers it by itself, in the first block.
+    let proposal = r3mes_ledger::Proposal {
+        block: chain.next_block(),
+        proposer: Chain::proposer(),
+        chains: &[chain.beacon.clone(), next.clone()],
+        max_bytes: 1 << 20,
+    };
+    let txs = Ledger::prepare(&chain.state, &proposal, &[]).unwrap();
+    assert_eq!(txs, [with(own, 4)]);
+    let input = chain.input_with(txs);
+    chain.run(&input);
+    let registered = beacon::CHAINS.get(&chain.view(), &Chain::proposer());
+    let registered = registered.unwrap().unwrap();
+    assert_eq!(registered.next_end, Some(next.end()));
+    assert_eq!(registered.next_length, 4);
+    // From then on nothing more is registered, and nothing may be exchanged.
+    let proposal = r3mes_ledger::Proposal {
+        block: chain.next_block(),
+        ..proposal
+    };
+    let txs = Ledger::prepare(&chain.state, &proposal, &[]).unwrap();
+    assert_eq!(txs, [chain.reveal()]);
+    let second = parse_reveal(&chain.reveal()).unwrap();
+    assert!(refused(&chain, vec![with(second, 4)]).contains("registered already"));
 }

@@ -122,6 +122,7 @@ impl Chain {
         reveal_tx(&r3mes_types::beacon::MsgReveal {
             validator: Self::proposer(),
             preimage,
+            next: None,
         })
     }
 

@@ -13,7 +13,7 @@ use r3mes_consensus::{
 use r3mes_gateway::{ipfs, rpc, server::serve};
 use r3mes_ledger::genesis::Genesis;
 use r3mes_state::Storage;
-use r3mes_types::{Hasher, beacon::HashChain, wire::Wire};
+use r3mes_types::{beacon::HashChains, wire::Wire};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -86,7 +86,7 @@ fn open(
     options.keep_versions = settings.keep_versions;
     let storage = Storage::open(folder.join("state.redb"), options)?;
     let chains = chains(&keyring, &genesis)?;
-    let app = Arc::new(LedgerApp::new(genesis, storage, chains));
+    let app = Arc::new(LedgerApp::new(genesis, storage, Some(chains)));
     let store = BlockStore::open(folder.join("blocks.redb"))?;
     let engine = local::Config {
         interval: Duration::from_millis(settings.block_interval_ms),
@@ -98,29 +98,17 @@ fn open(
     )?)
 }
 
-/// The beacon chains this home can reveal from: the one of the genesis, and the one after it.
-fn chains(keyring: &Keyring, genesis: &Genesis) -> anyhow::Result<Vec<HashChain>> {
-    let seed = keyring.beacon_seed()?;
-    let first = HashChain::new(&seed, BEACON_CHAIN);
+/// The beacon chains this home reveals from; the first is the one of the genesis.
+fn chains(keyring: &Keyring, genesis: &Genesis) -> anyhow::Result<HashChains> {
+    let chains = HashChains::new(*keyring.beacon_seed()?, BEACON_CHAIN);
+    let first = chains.kept()[0].end();
     let registered = genesis
         .validators
         .iter()
-        .any(|validator| validator.chain_end == first.end());
+        .any(|validator| validator.chain_end == first);
     anyhow::ensure!(
         registered,
         "this home's beacon seed is not the one that the genesis was made with"
     );
-    Ok(vec![
-        first,
-        HashChain::new(&next_seed(&seed, 1), BEACON_CHAIN),
-    ])
-}
-
-/// Seed of the n-th hash chain after the first.
-fn next_seed(seed: &[u8; 32], n: u64) -> [u8; 32] {
-    *Hasher::new("r3mes beacon seed v1")
-        .part(seed)
-        .number(n)
-        .finish()
-        .as_bytes()
+    Ok(chains)
 }

@@ -118,6 +118,7 @@ fn a_block_explorer_can_read_the_reveal() {
     let reveal = r3mes_types::beacon::MsgReveal {
         validator: [6; 20].into(),
         preimage: r3mes_types::Hash::of(b"preimage"),
+        next: None,
     };
     let bytes = r3mes_types::tx::reveal_tx(&reveal);
     let raw = TxRaw::decode(bytes.as_slice()).unwrap();

@@ -102,6 +102,10 @@ const PINNED: &[(&str, &str)] = &[
         "7ae6f1308704933955d0e990927611e792434e291382ccc7db61dec21a98f932",
     ),
     (
+        "beacon.MsgReveal with a next chain",
+        "ef3ab9ef2fa66e03dbca5aa0bb08b94b458003d4cbd103598e70fb88f91dadc5",
+    ),
+    (
         "beacon.Chain",
         "a78fb241e9427470efec0794217b8cdf1b9d53b231e2c822c7ea765fc62f296d",
     ),

@@ -5,7 +5,7 @@ use r3mes_types::auth::{
     MsgRevokeFees,
 };
 use r3mes_types::bank::{Balance, Balances, BankParams, MsgFaucet, MsgSend};
-use r3mes_types::beacon::{Chain, Mix, Mixes, MsgRegisterChain, MsgReveal};
+use r3mes_types::beacon::{Chain, Mix, Mixes, MsgRegisterChain, MsgReveal, NextChain};
 use r3mes_types::data::{
     DataParams, DataShard, Dataset, DatasetSpec, DatasetStatus, MsgProposeDataset, MsgVoteDataset,
 };
@@ -274,6 +274,14 @@ fn account_records() -> Vec<(&'static str, Vec<u8>)> {
     let reveal = MsgReveal {
         validator,
         preimage: Hash::of(b"preimage"),
+        next: None,
+    };
+    let last_reveal = MsgReveal {
+        next: Some(NextChain {
+            end: Hash::of(b"end"),
+            length: 1 << 20,
+        }),
+        ..reveal
     };
     vec![
         ("tx.TxRaw", transaction()),
@@ -302,6 +310,7 @@ fn account_records() -> Vec<(&'static str, Vec<u8>)> {
             .encode(),
         ),
         ("beacon.MsgReveal", reveal.encode()),
+        ("beacon.MsgReveal with a next chain", last_reveal.encode()),
         ("beacon.Chain", chain.encode()),
         (
             "beacon.Mixes",

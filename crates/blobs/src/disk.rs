@@ -39,14 +39,19 @@ pub struct DiskOptions {
     pub max_bytes: u64,
     /// How long an unpinned block is kept at least: the time from storing to pinning.
     pub grace: Duration,
+    /// Whether blocks and pins are flushed to the disk before they count as stored. Without it a
+    /// power failure, but not the end of a process, may take the newest ones; bytes that do not
+    /// match their name are never given out either way.
+    pub durable: bool,
 }
 
 impl Default for DiskOptions {
-    /// No size limit, ten minutes of grace.
+    /// No size limit, ten minutes of grace, durable.
     fn default() -> Self {
         Self {
             max_bytes: u64::MAX,
             grace: DEFAULT_GRACE,
+            durable: true,
         }
     }
 }
@@ -63,7 +68,7 @@ impl Default for DiskOptions {
 /// ```
 ///
 /// A block is written to `tmp`, flushed to the disk and renamed, so a file under `blocks` is
-/// always whole. Several processes may use one folder at once.
+/// always whole; without [durable](DiskOptions::durable), as far as the operating system lives on. Several processes may use one folder at once.
 #[derive(Debug)]
 pub struct DiskStore {
     folder: PathBuf,
@@ -245,14 +250,16 @@ impl DiskStore {
             let path = self.temporary_path();
             written.0.push(path.clone());
             let file = write_file(&path, block.bytes())?;
-            file.sync_data().map_err(write_error(&path))?;
+            if self.options.durable {
+                file.sync_data().map_err(write_error(&path))?;
+            }
         }
         let mut shards = BTreeSet::new();
         for (block, temporary) in blocks.iter().zip(&written.0) {
             let path = self.block_path(block.cid());
             let shard = path.parent().unwrap_or(&self.folder).to_owned();
             match fs::create_dir(&shard) {
-                Ok(()) => sync_folder(&self.folder.join("blocks"))?,
+                Ok(()) => self.sync_folder(&self.folder.join("blocks"))?,
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(write_error(&shard)(error)),
             }
@@ -261,7 +268,15 @@ impl DiskStore {
             let length = block.bytes().len() as u64;
             self.used.fetch_add(length, Ordering::Relaxed);
         }
-        shards.iter().try_for_each(|shard| sync_folder(shard))
+        shards.iter().try_for_each(|shard| self.sync_folder(shard))
+    }
+
+    /// Flushes names to the disk, where that was asked for.
+    fn sync_folder(&self, path: &Path) -> Result<(), StoreError> {
+        if self.options.durable {
+            sync_folder(path)?;
+        }
+        Ok(())
     }
 
     /// Moves damaged bytes out of the way, unless another process has replaced them meanwhile.
@@ -373,9 +388,11 @@ impl BlobStore for DiskStore {
         let _shared = self.lock_shared()?;
         let path = self.pin_path(root, name);
         let file = File::options().create(true).append(true).open(&path);
-        let synced = file.and_then(|file| file.sync_all());
-        synced.map_err(write_error(&path))?;
-        sync_folder(&self.folder.join("pins"))
+        let file = file.map_err(write_error(&path))?;
+        if self.options.durable {
+            file.sync_all().map_err(write_error(&path))?;
+        }
+        self.sync_folder(&self.folder.join("pins"))
     }
 
     fn unpin(&self, root: &Cid, name: &PinName) -> Result<bool, StoreError> {

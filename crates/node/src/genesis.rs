@@ -24,8 +24,7 @@ use r3mes_types::{
 
 use crate::{agents, assets, home::Home, keyring::Keyring};
 
-/// Blocks that a hash chain of the beacon lasts for; the ledger's process registers the next one in
-/// time.
+/// Blocks that a hash chain of the beacon lasts for where a network is to last.
 pub const BEACON_CHAIN: u64 = 1 << 20;
 /// Tokens of a training sequence, for which the held-out windows are cut.
 pub const SEQUENCE: usize = 128;
@@ -68,39 +67,47 @@ impl Founding {
     }
 }
 
+/// What a network is to be founded with.
+#[derive(Clone, Copy, Debug)]
+pub struct Charter<'a> {
+    /// Name of the chain.
+    pub chain_id: &'a str,
+    /// What accounts begin with, by address.
+    pub balances: &'a [Balance],
+    /// Shards that the texts are dealt over.
+    pub shards: usize,
+    /// Time of the genesis.
+    pub time: Time,
+    /// Blocks that the first hash chain of the beacon lasts for.
+    pub beacon_chain: u64,
+}
+
 /// Writes a genesis into a home, and the blobs it names into the store of the home's ledger. The
 /// home's account becomes the network's authority; its keys sign blocks and feed the beacon. The base
-/// model is registered, and the texts that come with the binary are the first dataset, dealt over
-/// `shards` shards.
+/// model is registered, and the texts that come with the binary are the first dataset.
 ///
 /// # Errors
 /// When keys, files or the store cannot be used.
-pub fn found(
-    home: &Home,
-    chain_id: &str,
-    balances: &[Balance],
-    shards: usize,
-    time: Time,
-) -> anyhow::Result<Founding> {
+pub fn found(home: &Home, charter: &Charter<'_>) -> anyhow::Result<Founding> {
     let keyring = Keyring::new(home);
     let authority = keyring.account_address()?;
     let (beacon, consensus) = (keyring.beacon_seed()?, keyring.consensus_seed()?);
-    let chain = HashChain::new(&beacon, BEACON_CHAIN);
+    let chain = HashChain::new(&beacon, charter.beacon_chain);
     let validator = GenesisValidator {
         operator: authority,
         key: ValidatorKey::from_seed(&consensus).public_key(),
         power: 1,
         chain_end: chain.end(),
-        chain_length: BEACON_CHAIN,
+        chain_length: charter.beacon_chain,
     };
     let tokenizer = Tokenizer::from_bytes(assets::BASE_TOKENIZER)?;
-    let (dataset, held_out) = store_texts(home, &tokenizer, shards)?;
+    let (dataset, held_out) = store_texts(home, &tokenizer, charter.shards)?;
     let (model, config) = store_model(home, &tokenizer)?;
     let genesis = Genesis {
-        chain_id: Text::new(chain_id)?,
-        time,
+        chain_id: Text::new(charter.chain_id)?,
+        time: charter.time,
         params: params(Some(authority), FAUCET),
-        balances: List::new(balances.to_vec())?,
+        balances: List::new(charter.balances.to_vec())?,
         validators: List::new(vec![validator])?,
         nodes: List::default(),
         models: List::new(vec![model.clone()])?,
@@ -188,7 +195,7 @@ fn store_shard(home: &Home, shard: &Shard) -> anyhow::Result<DataShard> {
 }
 
 fn put(home: &Home, bytes: &[u8]) -> anyhow::Result<r3mes_types::Cid> {
-    let store = agents::open_store(&bootstrap_folder(home), BOOTSTRAP_STORAGE_MB)?;
+    let store = agents::open_store(&bootstrap_folder(home), BOOTSTRAP_STORAGE_MB, true)?;
     let cid = store.put(bytes)?;
     store.pin(&cid, &PinName::new(GENESIS_PIN)?)?;
     Ok(cid)

@@ -127,6 +127,7 @@ fn the_size_limit_evicts_unpinned_blocks_and_then_refuses() {
     let options = DiskOptions {
         max_bytes: 2500,
         grace: Duration::ZERO,
+        ..DiskOptions::default()
     };
     let store = DiskStore::open(folder.path(), options).unwrap();
     let blocks: Vec<_> = (0..4).map(|seed| block(seed, 1000)).collect();
@@ -150,6 +151,29 @@ fn the_size_limit_evicts_unpinned_blocks_and_then_refuses() {
     );
     assert!(store.contains(blocks[0].cid()).unwrap());
     assert!(store.contains(blocks[2].cid()).unwrap());
+}
+
+#[test]
+fn a_store_without_flushes_keeps_and_gives_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = DiskOptions {
+        durable: false,
+        ..DiskOptions::default()
+    };
+    let store = DiskStore::open(folder.path(), options).unwrap();
+    let file = content(1, 3_000_000);
+    let root = store.put(&file).unwrap();
+    store.pin(&root, &name("keep")).unwrap();
+    let again = open(folder.path());
+    assert_eq!(again.get(&root, 3_000_000).unwrap(), file);
+    assert_eq!(again.pins().unwrap().len(), 1);
+    // What a power failure may leave of a file: its name without its bytes.
+    fs::write(file_of(&store, &root), b"").unwrap();
+    let error = store.get(&root, 3_000_000).unwrap_err();
+    assert!(error.to_string().contains(&root.to_string()), "{error}");
+    assert!(!store.contains(&root).unwrap(), "it was set aside");
+    assert_eq!(store.put(&file).unwrap(), root);
+    assert_eq!(store.get(&root, 3_000_000).unwrap(), file);
 }
 
 #[test]

@@ -20,6 +20,8 @@ const FILE_BYTES: usize = 1_500_000;
 
 /// What a writer says before each CID that it has stored and pinned.
 const STORED: &str = "stored ";
+/// What a writer says before the reason why it could not store a file.
+const REFUSED: &str = "refused ";
 
 fn options() -> DiskOptions {
     DiskOptions {
@@ -57,6 +59,64 @@ fn spawn_writer(folder: &Path, seed: u64, files: u64) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .unwrap()
+}
+
+/// Not a test by itself: stores one file, says why that failed, and then stores a small one.
+#[test]
+#[ignore = "runs as a child process of the other tests"]
+fn writer_on_a_full_disk() {
+    let store = DiskStore::open(env::var(FOLDER).unwrap(), options()).unwrap();
+    let error = store.put(&content(1, FILE_BYTES)).unwrap_err();
+    println!("\n{REFUSED}{error}");
+    let cid = store.put(&content(2, 1000)).unwrap();
+    println!("\n{STORED}{cid}");
+}
+
+/// The shell's limit on the length of files stands in for the end of the disk: writes fail in the
+/// middle of a block.
+#[test]
+fn a_full_disk_is_an_error_and_leaves_the_store_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = {
+        let store = DiskStore::open(folder.path(), options()).unwrap();
+        let kept = store.put(&content(3, FILE_BYTES)).unwrap();
+        store.pin(&kept, &name("kept")).unwrap();
+        kept
+    };
+    let output = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 128; exec \"$0\" \"$@\""])
+        .arg(env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "blobs::processes::writer_on_a_full_disk",
+            "--ignored",
+            "--nocapture",
+        ])
+        .env(FOLDER, folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    let line = |prefix| said.lines().find_map(|line| line.strip_prefix(prefix));
+    let refused = line(REFUSED).unwrap();
+    assert!(
+        refused.contains("write") && refused.contains("tmp"),
+        "{refused}"
+    );
+    let small: Cid = line(STORED).unwrap().parse().unwrap();
+
+    let store = DiskStore::open(folder.path(), options()).unwrap();
+    assert_eq!(
+        store.get(&kept, FILE_BYTES as u64).unwrap(),
+        content(3, FILE_BYTES)
+    );
+    assert_eq!(store.get(&small, 1000).unwrap(), content(2, 1000));
+    // Two leaves and their node, and the small file: nothing of the one that did not fit.
+    assert_eq!(store.usage().unwrap().blocks, 4);
+    let left = std::fs::read_dir(folder.path().join("tmp"))
+        .unwrap()
+        .count();
+    assert_eq!(left, 0);
 }
 
 fn stored_by(child: &mut Child, at_most: usize) -> Vec<Cid> {

@@ -83,11 +83,8 @@ impl Depot {
             let pin = PinName::new(pin)?;
             self.blocking(move |store| Ok(store.pin(&cid, &pin)?))
                 .await?;
-            let first = self.sources(holder).await?;
-            if self.fetcher.fetch(&cid, &first, max_bytes).await.is_err() {
-                let all = self.all_sources().await?;
-                self.fetcher.fetch(&cid, &all, max_bytes).await?;
-            }
+            let sources = self.sources(holder).await?;
+            self.fetcher.fetch(&cid, &sources, max_bytes).await?;
         }
         self.blocking(move |store| Ok(store.get(&cid, max_bytes)?))
             .await
@@ -114,17 +111,9 @@ impl Depot {
         tokio::task::spawn_blocking(move || work(store.as_ref())).await?
     }
 
+    /// Everybody to ask, in order: the holder, the bootstrap stores, every active node. All in one
+    /// list, since a fetch pauses only after nobody on its list had a block.
     async fn sources(&self, holder: Option<Address>) -> anyhow::Result<Vec<ipfs::Source>> {
-        let mut sources = Vec::new();
-        if let Some(address) = holder {
-            let answer = self.chain.query(&QueryNode { address }).await?;
-            sources.extend(answer.node.iter().flat_map(node_sources));
-        }
-        sources.extend(self.bootstrap.iter().cloned());
-        Ok(sources)
-    }
-
-    async fn all_sources(&self) -> anyhow::Result<Vec<ipfs::Source>> {
         let question = QueryNodes {
             role: None,
             page: Some(PageRequest {
@@ -133,10 +122,20 @@ impl Depot {
             }),
         };
         let nodes = self.chain.query(&question).await?.nodes;
+        let mut sources = Vec::new();
+        if let Some(address) = holder {
+            match nodes.iter().find(|node| node.address == address) {
+                Some(node) => sources.extend(node_sources(node)),
+                None => {
+                    let answer = self.chain.query(&QueryNode { address }).await?;
+                    sources.extend(answer.node.iter().flat_map(node_sources));
+                }
+            }
+        }
+        sources.extend(self.bootstrap.iter().cloned());
         let active = nodes
             .iter()
-            .filter(|node| node.status == NodeStatus::Active);
-        let mut sources: Vec<_> = self.bootstrap.clone();
+            .filter(|node| node.status == NodeStatus::Active && Some(node.address) != holder);
         sources.extend(active.flat_map(node_sources));
         Ok(sources)
     }

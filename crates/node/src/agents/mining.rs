@@ -21,7 +21,7 @@ impl Workshop {
     /// Trains a round, or takes it up where it was left. None when shutting down in the middle.
     pub(super) async fn train(&mut self, task: &Task) -> anyhow::Result<Option<Trained>> {
         let round = key(task);
-        let files = WorkFiles::open(&self.root, task)?;
+        let files = WorkFiles::open(&self.root, task, self.durable)?;
         let old = task.feedback.and_then(|hash| files.old_feedback(&hash));
         let feedback_lost = task.feedback.is_some() && old.is_none();
         let mut task = task.clone();
@@ -116,7 +116,7 @@ impl Workshop {
         steps: &[u32],
         feedback: bool,
     ) -> anyhow::Result<()> {
-        let files = WorkFiles::of_round(&self.root, round);
+        let files = WorkFiles::of_round(&self.root, round, self.durable);
         for &step in steps {
             let bytes = files
                 .read_state(u64::from(step))

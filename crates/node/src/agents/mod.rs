@@ -59,7 +59,7 @@ pub async fn run(
         .cloned()
         .unwrap_or_else(|| RoleConfig::for_role(role));
     let data = home.data(&role.to_string());
-    let store = open_store(&data.join("blobs"), settings.storage_mb)?;
+    let store = open_store(&data.join("blobs"), settings.storage_mb, settings.durable)?;
     let blobs = serve_blobs(&settings, Arc::clone(&store), shutdown.clone()).await?;
 
     let keyring = Keyring::new(home);
@@ -87,6 +87,7 @@ pub async fn run(
             agent,
             bench: bench::Bench::new(device, settings.memory_mb),
             root: data,
+            durable: settings.durable,
             secret,
             method: lie.map_or(Ok(Method::Honest), str::parse)?,
             isa,
@@ -114,13 +115,18 @@ pub fn device(config: &Config) -> anyhow::Result<Cpu> {
     })?)
 }
 
-/// Opens a process's own blob store.
+/// Opens a process's own blob store. What need not outlive a power failure does without `durable`.
 ///
 /// # Errors
 /// When the folder cannot be used.
-pub fn open_store(folder: &std::path::Path, storage_mb: u64) -> anyhow::Result<Arc<dyn BlobStore>> {
+pub fn open_store(
+    folder: &std::path::Path,
+    storage_mb: u64,
+    durable: bool,
+) -> anyhow::Result<Arc<dyn BlobStore>> {
     let options = DiskOptions {
         max_bytes: storage_mb << 20,
+        durable,
         ..DiskOptions::default()
     };
     Ok(Arc::new(DiskStore::open(folder, options)?))

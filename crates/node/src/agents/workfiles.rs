@@ -31,6 +31,7 @@ const KEPT_ROUNDS: u32 = 2;
 pub(super) struct WorkFiles {
     root: PathBuf,
     dir: PathBuf,
+    durable: bool,
 }
 
 /// A round's finished files, and the commitment over them.
@@ -44,11 +45,12 @@ pub(super) struct FinishedFiles {
 }
 
 impl WorkFiles {
-    /// The files of a task's round under `root`; older rounds' files are removed.
+    /// The files of a task's round under `root`; older rounds' files are removed. With `durable`, each
+    /// file is flushed to the disk before it counts as written.
     ///
     /// # Errors
     /// What the operating system says.
-    pub(super) fn open(root: &Path, task: &Task) -> io::Result<Self> {
+    pub(super) fn open(root: &Path, task: &Task, durable: bool) -> io::Result<Self> {
         let dir = root
             .join("work")
             .join(format!("{}-{}", task.run, task.round));
@@ -63,16 +65,18 @@ impl WorkFiles {
         Ok(Self {
             root: root.to_owned(),
             dir,
+            durable,
         })
     }
 
     /// The files of a round that was opened before.
-    pub(super) fn of_round(root: &Path, round: RoundKey) -> Self {
+    pub(super) fn of_round(root: &Path, round: RoundKey, durable: bool) -> Self {
         Self {
             root: root.to_owned(),
             dir: root
                 .join("work")
                 .join(format!("{}-{}", round.run, round.round)),
+            durable,
         }
     }
 
@@ -89,7 +93,7 @@ impl WorkFiles {
     /// # Errors
     /// What the operating system says.
     pub(super) fn write_state(&self, state: &StepState) -> io::Result<()> {
-        write_whole(&self.state_file(state.step), &state.encode())
+        self.write_whole(&self.state_file(state.step), &state.encode())
     }
 
     /// The bytes of the state before a step.
@@ -114,9 +118,9 @@ impl WorkFiles {
     /// What the operating system says.
     pub(super) fn write_result(&self, package: &[u8], feedback: &[f32]) -> io::Result<()> {
         let bytes = encode_floats(feedback);
-        write_whole(&self.feedback_file(&hash_floats(feedback)), &bytes)?;
-        write_whole(&self.dir.join("feedback"), &bytes)?;
-        write_whole(&self.dir.join("package"), package)
+        self.write_whole(&self.feedback_file(&hash_floats(feedback)), &bytes)?;
+        self.write_whole(&self.dir.join("feedback"), &bytes)?;
+        self.write_whole(&self.dir.join("package"), package)
     }
 
     /// What the round ended with, if it has.
@@ -143,8 +147,10 @@ impl WorkFiles {
     /// Error feedback of an earlier round, by its hash; remembered as what this round began with.
     pub(super) fn old_feedback(&self, hash: &Hash) -> Option<Vec<f32>> {
         let bytes = fs::read(self.feedback_file(hash)).ok()?;
-        let right =
-            Hash::of(&bytes) == *hash && write_whole(&self.dir.join("begun-with"), &bytes).is_ok();
+        let right = Hash::of(&bytes) == *hash
+            && self
+                .write_whole(&self.dir.join("begun-with"), &bytes)
+                .is_ok();
         right.then(|| floats_from_bytes(&bytes))
     }
 
@@ -155,14 +161,16 @@ impl WorkFiles {
     fn feedback_file(&self, hash: &Hash) -> PathBuf {
         self.root.join("feedback").join(hash.to_string())
     }
-}
 
-/// Writes a file so that it is there whole or not at all.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    use io::Write;
-    let draft = path.with_extension("tmp");
-    let mut file = fs::File::create(&draft)?;
-    file.write_all(bytes)?;
-    file.sync_data()?;
-    fs::rename(&draft, path)
+    /// Writes a file so that it is there whole or not at all.
+    fn write_whole(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        use io::Write;
+        let draft = path.with_extension("tmp");
+        let mut file = fs::File::create(&draft)?;
+        file.write_all(bytes)?;
+        if self.durable {
+            file.sync_data()?;
+        }
+        fs::rename(&draft, path)
+    }
 }

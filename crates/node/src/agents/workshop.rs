@@ -25,6 +25,8 @@ pub(super) struct Workshop {
     pub(super) bench: Bench,
     /// Where work is kept between restarts.
     pub(super) root: PathBuf,
+    /// Whether work is flushed to the disk before it counts as kept.
+    pub(super) durable: bool,
     /// What commitment salts derive from.
     pub(super) secret: Zeroizing<[u8; 32]>,
     /// How a miner comes by its states.

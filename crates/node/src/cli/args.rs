@@ -361,7 +361,8 @@ pub struct Demo {
     /// Port of the public API; 0 takes a free one
     #[arg(long, default_value_t = 8000)]
     pub port: u16,
-    /// Seed of the beacon, so that a run can be repeated; fresh randomness when absent
+    /// Seed of the beacon's hash chain; fresh randomness when absent. Keys, times and the blocks that
+    /// draws fall on still differ from run to run
     #[arg(long, value_name = "N")]
     pub beacon: Option<u64>,
 }

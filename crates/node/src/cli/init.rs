@@ -64,7 +64,14 @@ fn found(home: &Home, config: &mut Config, chain_id: &str) -> anyhow::Result<()>
         address: Keyring::new(home).account_address()?,
         amount: FOUNDERS_BALANCE,
     };
-    genesis::found(home, chain_id, &[founder], SHARDS, clock::now())?;
+    let charter = genesis::Charter {
+        chain_id,
+        balances: &[founder],
+        shards: SHARDS,
+        time: clock::now(),
+        beacon_chain: genesis::BEACON_CHAIN,
+    };
+    genesis::found(home, &charter)?;
     Ok(())
 }
 

@@ -83,7 +83,7 @@ pub(crate) async fn verify_recorded_round(
     replay: bool,
 ) -> anyhow::Result<RoundReport> {
     let folder = tempfile::tempdir()?;
-    let store = agents::open_store(folder.path(), STORAGE_MB)?;
+    let store = agents::open_store(folder.path(), STORAGE_MB, false)?;
     let client = agents::chain::connect(config)?;
     let depot = Depot::new(store, client.clone(), &config.network.bootstrap_blobs)?;
     let run = client.query(&QueryRun { run }).await?;

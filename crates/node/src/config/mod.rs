@@ -189,6 +189,10 @@ pub struct RoleConfig {
     /// Disk for this role's blobs, in MiB; pinned blobs are never evicted.
     #[garde(range(min = 64))]
     pub storage_mb: u64,
+    /// Whether blobs and work are flushed to the disk before they count as written. Without it a
+    /// power failure may cost the newest work, and with it the round's pay.
+    #[garde(skip)]
+    pub durable: bool,
 }
 
 impl Default for RoleConfig {
@@ -200,6 +204,7 @@ impl Default for RoleConfig {
             api_url: None,
             memory_mb: 1024,
             storage_mb: 4096,
+            durable: true,
         }
     }
 }

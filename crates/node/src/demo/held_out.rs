@@ -1,7 +1,7 @@
 //! Held-out loss of an adapter, measured by the demonstration itself.
 
 use r3mes_exact::Cpu;
-use r3mes_model::{LoadedAdapter, MemoryLimit, Model, TrainingWorkspace};
+use r3mes_model::{LoadedAdapter, Loss, MemoryLimit, Model, TrainingWorkspace};
 use r3mes_training::{evaluate::held_out_loss, job::adapter_layout};
 use r3mes_types::task::HyperParameters;
 
@@ -16,6 +16,15 @@ const BATCH: usize = 4;
 /// Of the windows of every round but the last, one in so many is measured: measuring all would take a
 /// third of the machine.
 const SAMPLED: usize = 4;
+/// Which held-out windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The fixed quarter that is measured each round.
+    Sample,
+    /// All others, measured at both ends.
+    Rest,
+}
+
 /// Memory for activations, in bytes.
 const MEMORY: usize = 256 << 20;
 
@@ -41,15 +50,14 @@ impl HeldOut {
         Ok(adapter_layout(self.model.config(), hyper)?.len() as u64)
     }
 
-    /// Mean loss in nats per token over the held-out windows, or over a fixed quarter of them; of the
-    /// base model alone without an adapter's bytes.
+    /// Loss over a part of the held-out windows; of the base model alone without an adapter's bytes.
     pub(super) fn loss(
         &mut self,
         founding: &Founding,
         hyper: &HyperParameters,
         adapter: Option<&[u8]>,
-        sampled: bool,
-    ) -> anyhow::Result<f64> {
+        part: Part,
+    ) -> anyhow::Result<Loss> {
         let layout = adapter_layout(self.model.config(), hyper)?;
         let loaded = match adapter {
             Some(bytes) => {
@@ -61,15 +69,25 @@ impl HeldOut {
         let windows: Vec<&[u32]> = founding
             .held_out
             .windows(SEQUENCE)
-            .step_by(if sampled { SAMPLED } else { 1 })
+            .enumerate()
+            .filter(|(index, _)| (part == Part::Sample) == (index % SAMPLED == 0))
+            .map(|(_, window)| window)
             .collect();
-        let loss = held_out_loss(
+        Ok(held_out_loss(
             &self.model,
             loaded.as_ref(),
             &windows,
             BATCH,
             &mut self.workspace,
-        )?;
-        Ok(loss.mean())
+        )?)
     }
+}
+
+/// Mean loss in nats per token over all held-out windows, from both parts.
+pub(super) fn whole(sample: Loss, rest: Loss) -> f64 {
+    let whole = Loss {
+        sum: sample.sum + rest.sum,
+        targets: sample.targets + rest.targets,
+    };
+    whole.mean()
 }

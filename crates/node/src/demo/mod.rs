@@ -83,7 +83,18 @@ pub async fn run(
         }
     }
     stop.cancel();
-    supervisor.run().await?;
+    let stopped = supervisor.run().await;
+    if outcome.is_err() {
+        return outcome
+            .with_context(|| {
+                format!(
+                    "the demonstration failed; its files, with the log of each process, stay in {}",
+                    network.dir().display()
+                )
+            })?
+            .context("stopped before the rounds were done");
+    }
+    stopped?;
     network.remove(options.keep)?;
     outcome?.context("stopped before the rounds were done")
 }

@@ -22,7 +22,7 @@ use crate::{
     genesis::{self, Founding},
     home::Home,
     keyring::Keyring,
-    process::{Service, Spec},
+    process::{HomeLock, Service, Spec},
 };
 
 /// Name of the chain.
@@ -46,8 +46,14 @@ const STAKE: Amount = Amount::remes(500);
 const MINER_PENALTY: Amount = Amount::remes(50);
 /// What a refuted verdict or a wrong aggregate costs.
 const OTHER_PENALTY: Amount = Amount::remes(10);
-/// How long a phase waits for those who do not answer, in seconds. Phases end as soon as all have.
-const PATIENCE: u64 = 60;
+/// How long a phase waits for those who do not answer, in seconds. Phases end as soon as all have, so
+/// this is for processes that died; on a slow or busy machine nobody honest may miss it.
+pub(super) const PATIENCE: u64 = 300;
+/// Milliseconds between blocks at least: a round is a chain of about a dozen answers, each of which
+/// waits for the block of the one before.
+const BLOCK_INTERVAL_MS: u64 = 5;
+/// Blocks that the beacon's hash chain lasts for: more than the most rounds take.
+const BEACON_CHAIN: u64 = 1 << 17;
 /// Memory of each role for activations, in MiB.
 const MEMORY_MB: u64 = 256;
 
@@ -78,11 +84,19 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Makes all homes, keys and the genesis in a clean folder.
+    /// Makes all homes, keys and the genesis in a clean folder. What was made is removed when that fails.
     pub(super) fn create(options: &Options) -> anyhow::Result<Self> {
+        let members = 2 + MINERS + VALIDATORS + usize::from(options.liar);
+        let ports = free_ports(3 + 2 * members, options.port)?;
         let dir = clean_folder(options.dir.as_deref())?;
+        Self::found(options, dir.clone(), ports).inspect_err(|_| {
+            // The first error says more than one about cleaning up.
+            let _ = fs::remove_dir_all(&dir);
+        })
+    }
+
+    fn found(options: &Options, dir: PathBuf, ports: Vec<u16>) -> anyhow::Result<Self> {
         let mut members = members(&dir, options.liar);
-        let ports = free_ports(3 + 2 * members.len(), options.port)?;
         let mut ports = ports.into_iter();
         let mut next = || ports.next().context("too few ports");
 
@@ -99,6 +113,7 @@ impl Network {
                 blobs_listen: loopback(next()?),
                 api_listen: (member.role == Role::Serving).then_some(loopback(next()?)),
                 memory_mb: MEMORY_MB,
+                durable: false,
                 ..RoleConfig::default()
             };
             member.config.set_roles(&[member.role]);
@@ -110,6 +125,7 @@ impl Network {
         config.services.ledger = Some(Ledger {
             rpc_listen: loopback(rpc),
             blobs_listen: loopback(blobs),
+            block_interval_ms: BLOCK_INTERVAL_MS,
             ..Ledger::default()
         });
         config.services.gateway = Some(Gateway {
@@ -129,7 +145,14 @@ impl Network {
         }
         let authority = keyring.account()?;
         let balances = balances(&members, authority.address())?;
-        let founding = genesis::found(&home, CHAIN_ID, &balances, MINERS, clock::now())?;
+        let charter = genesis::Charter {
+            chain_id: CHAIN_ID,
+            balances: &balances,
+            shards: MINERS,
+            time: clock::now(),
+            beacon_chain: BEACON_CHAIN,
+        };
+        let founding = genesis::found(&home, &charter)?;
         Ok(Self {
             dir,
             home,
@@ -222,6 +245,11 @@ impl Network {
         };
         agents::chain::send(&self.client()?, &self.authority, vec![message.into()]).await?;
         Ok(())
+    }
+
+    /// The folder that holds everything.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The home of the network's services.
@@ -379,7 +407,7 @@ fn init_home(home: &Home, config: &Config) -> anyhow::Result<()> {
 }
 
 /// An empty folder of our own: a temporary one, or the one named, if it is new, empty or an earlier
-/// demonstration's.
+/// demonstration's that does not run any more.
 fn clean_folder(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     let dir = match named {
         None => tempfile::Builder::new()
@@ -396,7 +424,17 @@ fn clean_folder(named: Option<&Path>) -> anyhow::Result<PathBuf> {
                 "{} holds files that no demonstration made; name a new or empty folder with --dir",
                 dir.display()
             );
+            anyhow::ensure!(
+                dir.is_dir() || !dir.exists(),
+                "{} is a file; name a new or empty folder with --dir",
+                dir.display()
+            );
             if dir.exists() {
+                // A demonstration that still runs there keeps its files.
+                let home = Home::new(dir.join("network"));
+                if home.root().is_dir() {
+                    HomeLock::take(&home)?;
+                }
                 fs::remove_dir_all(dir)
                     .with_context(|| format!("cannot clear {}", dir.display()))?;
             }
@@ -427,4 +465,48 @@ fn free_ports(count: usize, wanted: u16) -> anyhow::Result<Vec<u16>> {
 
 fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_cleared_only_when_a_demonstration_made_it_and_none_runs_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("demo");
+        let made = clean_folder(Some(&dir)).unwrap();
+        let home = Home::new(made.join("network"));
+        let running = HomeLock::take(&home).unwrap();
+        let refusal = clean_folder(Some(&dir)).unwrap_err().to_string();
+        let pid = std::process::id().to_string();
+        assert!(
+            refusal.contains(&pid) && refusal.contains("stop"),
+            "{refusal}"
+        );
+        assert!(home.root().is_dir(), "the running one keeps its files");
+        drop(running);
+        clean_folder(Some(&dir)).unwrap();
+        assert!(!home.root().exists());
+
+        fs::remove_file(dir.join(MARKER)).unwrap();
+        fs::write(dir.join("thesis.txt"), "do not touch").unwrap();
+        let refusal = clean_folder(Some(&dir)).unwrap_err().to_string();
+        assert!(refusal.contains("--dir"), "{refusal}");
+        let file = dir.join("thesis.txt");
+        let refusal = clean_folder(Some(&file)).unwrap_err().to_string();
+        assert!(refusal.contains("is a file"), "{refusal}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "do not touch");
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_named_before_anything_is_made() {
+        let taken = TcpListener::bind(loopback(0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let refusal = format!("{:#}", free_ports(3, port).unwrap_err());
+        assert!(
+            refusal.contains(&port.to_string()) && refusal.contains("--port 0"),
+            "{refusal}"
+        );
+    }
 }

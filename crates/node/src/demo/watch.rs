@@ -7,7 +7,7 @@ use r3mes_types::training::{QueryRound, QueryRun, RoundRecord, Run, RunStatus};
 use super::{
     Options,
     figures::{Figures, RoundFigures},
-    held_out::HeldOut,
+    held_out::{HeldOut, Part, whole},
     network::Network,
     progress::{HEADING, Progress},
 };
@@ -26,7 +26,7 @@ pub(super) async fn follow(
 ) -> anyhow::Result<Figures> {
     let client = network.client()?;
     let folder = tempfile::tempdir()?;
-    let store = agents::open_store(folder.path(), STORAGE_MB)?;
+    let store = agents::open_store(folder.path(), STORAGE_MB, false)?;
     let depot = Depot::new(
         store,
         client.clone(),
@@ -37,12 +37,12 @@ pub(super) async fn follow(
     let hyper = run.params.hyper.clone();
     let parameters = held_out.parameters(&hyper)?;
     let mut figures = Figures::default();
-    let mut newest = None;
-    let mut measure = |adapter: Option<&[u8]>, sampled| {
-        tokio::task::block_in_place(|| held_out.loss(network.founding(), &hyper, adapter, sampled))
+    let mut measure = |adapter: Option<&[u8]>, part| {
+        tokio::task::block_in_place(|| held_out.loss(network.founding(), &hyper, adapter, part))
     };
-    figures.base_loss = measure(None, false)?;
-    figures.base_sample = measure(None, true)?;
+    let mut sample = measure(None, Part::Sample)?;
+    figures.base_sample = sample.mean();
+    figures.base_loss = whole(sample, measure(None, Part::Rest)?);
     progress.say(&format!(
         "Held-out loss of the base model: {:.3}; {:.3} on the quarter that is measured each round\n{HEADING}",
         figures.base_loss, figures.base_sample
@@ -61,18 +61,26 @@ pub(super) async fn follow(
             run.paused_because.as_str()
         );
         let record = client.query(&QueryRound { run: RUN, round }).await?;
+        let empty = record
+            .summary
+            .as_ref()
+            .is_some_and(|summary| summary.accepted == 0);
+        anyhow::ensure!(
+            !empty,
+            "round {} closed without a single accepted package: the miners' and validators' logs say why (a full disk, or a machine too busy to answer within {} s)",
+            round + 1,
+            super::network::PATIENCE
+        );
         let adapter = adapter_bytes(&depot, &record).await?;
-        let closed = round_figures(
-            &run,
-            &record,
-            parameters,
-            measure(adapter.as_deref(), true)?,
-        )?;
+        sample = measure(adapter.as_deref(), Part::Sample)?;
+        let closed = round_figures(&run, &record, parameters, sample.mean())?;
         figures.rounds.push(closed.clone());
         progress.round(&figures, &closed);
-        newest = adapter;
+        if round + 1 == options.rounds {
+            progress.now("measuring on all held-out text");
+            figures.loss = whole(sample, measure(adapter.as_deref(), Part::Rest)?);
+        }
     }
-    figures.loss = measure(newest.as_deref(), false)?;
     Ok(figures)
 }
 

@@ -22,7 +22,7 @@ pub struct HomeLock {
 pub enum LockError {
     /// Another process supervises this home.
     #[error(
-        "{home} is in use by process {pid}; stop that one first, or give this one another --home"
+        "{home} is in use by process {pid}; stop that one first, or give this one another folder"
     )]
     InUse {
         /// The home.

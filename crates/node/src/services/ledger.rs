@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     agents,
     config::{Config, Ledger},
-    genesis::{self, BEACON_CHAIN, BOOTSTRAP_STORAGE_MB},
+    genesis::{self, BOOTSTRAP_STORAGE_MB},
     home::Home,
     keyring::Keyring,
     process,
@@ -37,7 +37,7 @@ pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> a
         let (home, settings) = (home.clone(), settings.clone());
         tokio::task::spawn_blocking(move || open(&home, &settings, genesis)).await??
     };
-    let store = agents::open_store(&genesis::bootstrap_folder(home), BOOTSTRAP_STORAGE_MB)?;
+    let store = agents::open_store(&genesis::bootstrap_folder(home), BOOTSTRAP_STORAGE_MB, true)?;
     let blobs = agents::listen(settings.blobs_listen, "services.ledger.blobs_listen").await?;
     let rpc_listener = agents::listen(settings.rpc_listen, "services.ledger.rpc_listen").await?;
 
@@ -98,9 +98,14 @@ fn open(
     )?)
 }
 
-/// The beacon chains this home reveals from; the first is the one of the genesis.
+/// The beacon chains this home reveals from, each as long as the one of the genesis, which is the first.
 fn chains(keyring: &Keyring, genesis: &Genesis) -> anyhow::Result<HashChains> {
-    let chains = HashChains::new(*keyring.beacon_seed()?, BEACON_CHAIN);
+    let length = genesis
+        .validators
+        .first()
+        .context("the genesis has no validator")?
+        .chain_length;
+    let chains = HashChains::new(*keyring.beacon_seed()?, length);
     let first = chains.kept()[0].end();
     let registered = genesis
         .validators

@@ -57,7 +57,7 @@ fn bits(value: f32) -> F32Bits {
 fn main() -> Result<()> {
     let settings = Settings::parse()?;
     let assets = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets"));
-    let folder = assets.join("models/stories15m-b158");
+    let folder = assets.join("stories15m-b158");
     let model: PathBuf = settings.get("model", folder.join("model.r3mes"))?;
     let tokenizer: PathBuf = settings.get("tokenizer", folder.join("tokenizer.json"))?;
     let miners: usize = settings.get("miners", 3)?;

@@ -67,7 +67,8 @@ fn spawn_writer(folder: &Path, seed: u64, files: u64) -> Child {
 fn writer_on_a_full_disk() {
     let store = DiskStore::open(env::var(FOLDER).unwrap(), options()).unwrap();
     let error = store.put(&content(1, FILE_BYTES)).unwrap_err();
-    println!("\n{REFUSED}{error}");
+    let cause = std::error::Error::source(&error).unwrap();
+    println!("\n{REFUSED}{cause}");
     let cid = store.put(&content(2, 1000)).unwrap();
     println!("\n{STORED}{cid}");
 }

@@ -71,7 +71,7 @@ fn main() -> ExitCode {
     };
     for seed in options.seed..options.seed.saturating_add(options.runs) {
         if let Err(error) = simulate(seed, options.rounds) {
-            eprintln!("seed {seed} failed: {error:#}");
+            eprintln!("{error:#}");
             eprintln!(
                 "again: cargo run -p r3mes-sim -- --seed {seed} --rounds {}",
                 options.rounds

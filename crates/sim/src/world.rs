@@ -76,6 +76,7 @@ pub struct World {
     weather: Weather,
     rng: Rng,
     jailed: BTreeSet<Address>,
+    seed: u64,
     rounds: u32,
     steps: u32,
     messages: u64,
@@ -121,6 +122,7 @@ impl World {
             },
             rng,
             jailed: BTreeSet::new(),
+            seed: network.seed,
             rounds: network.rounds,
             steps: network.steps,
             messages: 0,
@@ -133,15 +135,21 @@ impl World {
     /// Runs until the run is finished or paused.
     ///
     /// # Errors
-    /// An invariant that does not hold, or a ledger that stands still.
+    /// An invariant that does not hold, or a ledger that stands still; the seed is named.
     pub fn run(&mut self) -> Result<Report> {
+        let seed = self.seed;
+        self.run_to_its_end()
+            .with_context(|| format!("the run with seed {seed} failed"))
+    }
+
+    fn run_to_its_end(&mut self) -> Result<Report> {
         let limit = MAX_BLOCKS_PER_ROUND * u64::from(self.rounds);
         while self.is_running()? {
             anyhow::ensure!(
                 self.chain.height() < limit,
                 "the run is not finished after {limit} blocks"
             );
-            self.step()?;
+            self.turn()?;
         }
         self.report()
     }
@@ -149,8 +157,14 @@ impl World {
     /// One turn: the next thing that happens, and the block after it.
     ///
     /// # Errors
-    /// An invariant that does not hold.
+    /// An invariant that does not hold; the seed is named.
     pub fn step(&mut self) -> Result<()> {
+        let seed = self.seed;
+        self.turn()
+            .with_context(|| format!("the run with seed {seed} failed"))
+    }
+
+    fn turn(&mut self) -> Result<()> {
         let now = self.next_time()?;
         self.wake_nodes(now)?;
         let due: Vec<(Time, u64)> = self

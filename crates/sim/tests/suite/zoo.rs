@@ -11,9 +11,7 @@ fn among_fifty_nodes_every_liar_ends_poorer_than_its_honest_twin() {
         let mut network = Network::zoo(seed, 4);
         network.audited = Ppm::ONE;
         let mut world = World::new(&network).unwrap();
-        let report = world
-            .run()
-            .unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
+        let report = world.run().unwrap();
         assert_eq!(report.rounds, 4);
         for role in [Role::Miner, Role::Validator] {
             let twin = report.honest_twin(role).unwrap().wealth;
@@ -36,10 +34,18 @@ fn bad_weather_alone_costs_no_honest_node_anything() {
         network.rounds = 4;
         network.weather = true;
         // The watch fails when honest work is not accepted, or an honest node is slashed.
-        let report = World::new(&network).unwrap().run();
-        let report = report.unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
+        let report = World::new(&network).unwrap().run().unwrap();
         assert_eq!(report.rounds, 4);
         let miners = report.nodes.iter().filter(|node| node.role == Role::Miner);
         assert!(miners.clone().all(|node| node.tally.accepted == 4));
+    }
+}
+
+#[test]
+fn a_failing_run_names_its_seed() {
+    // Without a proposer no round opens, and nothing will ever happen.
+    let mut world = World::new(&Network::honest(77, 3, 3, 0)).unwrap();
+    for error in [world.step().unwrap_err(), world.run().unwrap_err()] {
+        assert!(format!("{error:#}").contains("seed 77"), "{error:#}");
     }
 }

@@ -12,6 +12,8 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 F, BW, DQ, VL and VNNI.
     Avx512,
+    /// x86-64 with AVX-512 as above and AMX int8 tiles, which the system lets the process use.
+    Amx,
     /// aarch64 NEON.
     Neon,
 }
@@ -19,8 +21,11 @@ pub enum Isa {
 /// Why a back end cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IsaError {
-    /// The processor lacks the instructions.
-    #[error("this processor has no {wanted} kernels; it has: {}", names(available))]
+    /// The processor lacks the instructions, or the system does not let the process use them.
+    #[error(
+        "this machine cannot run the {wanted} kernels; it has: {}",
+        names(available)
+    )]
     Unavailable {
         /// What was asked for.
         wanted: Isa,
@@ -28,7 +33,7 @@ pub enum IsaError {
         available: Vec<Isa>,
     },
     /// No back end has this name.
-    #[error("no kernels are named {name:?}; use one of: scalar, avx2, avx512, neon")]
+    #[error("no kernels are named {name:?}; use one of: scalar, avx2, avx512, amx, neon")]
     Unknown {
         /// The name given.
         name: String,
@@ -36,9 +41,17 @@ pub enum IsaError {
 }
 
 impl Isa {
+    const ALL: [Self; 5] = [
+        Self::Scalar,
+        Self::Avx2,
+        Self::Avx512,
+        Self::Amx,
+        Self::Neon,
+    ];
+
     /// The back ends this machine can run, slowest first.
     pub fn available() -> Vec<Self> {
-        [Self::Scalar, Self::Avx2, Self::Avx512, Self::Neon]
+        Self::ALL
             .into_iter()
             .filter(|isa| isa.is_available())
             .collect()
@@ -63,6 +76,8 @@ impl Isa {
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512vnni")
             }
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => Self::Avx512.is_available() && crate::integer::amx::available(),
             #[cfg(target_arch = "aarch64")]
             Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),
             _ => false,
@@ -90,6 +105,7 @@ impl Isa {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Amx => "amx",
             Self::Neon => "neon",
         }
     }
@@ -105,7 +121,7 @@ impl FromStr for Isa {
     type Err = IsaError;
 
     fn from_str(name: &str) -> Result<Self, IsaError> {
-        [Self::Scalar, Self::Avx2, Self::Avx512, Self::Neon]
+        Self::ALL
             .into_iter()
             .find(|isa| isa.name() == name)
             .ok_or_else(|| IsaError::Unknown {

@@ -1,6 +1,6 @@
 //! Integer kernels against the machine's limits and the prototype, as a Markdown table.
 //!
-//! `cargo bench -p r3mes-exact --bench integer_table [-- scalar|avx2|avx512|neon]`. One thread.
+//! `cargo bench -p r3mes-exact --bench integer_table [-- scalar|avx2|avx512|amx|neon]`. One thread.
 
 mod measure;
 mod peak;

@@ -125,7 +125,14 @@ pub fn forward(
         Isa::Avx2 => unsafe { avx2::forward(w, panels, x, row_scales, &mut y) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => unsafe { integer::avx512::int8_forward(w, panels, x, row_scales, &mut y) },
+        Isa::Amx if integer::amx::pays(x.rows, x.stride) => unsafe {
+            integer::amx::int8_forward(w, panels, x, row_scales, &mut y);
+        },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 | Isa::Amx => unsafe {
+            integer::avx512::int8_forward(w, panels, x, row_scales, &mut y)
+        },
         // SAFETY: as above, and `dotprod` is seen here.
         #[cfg(target_arch = "aarch64")]
         Isa::Neon if integer::neon::has_dot() => unsafe {
@@ -169,7 +176,14 @@ pub fn backward(
         Isa::Avx2 => unsafe { avx2::backward(wt, panels, g, write, &mut dx) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => unsafe { integer::avx512::int8_backward(wt, panels, g, write, &mut dx) },
+        Isa::Amx if integer::amx::pays(g.rows, g.stride) => unsafe {
+            integer::amx::int8_backward(wt, panels, g, write, &mut dx);
+        },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 | Isa::Amx => unsafe {
+            integer::avx512::int8_backward(wt, panels, g, write, &mut dx)
+        },
         // SAFETY: as above, and `dotprod` is seen here.
         #[cfg(target_arch = "aarch64")]
         Isa::Neon if integer::neon::has_dot() => unsafe {

@@ -76,7 +76,7 @@ fn cases(cols: usize) -> impl Strategy<Value = Case> {
         Draw::Sparse,
     ];
     let draw = prop::sample::select(draws.to_vec());
-    (1..70usize, 1..cols, 1..20usize, draw, 1..u64::MAX).prop_map(
+    (1..70usize, 1..cols, 1..50usize, draw, 1..u64::MAX).prop_map(
         |(rows, cols, tokens, draw, seed)| Case {
             rows,
             cols,

@@ -124,7 +124,14 @@ pub fn forward(
         Isa::Avx2 => unsafe { avx2::forward(w, panels, x, scale, &mut y) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => unsafe { integer::avx512::ternary_forward(w, panels, x, scale, &mut y) },
+        Isa::Amx if integer::amx::pays(x.rows, x.stride) => unsafe {
+            integer::amx::ternary_forward(w, panels, x, scale, &mut y);
+        },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 | Isa::Amx => unsafe {
+            integer::avx512::ternary_forward(w, panels, x, scale, &mut y)
+        },
         // SAFETY: as above, and `dotprod` is seen here.
         #[cfg(target_arch = "aarch64")]
         Isa::Neon if integer::neon::has_dot() => unsafe {
@@ -170,7 +177,12 @@ pub fn backward(
         Isa::Avx2 => unsafe { avx2::backward(wt, panels, g, scale, write, &mut dx) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => unsafe {
+        Isa::Amx if integer::amx::pays(g.rows, g.stride) => unsafe {
+            integer::amx::ternary_backward(wt, panels, g, scale, write, &mut dx);
+        },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 | Isa::Amx => unsafe {
             integer::avx512::ternary_backward(wt, panels, g, scale, write, &mut dx)
         },
         // SAFETY: as above, and `dotprod` is seen here.

@@ -44,9 +44,13 @@ fn every_back_end_that_the_machine_has_is_run() {
     if cfg!(target_arch = "x86_64") && !flags.is_empty() {
         assert_eq!(ran.contains(&Isa::Avx2), has("avx2"));
         let wanted = ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"];
-        assert_eq!(ran.contains(&Isa::Avx512), wanted.into_iter().all(has));
+        let avx512 = wanted.into_iter().all(has);
+        assert_eq!(ran.contains(&Isa::Avx512), avx512);
+        // Linux lists AMX only if it saves the tiles, and grants them to every process that asks.
+        let amx = ["amx_tile", "amx_int8"].into_iter().all(has);
+        assert_eq!(ran.contains(&Isa::Amx), avx512 && amx);
     }
-    for isa in [Isa::Avx2, Isa::Avx512, Isa::Neon] {
+    for isa in [Isa::Avx2, Isa::Avx512, Isa::Amx, Isa::Neon] {
         let options = CpuOptions {
             isa: Some(isa),
             threads: 1,

@@ -39,7 +39,7 @@ pub struct Overrides {
     /// RPC of the ledger, over network.rpc of the configuration
     #[arg(long, global = true, env = "R3MES_RPC", value_name = "URL")]
     pub rpc: Option<String>,
-    /// Kernel back end: auto, scalar, avx2, avx512 or neon; every one gives the same bits
+    /// Kernel back end: auto, scalar, avx2, avx512, amx or neon; every one gives the same bits
     #[arg(long, global = true, env = "R3MES_KERNELS", value_name = "NAME")]
     pub kernels: Option<String>,
     /// Kernel threads of each process; the result never depends on it

@@ -238,7 +238,7 @@ impl RoleConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct Compute {
-    /// Kernel back end: `auto`, `scalar`, `avx2`, `avx512` or `neon`. Every one gives the same bits.
+    /// Kernel back end: `auto`, `scalar`, `avx2`, `avx512`, `amx` or `neon`. Every one gives the same bits.
     #[garde(custom(is_kernels))]
     pub kernels: String,
     /// Kernel threads of each process. The result never depends on it.
@@ -487,7 +487,7 @@ fn is_kernels(value: &str, _: &()) -> garde::Result {
         return Ok(());
     }
     Err(garde::Error::new(
-        "must be auto, scalar, avx2, avx512 or neon",
+        "must be auto, scalar, avx2, avx512, amx or neon",
     ))
 }
 

@@ -54,6 +54,8 @@ wire_enum! {
         Neon = 4 => "neon",
         /// NVIDIA GPUs.
         Cuda = 5 => "cuda",
+        /// x86-64 with AVX-512 and AMX int8 tiles.
+        Amx = 6 => "amx",
     }
 }
 

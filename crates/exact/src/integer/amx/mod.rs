@@ -1,0 +1,523 @@
+//! The integer products on AMX tiles.
+//!
+//! `tdpbssd` multiplies sixteen rows of 64 int8 codes by a tile of int8 weights and adds to 16 x 16
+//! sums modulo 2^32. A panel of int8 weights is a row of such tiles as it lies in memory: sixteen
+//! groups of four columns, each with four bytes for each of sixteen outputs. Two-bit weights are
+//! expanded to that form, a group of panels and a block of columns at a time, into the first-level
+//! cache. Two tiles of codes by two of weights share their loads.
+//!
+//! Rows are taken sixteen at a time, the last sixteen overlapping those before; fewer than sixteen
+//! make smaller tiles. Where columns are no multiple of 64, the last tile overlaps those before
+//! too, with codes of zero for the columns that were there already. So nothing outside the slices
+//! is read, and weights need no copy.
+//!
+//! Wide codes are balanced digits to base 256, which are more rows. The headroom is that of
+//! [`super::lanes`] with signed weights: a plane's sum over 2^16 columns of ternary weights is at
+//! most 2^16 * 128 = 2^23, a forward int8 sum below 2^30, and a plane of the int8 backward product
+//! over at most [`WIDEST`] columns 2^17 * 127 * 128 = 2,130,706,432 < 2^31, before planes and
+//! blocks are put together in i64.
+
+mod digits;
+mod output;
+mod tiles;
+
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+use self::digits::{Digits, tails};
+use self::output::{Output, rounded, scales, vector, widen};
+pub(crate) use self::tiles::available;
+use self::tiles::{COLUMNS, Left, ROWS, STEP, SUMS, Tiles};
+use super::even;
+use crate::cpu::scratch::Scratch;
+use crate::panels::LANES;
+use crate::{Codes, Tile, WideCodes, Write, int8, ternary};
+
+/// Most steps of a block of columns: two panels of it take half of the first-level cache.
+const STEPS: usize = 12;
+/// Bytes of weights that all rows of codes meet before others take their place there.
+const GROUP_BYTES: usize = 2 * STEPS * STEP;
+/// Bytes of codes that a pass over the panels rereads: they stay in the second-level cache.
+const CHUNK_BYTES: usize = 512 << 10;
+/// Rows of codes that share a block of weights in the int8 backward product.
+const BACKWARD_ROWS: usize = 128;
+/// Columns over which a plane of the int8 backward product is summed in i32.
+const WIDEST: usize = 1 << 17;
+
+/// Whether tiles pay: fewer rows or columns would leave most of them empty.
+pub(crate) fn pays(rows: usize, stride: usize) -> bool {
+    rows >= 4 && stride >= COLUMNS
+}
+
+/// Two tiles of codes that share their weights: each a plane of digits and a block of rows.
+#[derive(Clone, Copy)]
+struct Pair {
+    tiles: [Block; 2],
+    /// Whether there is a second one.
+    both: bool,
+}
+
+/// Up to sixteen rows of codes.
+#[derive(Clone, Copy)]
+struct Block {
+    plane: usize,
+    /// The rows for which this block's sums count.
+    rows: (usize, usize),
+    /// First row of the tile: sixteen before the end at the latest.
+    start: usize,
+    /// That row's place on the left side, plane after plane.
+    left: usize,
+}
+
+/// The blocks of `rows` rows in one plane.
+fn blocks(rows: usize, plane: usize) -> impl Iterator<Item = Block> {
+    (0..rows).step_by(ROWS).map(move |first| {
+        let start = first.min(rows.saturating_sub(ROWS));
+        Block {
+            plane,
+            rows: (first, rows.min(first + ROWS)),
+            start,
+            left: plane * rows + start,
+        }
+    })
+}
+
+/// Blocks two by two, in order.
+fn pairs(blocks: impl Iterator<Item = Block>) -> Vec<Pair> {
+    let blocks: Vec<Block> = blocks.collect();
+    let pair = |pair: &[Block]| Pair {
+        tiles: [pair[0], pair[pair.len() - 1]],
+        both: pair.len() == 2,
+    };
+    blocks.chunks(2).map(pair).collect()
+}
+
+/// The sums of one pair with two panels, as [`Tiles::product`] leaves them.
+struct Sums<'a> {
+    pair: Pair,
+    sums: &'a [i32],
+}
+
+impl Sums<'_> {
+    /// The sixteen sums of `row` with the first or the second panel.
+    fn row(&self, tile: usize, row: usize, panel: usize) -> &[i32; LANES] {
+        let row = tile * ROWS + row - self.pair.tiles[tile].start;
+        let start = 2 * LANES * row + LANES * panel;
+        self.sums[start..].first_chunk().expect("sixteen sums")
+    }
+}
+
+/// Weights as tiles read them: panels of int8, the columns four by four.
+trait Weights {
+    /// Makes some columns of some panels ready.
+    fn prepare(&mut self, panels: Range<usize>, columns: Range<usize>);
+
+    /// Those columns of one of those panels.
+    fn panel(&self, panel: usize) -> &[u8];
+}
+
+/// int8 panels, which tiles read where they are.
+struct Int8<'a> {
+    panels: int8::Panels<'a>,
+    columns: Range<usize>,
+}
+
+impl<'a> Int8<'a> {
+    fn new(panels: int8::Panels<'a>) -> Self {
+        let columns = 0..0;
+        Self { panels, columns }
+    }
+}
+
+impl Weights for Int8<'_> {
+    fn prepare(&mut self, _: Range<usize>, columns: Range<usize>) {
+        self.columns = columns;
+    }
+
+    fn panel(&self, panel: usize) -> &[u8] {
+        &self.panels.panel(panel)[self.columns.start * LANES..self.columns.end * LANES]
+    }
+}
+
+/// Two-bit panels, expanded.
+struct Ternary<'a> {
+    panels: ternary::Panels<'a>,
+    expanded: Scratch<u8>,
+    /// The first panel there, and the columns of each.
+    first: usize,
+    columns: usize,
+}
+
+impl<'a> Ternary<'a> {
+    fn new(panels: ternary::Panels<'a>) -> Self {
+        Self {
+            panels,
+            // Two panels, or as many as fit; a last step may come on top.
+            expanded: Scratch::new(GROUP_BYTES + 2 * STEP),
+            first: 0,
+            columns: 0,
+        }
+    }
+}
+
+impl Weights for Ternary<'_> {
+    fn prepare(&mut self, panels: Range<usize>, columns: Range<usize>) {
+        self.first = panels.start;
+        self.columns = columns.len();
+        for (panel, expanded) in panels.zip(self.expanded.chunks_exact_mut(columns.len() * LANES)) {
+            let bytes = &self.panels.panel(panel)[columns.start * 4..columns.end * 4];
+            // SAFETY: whoever multiplies with AMX has AVX-512.
+            unsafe { expand(bytes, expanded) };
+        }
+    }
+
+    fn panel(&self, panel: usize) -> &[u8] {
+        let len = self.columns * LANES;
+        &self.expanded[(panel - self.first) * len..][..len]
+    }
+}
+
+/// Two-bit codes w+1 as int8 weights.
+#[target_feature(enable = "avx512f,avx512bw")]
+fn expand(bytes: &[u8], expanded: &mut [u8]) {
+    let (mask, one) = (_mm512_set1_epi8(3), _mm512_set1_epi8(1));
+    for (bytes, out) in bytes.chunks_exact(64).zip(expanded.chunks_exact_mut(256)) {
+        // SAFETY: `bytes` are a register, and `out` four.
+        unsafe {
+            let codes = _mm512_loadu_si512(bytes.as_ptr().cast());
+            let groups = [
+                codes,
+                _mm512_srli_epi16::<2>(codes),
+                _mm512_srli_epi16::<4>(codes),
+                _mm512_srli_epi16::<6>(codes),
+            ];
+            for (group, out) in groups.into_iter().zip(out.chunks_exact_mut(64)) {
+                let weights = _mm512_sub_epi8(_mm512_and_si512(group, mask), one);
+                _mm512_storeu_si512(out.as_mut_ptr().cast(), weights);
+            }
+        }
+    }
+}
+
+/// Blocks of columns: ranges of whole steps of a row of `stride` codes, and the columns of each.
+/// The last one has also the columns after the last whole step.
+fn column_blocks(
+    steps: Range<usize>,
+    stride: usize,
+) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+    even(steps.len(), STEPS).map(move |block| {
+        let block = steps.start + block.start..steps.start + block.end;
+        let end = if block.end == stride / COLUMNS {
+            stride
+        } else {
+            block.end * COLUMNS
+        };
+        (block.clone(), block.start * COLUMNS..end)
+    })
+}
+
+/// Panels, an even number, of which `columns` columns share the first-level cache.
+fn group_size(columns: usize) -> usize {
+    (GROUP_BYTES / (2 * LANES * columns)).max(1) * 2
+}
+
+/// The sums of all pairs with all panels over all columns, passed to `each` with the two panels.
+fn products<'a, W: Weights>(
+    tiles: &Tiles,
+    pairs: &[Pair],
+    left: impl Fn(Range<usize>) -> Left<'a>,
+    stride: usize,
+    panels: Range<usize>,
+    mut weights: W,
+    mut each: impl FnMut(Sums<'_>, Range<usize>),
+) {
+    let blocks: Vec<_> = column_blocks(0..stride / COLUMNS, stride).collect();
+    let widest = blocks.iter().map(|(_, columns)| columns.len()).max();
+    let size = group_size(widest.unwrap_or(COLUMNS));
+    // Sums of one block are used at once.
+    let kept = if blocks.len() == 1 { 0 } else { SUMS };
+    let mut sums = Scratch::<i32>::new((kept * pairs.len() * size / 2).max(SUMS));
+    for start in panels.clone().step_by(size) {
+        let group = start..(start + size).min(panels.end);
+        for (steps, columns) in blocks.iter().cloned() {
+            let (first, last) = (steps.start == 0, columns.end == stride);
+            weights.prepare(group.clone(), columns);
+            let left = left(steps);
+            let mut place = 0;
+            for &pair in pairs {
+                for two in group.clone().step_by(2).map(|p| p..(p + 2).min(group.end)) {
+                    let sums = &mut sums[place..place + SUMS];
+                    place += kept;
+                    multiply(tiles, &left, pair, &weights, &two, !first, sums);
+                    if last {
+                        each(Sums { pair, sums }, two);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The product of one pair with two panels; a single panel counts twice.
+fn multiply(
+    tiles: &Tiles,
+    left: &Left<'_>,
+    pair: Pair,
+    weights: &impl Weights,
+    two: &Range<usize>,
+    add: bool,
+    sums: &mut [i32],
+) {
+    let panels = [weights.panel(two.start), weights.panel(two.end - 1)];
+    let rows = pair.tiles.map(|block| block.left);
+    tiles.product(left, rows, pair.both, panels, add, sums);
+}
+
+/// See [`ternary::forward`].
+///
+/// # Safety
+/// The machine has AMX ([`available`]) and AVX-512, and [`pays`] holds.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(crate) unsafe fn ternary_forward(
+    w: ternary::Panels<'_>,
+    panels: Range<usize>,
+    x: Codes<'_>,
+    scale: f32,
+    y: &mut Tile<'_, f32>,
+) {
+    let mut y = Output::new(y, Write::Replace);
+    // SAFETY: as for the caller.
+    unsafe {
+        forward(
+            x,
+            panels,
+            || Ternary::new(w),
+            |row, panel, sums| {
+                let factor = _mm512_set1_ps(x.scales[row] * scale);
+                y.put(
+                    row,
+                    panel,
+                    _mm512_mul_ps(_mm512_cvtepi32_ps(vector(sums)), factor),
+                );
+            },
+        );
+    }
+}
+
+/// See [`int8::forward`].
+///
+/// # Safety
+/// As for [`ternary_forward`].
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(crate) unsafe fn int8_forward(
+    w: int8::Panels<'_>,
+    panels: Range<usize>,
+    x: Codes<'_>,
+    row_scales: &[f32],
+    y: &mut Tile<'_, f32>,
+) {
+    let mut y = Output::new(y, Write::Replace);
+    let row_scales = &row_scales[panels.start * LANES..];
+    // SAFETY: as for the caller.
+    unsafe {
+        forward(
+            x,
+            panels,
+            || Int8::new(w),
+            |row, panel, sums| {
+                let scales = scales(&row_scales[panel * LANES..]);
+                let factor = _mm512_mul_ps(_mm512_set1_ps(x.scales[row]), scales);
+                y.put(
+                    row,
+                    panel,
+                    _mm512_mul_ps(_mm512_cvtepi32_ps(vector(sums)), factor),
+                );
+            },
+        );
+    }
+}
+
+/// The sums of int8 codes, passed to `each` with their row and the panel's place in `panels`.
+///
+/// # Safety
+/// As for [`ternary_forward`].
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn forward<W: Weights>(
+    x: Codes<'_>,
+    panels: Range<usize>,
+    weights: impl Fn() -> W,
+    mut each: impl FnMut(usize, usize, &[i32; LANES]),
+) {
+    let most = (CHUNK_BYTES / x.stride).max(2 * ROWS);
+    for rows in even(x.rows, most) {
+        // SAFETY: as for the caller; the tiles of other rows are gone.
+        let tiles = unsafe { Tiles::new(rows.len()) };
+        let codes = &x.codes[rows.start * x.stride..rows.end * x.stride];
+        let tails = tails(codes, x.stride);
+        let left = |steps: Range<usize>| Left {
+            codes: &codes[steps.start * COLUMNS..],
+            stride: x.stride,
+            steps: steps.len(),
+            tail: (steps.end == x.stride / COLUMNS && !tails.is_empty())
+                .then_some((&*tails, COLUMNS)),
+        };
+        let pairs = pairs(blocks(rows.len(), 0));
+        products(
+            &tiles,
+            &pairs,
+            left,
+            x.stride,
+            panels.clone(),
+            weights(),
+            |sums, two| {
+                for tile in 0..1 + usize::from(sums.pair.both) {
+                    let (first, end) = sums.pair.tiles[tile].rows;
+                    for row in first..end {
+                        for panel in two.clone() {
+                            let lanes = sums.row(tile, row, panel - two.start);
+                            each(rows.start + row, panel - panels.start, lanes);
+                        }
+                    }
+                }
+            },
+        );
+    }
+}
+
+/// See [`ternary::backward`].
+///
+/// # Safety
+/// As for [`ternary_forward`].
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(crate) unsafe fn ternary_backward(
+    wt: ternary::Panels<'_>,
+    panels: Range<usize>,
+    g: WideCodes<'_>,
+    scale: f32,
+    write: Write,
+    dx: &mut Tile<'_, f32>,
+) {
+    let mut dx = Output::new(dx, write);
+    let most = (CHUNK_BYTES / (2 * g.stride)).max(2 * ROWS);
+    for rows in even(g.rows, most) {
+        // SAFETY: as for the caller; the tiles of other rows are gone.
+        let tiles = unsafe { Tiles::new(rows.len()) };
+        let digits = Digits::new(2, g, rows.clone(), 0..g.stride);
+        // Both planes of the same rows.
+        let planes = blocks(rows.len(), 0).zip(blocks(rows.len(), 1));
+        let pairs = pairs(planes.flat_map(|(low, high)| [low, high]));
+        let left = |steps: Range<usize>| {
+            let last = steps.end == g.stride / COLUMNS;
+            digits.left(steps, last)
+        };
+        let weights = Ternary::new(wt);
+        products(
+            &tiles,
+            &pairs,
+            left,
+            g.stride,
+            panels.clone(),
+            weights,
+            |sums, two| {
+                let (first, end) = sums.pair.tiles[0].rows;
+                for row in first..end {
+                    let factor = _mm512_set1_ps(g.scales[rows.start + row] * scale);
+                    for panel in two.clone() {
+                        let [low, high] =
+                            [0, 1].map(|plane| vector(sums.row(plane, row, panel - two.start)));
+                        // Below 2^31: see `ternary`.
+                        let sum = _mm512_add_epi32(_mm512_slli_epi32::<8>(high), low);
+                        let values = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), factor);
+                        dx.put(rows.start + row, panel - panels.start, values);
+                    }
+                }
+            },
+        );
+    }
+}
+
+/// See [`int8::backward`].
+///
+/// # Safety
+/// As for [`ternary_forward`].
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(crate) unsafe fn int8_backward(
+    wt: int8::Panels<'_>,
+    panels: Range<usize>,
+    g: WideCodes<'_>,
+    write: Write,
+    dx: &mut Tile<'_, f32>,
+) {
+    let mut dx = Output::new(dx, write);
+    for rows in even(g.rows, BACKWARD_ROWS) {
+        // SAFETY: as for the caller; the tiles of other rows are gone.
+        let tiles = unsafe { Tiles::new(rows.len()) };
+        let totals = int8_totals(&tiles, wt, &panels, g, rows.clone());
+        for (panel, totals) in totals.chunks_exact(rows.len()).enumerate() {
+            for (row, totals) in rows.clone().zip(totals) {
+                let scale = _mm512_set1_ps(g.scales[row]);
+                dx.put(row, panel, _mm512_mul_ps(rounded(totals), scale));
+            }
+        }
+    }
+}
+
+/// The exact sums of some rows, panel after panel.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn int8_totals(
+    tiles: &Tiles,
+    wt: int8::Panels<'_>,
+    panels: &Range<usize>,
+    g: WideCodes<'_>,
+    rows: Range<usize>,
+) -> Vec<[i64; LANES]> {
+    let planes = if g.high.is_empty() { 2 } else { 3 };
+    let pairs = pairs((0..planes).flat_map(|plane| blocks(rows.len(), plane)));
+    let mut totals = vec![[0i64; LANES]; panels.len() * rows.len()];
+    let mut sums = Scratch::<i32>::new(SUMS * pairs.len() * panels.len().div_ceil(2));
+    let mut weights = Int8::new(wt);
+    let all = g.stride / COLUMNS;
+    for wide in even(all, WIDEST / COLUMNS - 1) {
+        for (steps, columns) in column_blocks(wide.clone(), g.stride) {
+            let digits = Digits::new(planes, g, rows.clone(), columns.clone());
+            let left = digits.left(0..steps.len(), steps.end == all);
+            let size = group_size(columns.len());
+            weights.prepare(panels.clone(), columns);
+            let add = steps.start > wide.start;
+            for start in panels.clone().step_by(size) {
+                let group = start..(start + size).min(panels.end);
+                for (p, &pair) in pairs.iter().enumerate() {
+                    for two in group.clone().step_by(2).map(|p| p..(p + 2).min(group.end)) {
+                        let place = (two.start - panels.start) / 2 * pairs.len() + p;
+                        let sums = &mut sums[place * SUMS..][..SUMS];
+                        multiply(tiles, &left, pair, &weights, &two, add, sums);
+                    }
+                }
+            }
+        }
+        let places = panels
+            .clone()
+            .step_by(2)
+            .flat_map(|p| pairs.iter().map(move |pair| (p, *pair)));
+        for ((first, pair), sums) in places.zip(sums.chunks_exact(SUMS)) {
+            let sums = Sums { pair, sums };
+            for panel in first..(first + 2).min(panels.end) {
+                let totals = &mut totals[(panel - panels.start) * rows.len()..];
+                add_totals(&sums, panel - first, totals);
+            }
+        }
+    }
+    totals
+}
+
+/// Adds the sums of a pair with its first or second panel to the totals of all rows.
+#[target_feature(enable = "avx512f")]
+fn add_totals(sums: &Sums<'_>, panel: usize, totals: &mut [[i64; LANES]]) {
+    for tile in 0..1 + usize::from(sums.pair.both) {
+        let block = sums.pair.tiles[tile];
+        let (first, end) = block.rows;
+        for (row, totals) in (first..end).zip(&mut totals[first..end]) {
+            widen(sums.row(tile, row, panel), 8 * block.plane as u32, totals);
+        }
+    }
+}

@@ -91,6 +91,9 @@ impl Node {
 /// UnixFS kinds that are a file.
 const KIND_RAW: i32 = 0;
 const KIND_FILE: i32 = 2;
+/// UnixFS kinds that are a directory.
+pub(crate) const KIND_DIRECTORY: i32 = 1;
+pub(crate) const KIND_HAMT_SHARD: i32 = 5;
 
 /// What a node's data says of a file: bytes held in the node itself and sizes of the parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,6 +189,9 @@ pub enum NodeError {
     /// Sizes of parts that do not add up.
     #[error("the file's part sizes do not agree with its links, its size or its content")]
     Sizes,
+    /// A sharded directory of another hash or an odd number of children.
+    #[error("the sharded directory is of a kind that cannot be followed here")]
+    Shard,
     /// A tree deeper than any that can be honest.
     #[error("the file's tree is deeper than {limit} levels")]
     TooDeep {

@@ -26,9 +26,11 @@
 
 mod block;
 mod dag_pb;
+mod directory;
 mod disk;
 mod memory;
 mod pin;
+mod resolve;
 mod store;
 mod traverse;
 mod walk;
@@ -43,6 +45,7 @@ pub use file::{AddError, CHUNK_BYTES, FileReader, GetError};
 pub use memory::MemoryStore;
 pub use pin::{Pin, PinName, PinNameError};
 pub use r3mes_types::{Cid, CidError, Codec};
+pub use resolve::{ResolveError, Resolved, resolve};
 pub use store::{BlobStore, Collected, StoreError, Usage};
 pub use traverse::{Scope, Traversal, TraverseError};
 pub use walk::WalkError;

@@ -187,6 +187,17 @@ pub enum StoreError {
         /// Bytes allowed.
         limit: u64,
     },
+    /// Another program that keeps the blocks did not do what it was asked.
+    #[error("{service} cannot {action}: see whether it runs and what it logs, then try again")]
+    Service {
+        /// Which program, and where.
+        service: String,
+        /// What was being done, such as "store blocks".
+        action: &'static str,
+        /// What it said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A block on the disk that is no longer what it was.
     #[error(
         "the stored bytes of {cid} were damaged and have been moved to {}: fetch the blob again",

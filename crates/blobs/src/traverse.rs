@@ -5,6 +5,7 @@ use r3mes_types::{Cid, Codec};
 use crate::{
     BlobStore, Block, NodeError, StoreError,
     dag_pb::{FilePart, Node},
+    directory::Directory,
 };
 
 /// Which blocks below a root are wanted.
@@ -13,7 +14,8 @@ pub enum Scope {
     /// The root alone.
     Block,
     /// Those that hold these bytes of the root's file, from `from` up to but not with `to`, and
-    /// the nodes above them. A root that is not a file counts as wanted alone.
+    /// the nodes above them. Of a sharded directory these are all shards; a root of another kind
+    /// is wanted alone.
     Bytes {
         /// First byte.
         from: u64,
@@ -24,7 +26,8 @@ pub enum Scope {
     All,
 }
 
-/// Goes through the blocks of a blob: the root first, then depth first, each block once.
+/// Goes through the blocks of a blob: the root first, then depth first, each block once or
+/// [as often as it occurs](Self::with_duplicates).
 ///
 /// It holds no store, so that an asynchronous caller can take it from one blocking call to the
 /// next.
@@ -34,6 +37,7 @@ pub struct Traversal {
     /// Blocks still to come, the next one last, with the place of their content in the file.
     pending: Vec<(Cid, u64)>,
     seen: HashSet<Cid>,
+    duplicates: bool,
 }
 
 impl Traversal {
@@ -44,6 +48,17 @@ impl Traversal {
             scope,
             pending: vec![(*root, 0)],
             seen: HashSet::new(),
+            duplicates: false,
+        }
+    }
+
+    /// Gives each block as often as it occurs, so that a reader needs to keep none. Nothing is
+    /// remembered then, and the number of blocks is bounded by the reader's patience alone.
+    #[must_use]
+    pub fn with_duplicates(self) -> Self {
+        Self {
+            duplicates: true,
+            ..self
         }
     }
 
@@ -58,7 +73,7 @@ impl Traversal {
         while let Some((cid, start)) = self.pending.pop() {
             // A block at two places of a file is sent once, but its parts may lie within the
             // wanted bytes at one place and outside at the other: nodes are followed each time.
-            let first = self.seen.insert(cid);
+            let first = self.duplicates || self.seen.insert(cid);
             if !first && (cid.codec() == Codec::Raw || self.scope == Scope::All) {
                 continue;
             }
@@ -87,7 +102,7 @@ impl Traversal {
         };
         let node = Node::decode(block.bytes())?;
         let file = match FilePart::decode(&node.data, node.links.len()) {
-            Err(NodeError::NotAFile { .. }) => return Ok(Vec::new()),
+            Err(NodeError::NotAFile { .. }) => return shards(block),
             other => other?,
         };
         let mut place = start.saturating_add(file.inline.len() as u64);
@@ -101,6 +116,15 @@ impl Traversal {
         }
         Ok(parts)
     }
+}
+
+/// What is needed to list a directory, below one of its blocks.
+fn shards(block: &Block) -> Result<Vec<(Cid, u64)>, NodeError> {
+    let Some(directory) = Directory::decode(block)? else {
+        return Ok(Vec::new());
+    };
+    let shards = directory.shards()?;
+    Ok(shards.into_iter().map(|cid| (cid, 0)).collect())
 }
 
 /// Why a blob's blocks could not be gone through.

@@ -3,10 +3,12 @@
 #[cfg(test)]
 mod gateway {
     mod ipfs;
+    mod kubo;
     mod network;
     mod openai;
     mod parrot;
     mod python;
     mod rpc;
     mod support;
+    mod trustless;
 }

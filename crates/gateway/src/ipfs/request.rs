@@ -1,16 +1,21 @@
 //! What a client of the gateway asks for.
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use r3mes_blobs::Cid;
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
-/// The media type of a single block.
-pub(super) const RAW_TYPE: &str = "application/vnd.ipld.raw";
-/// The media type of a CAR.
-pub(super) const CAR_TYPE: &str = "application/vnd.ipld.car";
+use super::negotiation::{Form, Negotiated, negotiate};
 
 /// An identity CID without content, which clients ask for to see whether a gateway is one.
-const PROBE: &str = "bafkqaaa";
+pub(super) const PROBE: &str = "bafkqaaa";
+
+/// Most names in a path below a CID.
+const MAX_NAMES: usize = 64;
+
+/// Longest file name that a client may wish for, in characters.
+const MAX_FILE_NAME: usize = 255;
 
 /// Query parameters that the specification names.
 #[derive(Debug, Default, Deserialize)]
@@ -20,12 +25,19 @@ pub(super) struct Parameters {
     pub(super) dag_scope: Option<String>,
     #[serde(rename = "entity-bytes")]
     pub(super) entity_bytes: Option<String>,
+    #[serde(rename = "car-version")]
+    pub(super) car_version: Option<String>,
+    #[serde(rename = "car-order")]
+    pub(super) car_order: Option<String>,
+    #[serde(rename = "car-dups")]
+    pub(super) car_dups: Option<String>,
+    pub(super) filename: Option<String>,
 }
 
 /// A refusal: status and what to do.
 pub(super) type Refusal = (StatusCode, String);
 
-/// What the path names.
+/// What the path begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Name {
     /// The empty identity CID.
@@ -35,7 +47,7 @@ pub(super) enum Name {
 }
 
 impl Name {
-    pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
+    fn parse(text: &str) -> Result<Self, Refusal> {
         if text == PROBE {
             return Ok(Self::Probe);
         }
@@ -46,19 +58,224 @@ impl Name {
     }
 }
 
-/// The form of the answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
-    Raw,
-    Car(Extent),
+/// A content path: a root and the names to follow below it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ContentPath {
+    pub(super) root: Name,
+    pub(super) names: Vec<String>,
 }
 
-/// Which blocks a CAR is to have.
+impl ContentPath {
+    /// Reads the part of a URL's path after `/ipfs/`, percent-encoded as it came.
+    ///
+    /// # Errors
+    /// 400 for what is no CID, for names that are empty, dots, not UTF-8 or hold a slash, and for
+    /// too many of them.
+    fn parse(text: &str) -> Result<Self, Refusal> {
+        let (root, below) = text.split_once('/').unwrap_or((text, ""));
+        // A slash at the end says "directory" and adds nothing.
+        let below = below.strip_suffix('/').unwrap_or(below);
+        let root = Name::parse(&decode(root)?)?;
+        let names = match below {
+            "" => Vec::new(),
+            below => below.split('/').map(decode).collect::<Result<_, _>>()?,
+        };
+        if names.len() > MAX_NAMES {
+            let text = format!(
+                "the path has {} names, at most {MAX_NAMES} are followed",
+                names.len()
+            );
+            return Err((StatusCode::BAD_REQUEST, text));
+        }
+        Ok(Self { root, names })
+    }
+}
+
+/// One name of a path.
+fn decode(text: &str) -> Result<String, Refusal> {
+    let name = percent_decode_str(text).decode_utf8();
+    let usable = |name: &str| !matches!(name, "" | "." | "..") && !name.contains(['/', '\0']);
+    match name {
+        Ok(name) if usable(&name) => Ok(name.into_owned()),
+        _ => {
+            let text = format!("{text:?} cannot be a name in a path");
+            Err((StatusCode::BAD_REQUEST, text))
+        }
+    }
+}
+
+impl std::fmt::Display for ContentPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.root {
+            Name::Probe => f.write_str(PROBE)?,
+            Name::Cid(cid) => write!(f, "{cid}")?,
+        }
+        let mut names = self.names.iter();
+        names.try_for_each(|name| write!(f, "/{}", utf8_percent_encode(name, NON_ALPHANUMERIC)))
+    }
+}
+
+/// Which blocks a CAR is to have, besides those that prove the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
     Block,
     Entity(EntityBytes),
     All,
+}
+
+impl Extent {
+    fn parse(parameters: &Parameters) -> Result<Self, Refusal> {
+        let bytes = match parameters.entity_bytes.as_deref() {
+            None => None,
+            Some(text) => Some(EntityBytes::parse(text).ok_or_else(|| {
+                let text = format!("entity-bytes={text:?} is not FROM:TO with numbers or TO *");
+                (StatusCode::BAD_REQUEST, text)
+            })?),
+        };
+        match (parameters.dag_scope.as_deref(), bytes) {
+            (Some("block"), _) => Ok(Self::Block),
+            (Some("entity"), bytes) => Ok(Self::Entity(bytes.unwrap_or(EntityBytes::ALL))),
+            // Asking for bytes implies the entity.
+            (None | Some("all"), Some(bytes)) => Ok(Self::Entity(bytes)),
+            (None | Some("all"), None) => Ok(Self::All),
+            (Some(other), _) => {
+                let text = format!("dag-scope={other:?} is not one of block, entity and all");
+                Err((StatusCode::BAD_REQUEST, text))
+            }
+        }
+    }
+}
+
+/// A request, read.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) path: ContentPath,
+    pub(super) form: Form,
+    pub(super) extent: Extent,
+    /// Where this very answer can be had without an `Accept` header, when the URL leaves it open.
+    pub(super) location: Option<String>,
+    pub(super) filename: Option<String>,
+    /// Only what is here already will do, as the client said; it is told so in another way then.
+    pub(super) only_cached: bool,
+}
+
+impl Asked {
+    /// Reads a request for what stands after `/ipfs/` in the URL.
+    ///
+    /// # Errors
+    /// 400 or 406, with what to ask for instead.
+    pub(super) fn parse(
+        path: &str,
+        query: &str,
+        parameters: Parameters,
+        headers: &HeaderMap,
+    ) -> Result<Self, Refusal> {
+        let path = ContentPath::parse(path)?;
+        if headers.get("service-worker").is_some() {
+            let text = "nothing here may be registered as a service worker";
+            return Err((StatusCode::BAD_REQUEST, text.to_owned()));
+        }
+        let Negotiated {
+            form,
+            needs_location,
+        } = negotiate(&parameters, headers)?;
+        if form == Form::Raw && !path.names.is_empty() {
+            let text = "a raw block is asked for by its own CID: use format=car for a path";
+            return Err((StatusCode::BAD_REQUEST, text.to_owned()));
+        }
+        Ok(Self {
+            form,
+            extent: match form {
+                Form::Raw => Extent::Block,
+                Form::Car { .. } => Extent::parse(&parameters)?,
+            },
+            location: needs_location.then(|| location(&path, query, form)),
+            path,
+            filename: parameters.filename,
+            only_cached: only_if_cached(headers),
+        })
+    }
+
+    /// The refusal of what is not stored here.
+    pub(super) fn not_here(&self, cid: &Cid) -> Refusal {
+        if self.only_cached {
+            return (StatusCode::PRECONDITION_FAILED, String::new());
+        }
+        let text = format!("{cid} is not stored here: ask another node");
+        (StatusCode::NOT_FOUND, text)
+    }
+
+    /// The entity tag of the answer.
+    pub(super) fn tag(&self) -> String {
+        let root = match self.path.root {
+            Name::Probe => PROBE.to_owned(),
+            Name::Cid(cid) => cid.to_string(),
+        };
+        let Form::Car { duplicates } = self.form else {
+            return format!("\"{root}.raw\"");
+        };
+        let mut tag = format!("W/\"{root}.car.");
+        match self.extent {
+            Extent::All => tag += "all",
+            Extent::Block => tag += "block",
+            Extent::Entity(EntityBytes { from, to }) => {
+                let to = to.map_or_else(|| "*".to_owned(), |to| to.to_string());
+                tag += &format!("entity.{from}:{to}");
+            }
+        }
+        if duplicates {
+            tag += ".dups";
+        }
+        if !self.path.names.is_empty() {
+            let path = Sha256::digest(self.path.to_string());
+            tag += &format!(".{}", hex::encode(&path[..16]));
+        }
+        tag + "\""
+    }
+
+    /// The answer's `Content-Disposition`.
+    pub(super) fn disposition(&self) -> String {
+        let Some(wish) = self.filename.as_deref().filter(|wish| !wish.is_empty()) else {
+            let ending = match self.form {
+                Form::Raw => "bin",
+                Form::Car { .. } => "car",
+            };
+            let name = match self.path.root {
+                Name::Probe => PROBE.to_owned(),
+                Name::Cid(cid) => cid.to_string(),
+            };
+            return format!("attachment; filename=\"{name}.{ending}\"");
+        };
+        let wish: String = wish.chars().take(MAX_FILE_NAME).collect();
+        let plain = |c: char| (c == ' ' || c.is_ascii_graphic()) && !"\"\\/".contains(c);
+        let ascii: String = wish
+            .chars()
+            .map(|c| if plain(c) { c } else { '_' })
+            .collect();
+        let mut disposition = format!("attachment; filename=\"{ascii}\"");
+        if !wish.is_ascii() {
+            let encoded = utf8_percent_encode(&wish, NON_ALPHANUMERIC);
+            disposition += &format!("; filename*=UTF-8''{encoded}");
+        }
+        disposition
+    }
+}
+
+/// The address that names `form` by itself: the query as it was, with the form's parameters.
+fn location(path: &ContentPath, query: &str, form: Form) -> String {
+    let mut location = format!("/ipfs/{path}?format={}", form.name());
+    if let Form::Car { duplicates } = form {
+        let dups = if duplicates { 'y' } else { 'n' };
+        location += &format!("&car-version=1&car-order=dfs&car-dups={dups}");
+    }
+    let replaced = ["format", "car-version", "car-order", "car-dups"];
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let name = pair.split('=').next().unwrap_or_default();
+        if !replaced.contains(&name) {
+            location += &format!("&{pair}");
+        }
+    }
+    location
 }
 
 /// Bytes of a file, both ends included; negative numbers count from the end.
@@ -69,7 +286,7 @@ pub(super) struct EntityBytes {
 }
 
 impl EntityBytes {
-    const ALL: Self = Self { from: 0, to: None };
+    pub(super) const ALL: Self = Self { from: 0, to: None };
 
     fn parse(text: &str) -> Option<Self> {
         let (from, to) = text.split_once(':')?;
@@ -81,6 +298,14 @@ impl EntityBytes {
         // Two ends of one kind can be compared now; mixed ones depend on the file.
         let reversed = to.is_some_and(|to: i64| (to < 0) == (from < 0) && to < from);
         (!reversed).then_some(Self { from, to })
+    }
+
+    /// Whether a file of `size` bytes has none of these. Ends that meet the wrong way round ask for
+    /// nothing, which is not the same.
+    pub(super) fn is_outside(self, size: u64) -> bool {
+        let before = |number: i64| number < 0 && number.unsigned_abs() > size;
+        let behind = u64::try_from(self.from).is_ok_and(|from| from >= size && from > 0);
+        behind || self.to.is_some_and(before)
     }
 
     /// First byte, and first byte after the last, in a file of `size` bytes.
@@ -98,79 +323,6 @@ impl EntityBytes {
     }
 }
 
-impl Format {
-    /// The parameter wins over the header, as the specification says.
-    pub(super) fn parse(parameters: &Parameters, headers: &HeaderMap) -> Result<Self, Refusal> {
-        let format = match parameters.format.as_deref() {
-            Some(format @ ("raw" | "car")) => format,
-            Some(other) => {
-                let text = format!("format={other:?} is not served here: use raw or car");
-                return Err((StatusCode::BAD_REQUEST, text));
-            }
-            None => accepted(headers).ok_or_else(|| {
-                let text = format!(
-                    "this is a trustless gateway: ask for ?format=raw or ?format=car, or for \
-                     {RAW_TYPE} or {CAR_TYPE} in Accept"
-                );
-                (StatusCode::NOT_ACCEPTABLE, text)
-            })?,
-        };
-        if format == "raw" {
-            return Ok(Self::Raw);
-        }
-        let bytes = match parameters.entity_bytes.as_deref() {
-            None => None,
-            Some(text) => Some(EntityBytes::parse(text).ok_or_else(|| {
-                let text = format!("entity-bytes={text:?} is not FROM:TO with numbers or TO *");
-                (StatusCode::BAD_REQUEST, text)
-            })?),
-        };
-        let extent = match (parameters.dag_scope.as_deref(), bytes) {
-            (Some("block"), _) => Extent::Block,
-            (Some("entity"), bytes) => Extent::Entity(bytes.unwrap_or(EntityBytes::ALL)),
-            // Asking for bytes implies the entity.
-            (None | Some("all"), Some(bytes)) => Extent::Entity(bytes),
-            (None | Some("all"), None) => Extent::All,
-            (Some(other), _) => {
-                let text = format!("dag-scope={other:?} is not one of block, entity and all");
-                return Err((StatusCode::BAD_REQUEST, text));
-            }
-        };
-        Ok(Self::Car(extent))
-    }
-
-    /// The entity tag of `name` in this form.
-    pub(super) fn tag(self, name: Name) -> String {
-        let cid = match name {
-            Name::Probe => PROBE.to_owned(),
-            Name::Cid(cid) => cid.to_string(),
-        };
-        match self {
-            Self::Raw => format!("\"{cid}.raw\""),
-            Self::Car(Extent::All) => format!("W/\"{cid}.car\""),
-            Self::Car(Extent::Block) => format!("W/\"{cid}.car.block\""),
-            Self::Car(Extent::Entity(EntityBytes { from, to })) => {
-                let to = to.map_or_else(|| "*".to_owned(), |to| to.to_string());
-                format!("W/\"{cid}.car.{from}:{to}\"")
-            }
-        }
-    }
-}
-
-fn accepted(headers: &HeaderMap) -> Option<&'static str> {
-    let values = headers.get_all(header::ACCEPT).iter();
-    let types = values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','));
-    types
-        .map(|kind| kind.split(';').next().unwrap_or_default().trim())
-        .find_map(|kind| match kind {
-            RAW_TYPE => Some("raw"),
-            CAR_TYPE => Some("car"),
-            _ => None,
-        })
-}
-
 /// Whether the client says that it has `tag` already.
 pub(super) fn has_already(headers: &HeaderMap, tag: &str) -> bool {
     let strong = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
@@ -180,6 +332,15 @@ pub(super) fn has_already(headers: &HeaderMap, tag: &str) -> bool {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .any(|known| known.trim() == "*" || strong(known) == strong(tag))
+}
+
+/// Whether the client wants an answer only if nothing needs to be fetched for it.
+fn only_if_cached(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::CACHE_CONTROL).iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|directive| directive.trim().eq_ignore_ascii_case("only-if-cached"))
 }
 
 /// The bytes of a body that are wanted.

@@ -11,6 +11,11 @@ const MAX_CHARS: usize = 512;
 pub struct Source(Url);
 
 impl Source {
+    /// The address itself.
+    pub(super) const fn url(&self) -> &Url {
+        &self.0
+    }
+
     /// Where this source answers for one block.
     pub(super) fn block_url(&self, cid: &Cid) -> Url {
         let mut url = self.0.clone();

@@ -126,7 +126,7 @@ async fn what_cannot_be_answered_says_why() {
             400,
             "entity-bytes",
         ),
-        (format!("/ipfs/{cid}/a/b?format=raw"), 501, "paths"),
+        (format!("/ipfs/{cid}/a/b?format=raw"), 400, "path"),
         ("/ipfs/hello?format=raw".to_owned(), 400, "not a CID"),
         (
             "/ipfs/QmdfTbBqBPQ7VNxZEYEj14VmRuZBkqFbiwReogJgS1zR1n?format=raw".to_owned(),

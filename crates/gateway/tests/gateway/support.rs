@@ -2,7 +2,11 @@ use std::net::SocketAddr;
 
 use axum::Router;
 use r3mes_gateway::server;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// A router served on a free port until it is dropped.
@@ -54,4 +58,14 @@ pub(crate) fn content(seed: u64, len: usize) -> Vec<u8> {
     }
     bytes.truncate(len);
     bytes
+}
+
+/// What the server answers to a request without any header but `Host`.
+pub(crate) async fn bare_get(running: &Running, path: &str) -> String {
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: r3mes\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
 }

@@ -1,0 +1,147 @@
+//! Sending a blob, or what proves a path below one, as a CAR.
+
+use std::{io, sync::Arc};
+
+use axum::{
+    body::{Body, Bytes},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use r3mes_blobs::{
+    BlobStore, Block, Cid, FileReader, ResolveError, Resolved, Scope, Traversal, TraverseError,
+    car, resolve,
+};
+use tokio::{sync::OwnedSemaphorePermit, task};
+
+use super::{
+    negotiation::Form,
+    request::{Asked, Extent, Refusal},
+    serve::{blocking, store_refusal},
+};
+
+/// A CAR without blocks whose root is the empty identity CID.
+const PROBE_CAR: &[u8] = b"\x19\xa2\x65roots\x81\xd8\x2a\x45\x00\x01\x55\x00\x00\x67version\x01";
+
+/// The answer to a client that asks whether this is a gateway.
+pub(super) fn probe(place: OwnedSemaphorePermit) -> Response {
+    drop(place);
+    Body::from(PROBE_CAR).into_response()
+}
+
+/// The directories on the path, then what is asked for of what the path names.
+///
+/// # Errors
+/// 404 (412 for `only-if-cached`) when the path's blocks are not here, 400 for bytes that the file
+/// does not have. A block that is missing further on breaks the connection off.
+pub(super) async fn respond(
+    store: Arc<dyn BlobStore>,
+    asked: &Asked,
+    root: Cid,
+    place: OwnedSemaphorePermit,
+) -> Result<Response, Refusal> {
+    let names = asked.path.names.clone();
+    let resolving = Arc::clone(&store);
+    let resolved = blocking(move || resolve(&*resolving, &root, &names)).await?;
+    let Resolved { cid, way } = resolved.map_err(|error| unresolved(asked, &error))?;
+    let scope = scope(&store, asked.extent, cid).await?;
+    let traversal = match asked.form {
+        Form::Car { duplicates: true } => Traversal::new(&cid, scope).with_duplicates(),
+        _ => Traversal::new(&cid, scope),
+    };
+    let (car, first) = Car::step(store, traversal, place).await;
+    let first = first.map_err(|error| untraversed(asked, &error))?;
+    let header = stream::iter([Ok(car::header(&[cid]).into())]);
+    let known = way.into_iter().chain(first);
+    let head = stream::iter(known.flat_map(section));
+    let rest = stream::try_unfold(car, |car| async move {
+        let (car, block) = Car::step(car.store, car.traversal, car.place).await;
+        match block {
+            Ok(block) => Ok(block.map(|block| (block, car))),
+            Err(error) => {
+                // The status is sent already; a cut connection tells the client.
+                tracing::warn!(%error, "a CAR could not be sent whole");
+                Err(io::Error::other(error))
+            }
+        }
+    });
+    let rest = rest
+        .map_ok(|block| stream::iter(section(block)))
+        .try_flatten();
+    Ok(Body::from_stream(header.chain(head).chain(rest)).into_response())
+}
+
+/// A block as it stands in a CAR.
+fn section(block: Block) -> [io::Result<Bytes>; 2] {
+    [
+        Ok(car::section_head(&block).into()),
+        Ok(block.bytes().clone()),
+    ]
+}
+
+async fn scope(store: &Arc<dyn BlobStore>, extent: Extent, cid: Cid) -> Result<Scope, Refusal> {
+    let bytes = match extent {
+        Extent::Block => return Ok(Scope::Block),
+        Extent::All => return Ok(Scope::All),
+        Extent::Entity(bytes) => bytes,
+    };
+    let store = Arc::clone(store);
+    let size = blocking(move || FileReader::open(&*store, &cid).map(|file| file.size())).await?;
+    let Ok(size) = size else {
+        // Bytes are asked of files only; a missing block is found by the traversal.
+        let (from, to) = (0, u64::MAX);
+        return Ok(Scope::Bytes { from, to });
+    };
+    if bytes.is_outside(size) {
+        let text = format!("entity-bytes lie outside {cid}, which has {size} bytes");
+        return Err((StatusCode::BAD_REQUEST, text));
+    }
+    let (from, to) = bytes.within(size);
+    Ok(Scope::Bytes { from, to })
+}
+
+fn unresolved(asked: &Asked, error: &ResolveError) -> Refusal {
+    match error {
+        ResolveError::Missing { cid } => asked.not_here(cid),
+        ResolveError::Store { cid, source } => store_refusal(asked, cid, source),
+        ResolveError::NoEntry { .. } => {
+            let text = format!("/ipfs/{} does not exist: {error}", asked.path);
+            (StatusCode::NOT_FOUND, text)
+        }
+        other => (StatusCode::NOT_FOUND, format!("{other}")),
+    }
+}
+
+fn untraversed(asked: &Asked, error: &TraverseError) -> Refusal {
+    match error {
+        TraverseError::Missing { cid } => asked.not_here(cid),
+        TraverseError::Store { cid, source } => store_refusal(asked, cid, source),
+        other => (StatusCode::INTERNAL_SERVER_ERROR, format!("{other}")),
+    }
+}
+
+/// A CAR being sent; it holds its place among the requests until it is dropped.
+struct Car {
+    store: Arc<dyn BlobStore>,
+    traversal: Traversal,
+    place: OwnedSemaphorePermit,
+}
+
+impl Car {
+    async fn step(
+        store: Arc<dyn BlobStore>,
+        mut traversal: Traversal,
+        place: OwnedSemaphorePermit,
+    ) -> (Self, Result<Option<Block>, TraverseError>) {
+        let stepped = task::spawn_blocking(move || {
+            let block = traversal.next(&*store);
+            let car = Self {
+                store,
+                traversal,
+                place,
+            };
+            (car, block)
+        });
+        stepped.await.expect("reading a block does not panic")
+    }
+}

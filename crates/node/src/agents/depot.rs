@@ -65,7 +65,7 @@ impl Depot {
     }
 
     /// The blob's bytes, fetched from `holder`, the bootstrap stores or any node if it is not here.
-    /// What was fetched is pinned under `pin`.
+    /// It is pinned under `pin`, unless it cannot be had.
     ///
     /// # Errors
     /// When it is nowhere to be had, or longer than `max_bytes`.
@@ -76,28 +76,72 @@ impl Depot {
         holder: Option<Address>,
         pin: &str,
     ) -> anyhow::Result<Vec<u8>> {
+        let pin = PinName::new(pin)?;
+        let kept = pin.clone();
+        // Also what is here, perhaps under the pin of a round that is let go of earlier.
         let here = self
-            .blocking(move |store| Ok(store.missing(&cid)?.is_empty()))
+            .blocking(move |store| {
+                store.pin(&cid, &kept)?;
+                Ok(store.missing(&cid)?.is_empty())
+            })
             .await?;
         if !here {
-            let pin = PinName::new(pin)?;
-            self.blocking(move |store| Ok(store.pin(&cid, &pin)?))
-                .await?;
-            let sources = self.sources(holder).await?;
-            self.fetcher.fetch(&cid, &sources, max_bytes).await?;
+            let fetched = self.fetch(cid, max_bytes, holder).await;
+            self.blocking(move |store| {
+                match fetched {
+                    // A back end may be able to pin only what is complete.
+                    Ok(()) => store.pin(&cid, &pin)?,
+                    Err(_) => drop(store.unpin(&cid, &pin)?),
+                }
+                fetched
+            })
+            .await?;
         }
         self.blocking(move |store| Ok(store.get(&cid, max_bytes)?))
             .await
     }
 
-    /// Lets everything under a pin go; it is collected when space is needed.
+    /// Asks the holder and the bootstrap stores, then every node.
+    async fn fetch(&self, cid: Cid, max_bytes: u64, holder: Option<Address>) -> anyhow::Result<()> {
+        let sources = self.sources(holder).await?;
+        self.fetcher.fetch(&cid, &sources, max_bytes).await?;
+        Ok(())
+    }
+
+    /// Keeps a blob.
     ///
     /// # Errors
     /// When the store refuses.
-    pub async fn release(&self, pin: &str) -> anyhow::Result<()> {
+    pub async fn pin(&self, cid: Cid, pin: &str) -> anyhow::Result<()> {
+        let pin = PinName::new(pin)?;
+        self.blocking(move |store| Ok(store.pin(&cid, &pin)?)).await
+    }
+
+    /// Lets a blob go, unless it is kept under another pin.
+    ///
+    /// # Errors
+    /// When the store refuses.
+    pub async fn unpin(&self, cid: Cid, pin: &str) -> anyhow::Result<()> {
         let pin = PinName::new(pin)?;
         self.blocking(move |store| {
-            store.unpin_all(&pin)?;
+            store.unpin(&cid, &pin)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Lets everything go whose pin is `ended`; it is collected when space is needed.
+    ///
+    /// # Errors
+    /// When the store refuses.
+    pub async fn release(
+        &self,
+        ended: impl Fn(&PinName) -> bool + Send + 'static,
+    ) -> anyhow::Result<()> {
+        self.blocking(move |store| {
+            for pin in store.pins()?.iter().filter(|pin| ended(&pin.name)) {
+                store.unpin(&pin.root, &pin.name)?;
+            }
             Ok(())
         })
         .await
@@ -146,4 +190,53 @@ fn node_sources(node: &Node) -> Vec<ipfs::Source> {
     let urls = node.spec.endpoints.iter();
     urls.filter_map(|endpoint| endpoint.blobs.parse().ok())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use r3mes_blobs::MemoryStore;
+
+    use super::*;
+
+    const LIMIT: u64 = 1 << 20;
+
+    /// A depot whose ledger does not answer and that knows no other store.
+    fn depot() -> Depot {
+        let chain = rpc::Client::new("http://127.0.0.1:1").unwrap();
+        Depot::new(Arc::new(MemoryStore::new()), chain, &[]).unwrap()
+    }
+
+    fn pins(depot: &Depot) -> Vec<String> {
+        let pins = depot.store().pins().unwrap();
+        pins.into_iter().map(|pin| pin.name.to_string()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_here_already_is_kept_for_the_next_user_as_well() {
+        let depot = depot();
+        let cid = depot.put(vec![7; 10], "run-1-round-1").await.unwrap();
+        let got = depot.get(cid, LIMIT, None, "run-1-round-2").await.unwrap();
+        assert_eq!(got, [7; 10]);
+        let first = |name: &PinName| name.as_str() == "run-1-round-1";
+        depot.release(first).await.unwrap();
+        assert_eq!(pins(&depot), ["run-1-round-2"]);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_had_leaves_no_pin() {
+        let depot = depot();
+        let absent = Cid::raw(b"nobody has this");
+        let got = depot.get(absent, LIMIT, None, "run-1-round-1").await;
+        assert!(got.is_err());
+        assert!(pins(&depot).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_blob_is_let_go_under_one_pin_and_kept_under_another() {
+        let depot = depot();
+        let cid = depot.put(vec![7; 10], "adapters").await.unwrap();
+        depot.pin(cid, "run-1-round-1").await.unwrap();
+        depot.unpin(cid, "run-1-round-1").await.unwrap();
+        assert_eq!(pins(&depot), ["adapters"]);
+    }
 }

@@ -34,7 +34,7 @@ use workshop::Workshop;
 pub use registration::{register, register_roles};
 
 use crate::{
-    config::{Config, RoleConfig},
+    config::{BlobBackEnd, Config, RoleConfig},
     home::Home,
     keyring::Keyring,
     process,
@@ -59,7 +59,7 @@ pub async fn run(
         .cloned()
         .unwrap_or_else(|| RoleConfig::for_role(role));
     let data = home.data(&role.to_string());
-    let store = open_store(&data.join("blobs"), settings.storage_mb, settings.durable)?;
+    let store = open_role_store(home, config, role, &settings).await?;
     let blobs = serve_blobs(&settings, Arc::clone(&store), shutdown.clone()).await?;
 
     let keyring = Keyring::new(home);
@@ -92,6 +92,7 @@ pub async fn run(
             method: lie.map_or(Ok(Method::Honest), str::parse)?,
             isa,
             sender,
+            released: None,
         };
         rounds::follow(workshop, facts, role).await
     };
@@ -132,13 +133,43 @@ pub fn open_store(
     Ok(Arc::new(DiskStore::open(folder, options)?))
 }
 
+/// Opens the store that the configuration names for a role.
+async fn open_role_store(
+    home: &Home,
+    config: &Config,
+    role: Role,
+    settings: &RoleConfig,
+) -> anyhow::Result<Arc<dyn BlobStore>> {
+    let folder = match config.blobs.store {
+        BlobBackEnd::Own => home.data(&role.to_string()).join("blobs"),
+        // Shared by the roles, as Kubo itself is.
+        BlobBackEnd::Kubo => home.data("kubo"),
+    };
+    let blobs = config.blobs.clone();
+    let (storage_mb, durable) = (settings.storage_mb, settings.durable);
+    let opened = tokio::task::spawn_blocking(move || match blobs.store {
+        BlobBackEnd::Own => open_store(&folder, storage_mb, durable),
+        BlobBackEnd::Kubo => {
+            let store = ipfs::KuboStore::open(&blobs.kubo_rpc, &folder).context(
+                "blobs.store is kubo in the configuration: start Kubo there, or choose own",
+            )?;
+            Ok(Arc::new(store) as Arc<dyn BlobStore>)
+        }
+    });
+    opened.await?
+}
+
 async fn serve_blobs(
     settings: &RoleConfig,
     store: Arc<dyn BlobStore>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
     let listener = listen(settings.blobs_listen, "blobs_listen").await?;
-    let router = ipfs::router(store, ipfs::GatewayLimits::default());
+    let mut router = ipfs::router(Arc::clone(&store), ipfs::GatewayLimits::default());
+    match settings.public_blobs_url().parse() {
+        Ok(public) => router = router.merge(ipfs::routing(store, &public)),
+        Err(error) => tracing::warn!("no delegated routing: {error}"),
+    }
     Ok(tokio::spawn(serve(listener, router, shutdown)))
 }
 

@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use r3mes_blobs::PinName;
 use r3mes_exact::Isa;
-use r3mes_gateway::rpc::TxClient;
+use r3mes_gateway::rpc::{SendError, TxClient};
 use r3mes_training::{
     agent::{Action, Facts, Fetched, RoundKey},
     state::StepState,
 };
 use r3mes_types::{
     Message,
-    training::{Backend, MinerPackage},
+    training::{Backend, MinerPackage, TrainingMessage},
 };
 use zeroize::Zeroizing;
 
@@ -35,6 +36,8 @@ pub(super) struct Workshop {
     pub(super) isa: Isa,
     /// Signs and sends.
     pub(super) sender: TxClient,
+    /// The round for whose sake blobs of older ones were let go last.
+    pub(super) released: Option<RoundKey>,
 }
 
 impl Workshop {
@@ -49,12 +52,7 @@ impl Workshop {
         action: Action,
     ) -> anyhow::Result<()> {
         match action {
-            Action::Send(message) => {
-                let message = Message::from(*message);
-                let kind = message.type_url();
-                let sent = self.sender.send(vec![message]).await?;
-                tracing::info!(kind, height = sent.height, "answered");
-            }
+            Action::Send(message) => self.send(facts, *message).await?,
             Action::Train(task) => {
                 if let Some(trained) = self.train(&task).await? {
                     facts.trained.insert(
@@ -66,7 +64,8 @@ impl Workshop {
                     );
                 }
                 facts.forget_before(task.run, task.round.saturating_sub(1));
-                self.release_before(task.run, task.round).await?;
+                let (run, round) = (task.run, task.round);
+                self.release_before(RoundKey { run, round }).await?;
             }
             Action::Publish {
                 round,
@@ -82,6 +81,7 @@ impl Workshop {
             Action::Fetch { round, packages } => {
                 let fetched = facts.fetched.entry(round).or_default();
                 self.fetch(round, &packages, fetched).await;
+                self.release_before(round).await?;
             }
             Action::Audit(owed) => {
                 let task = owed
@@ -112,9 +112,35 @@ impl Workshop {
                 let round = RoundKey::of(&owed);
                 facts.aggregates.insert(round, aggregate);
                 facts.forget_before(round.run, round.round);
-                self.release_before(round.run, round.round).await?;
+                self.release_before(round).await?;
             }
         }
+        Ok(())
+    }
+
+    /// Sends a message. The package that it is about is pinned while the ledger may take it, and let
+    /// go when the ledger refuses; the next attempt pins it again.
+    async fn send(&self, facts: &Facts, message: TrainingMessage) -> anyhow::Result<()> {
+        let round = match &message {
+            TrainingMessage::CommitStates(said) => Some((said.run, said.round)),
+            TrainingMessage::RevealPackage(said) => Some((said.run, said.round)),
+            _ => None,
+        };
+        let about = round.and_then(|(run, round)| {
+            let round = RoundKey { run, round };
+            let package = &facts.trained.get(&round)?.package;
+            Some((package.cid, pin(round)))
+        });
+        if let Some((cid, pin)) = &about {
+            self.agent.depot.pin(*cid, pin).await?;
+        }
+        let message = Message::from(message);
+        let kind = message.type_url();
+        let sent = self.sender.send(vec![message]).await;
+        if let (Some((cid, pin)), Err(SendError::Refused { .. })) = (&about, &sent) {
+            self.agent.depot.unpin(*cid, pin).await?;
+        }
+        tracing::info!(kind, height = sent?.height, "answered");
         Ok(())
     }
 
@@ -131,17 +157,16 @@ impl Workshop {
         }
     }
 
-    /// Lets go of blobs of rounds whose windows have ended.
-    async fn release_before(&self, run: u64, round: u32) -> anyhow::Result<()> {
-        match round.checked_sub(KEPT_ROUNDS) {
-            Some(round) => {
-                self.agent
-                    .depot
-                    .release(&pin(RoundKey { run, round }))
-                    .await
-            }
-            None => Ok(()),
+    /// Lets go of the blobs of rounds that ended long ago, whether or not the node had a part in
+    /// every round since.
+    async fn release_before(&mut self, now: RoundKey) -> anyhow::Result<()> {
+        if self.released == Some(now) {
+            return Ok(());
         }
+        let ended = move |pin: &PinName| has_ended(pin.as_str(), now);
+        self.agent.depot.release(ended).await?;
+        self.released = Some(now);
+        Ok(())
     }
 
     /// The ledger's name of the back end that computes here.
@@ -163,7 +188,50 @@ pub(super) fn pin(round: RoundKey) -> String {
     format!("run-{}-round-{}", round.run, round.round)
 }
 
+/// Whether a pin is that of a round whose blobs nobody needs any more.
+fn has_ended(pin: &str, now: RoundKey) -> bool {
+    parse_pin(pin).is_some_and(|pinned| {
+        pinned.run == now.run && pinned.round.saturating_add(KEPT_ROUNDS) <= now.round
+    })
+}
+
+/// The round of a pin, if it is one of a round.
+fn parse_pin(pin: &str) -> Option<RoundKey> {
+    let (run, round) = pin.strip_prefix("run-")?.split_once("-round-")?;
+    let (run, round) = (run.parse().ok()?, round.parse().ok()?);
+    Some(RoundKey { run, round })
+}
+
 /// Bytes of a stored state.
 pub(super) fn state_bytes(parameters: usize) -> u64 {
     StepState::encoded_len(parameters) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pin_of_a_round_is_told_from_others() {
+        let round = RoundKey { run: 3, round: 70 };
+        assert_eq!(parse_pin(&pin(round)), Some(round));
+        for other in ["genesis", "run-3", "run-x-round-1", "model"] {
+            assert_eq!(parse_pin(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn rounds_are_kept_for_a_while_and_other_runs_and_pins_for_ever() {
+        let now = RoundKey { run: 3, round: 100 };
+        for (pin, ended) in [
+            ("run-3-round-0", true),
+            ("run-3-round-36", true),
+            ("run-3-round-37", false),
+            ("run-3-round-100", false),
+            ("run-2-round-0", false),
+            ("adapters", false),
+        ] {
+            assert_eq!(has_ended(pin, now), ended, "{pin}");
+        }
+    }
 }

@@ -31,6 +31,9 @@ pub struct Config {
     /// Roles this node plays, each in a process of its own.
     #[garde(dive)]
     pub roles: Roles,
+    /// Where the roles keep their blobs.
+    #[garde(dive)]
+    pub blobs: Blobs,
     /// Processor use.
     #[garde(dive)]
     pub compute: Compute,
@@ -186,7 +189,7 @@ pub struct RoleConfig {
     /// Memory for activations, in MiB. Bounds the micro-batch and never changes a result.
     #[garde(range(min = 16))]
     pub memory_mb: u64,
-    /// Disk for this role's blobs, in MiB; pinned blobs are never evicted.
+    /// Disk for this role's blobs, in MiB; pinned blobs are never evicted. Kubo has its own limit.
     #[garde(range(min = 64))]
     pub storage_mb: u64,
     /// Whether blobs and work are flushed to the disk before they count as written. Without it a
@@ -232,6 +235,37 @@ impl RoleConfig {
             .clone()
             .or_else(|| self.api_listen.map(|address| format!("http://{address}")))
     }
+}
+
+/// Where the roles keep their blobs. The ledger's bootstrap store is always a folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Blobs {
+    /// `own`: a folder for each role; `kubo`: a Kubo node, which all roles share.
+    #[garde(skip)]
+    pub store: BlobBackEnd,
+    /// Base URL of Kubo's RPC, which only this machine should reach.
+    #[garde(custom(is_http_url))]
+    pub kubo_rpc: String,
+}
+
+impl Default for Blobs {
+    fn default() -> Self {
+        Self {
+            store: BlobBackEnd::Own,
+            kubo_rpc: "http://127.0.0.1:5001".into(),
+        }
+    }
+}
+
+/// Who keeps blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BlobBackEnd {
+    /// Folders of our own.
+    Own,
+    /// A Kubo node.
+    Kubo,
 }
 
 /// Processor use of each role's process.
@@ -532,6 +566,15 @@ mod tests {
             refusal.contains("line 2") && refusal.contains("avx2"),
             "{refusal}"
         );
+    }
+
+    #[test]
+    fn blobs_are_kept_in_folders_unless_kubo_is_named() {
+        assert_eq!(parse("").unwrap().blobs.store, BlobBackEnd::Own);
+        let kubo = parse("blobs:\n  store: kubo\n").unwrap().blobs;
+        assert_eq!(kubo.store, BlobBackEnd::Kubo);
+        let refusal = parse("blobs:\n  store: kobu\n").unwrap_err().to_string();
+        assert!(refusal.contains("line 2"), "{refusal}");
     }
 
     #[test]

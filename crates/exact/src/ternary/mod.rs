@@ -77,6 +77,7 @@ impl<'a> Panels<'a> {
     }
 
     /// Bytes of some panels.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn range(&self, panels: Range<usize>) -> &'a [u8] {
         let len = packed_len(LANES, self.cols);
         &self.bytes[panels.start * len..panels.end * len]

@@ -89,11 +89,10 @@ pub(crate) unsafe fn backward(
     for rows in chunks(g.rows, 2 * g.stride) {
         let (tile, rest) = dx.split_rows(rows.len());
         dx = rest;
-        codes.clear();
-        for low in g.low[rows.start * g.stride..rows.end * g.stride].chunks_exact(g.stride) {
-            // Balanced digits to base 256: the upper one is at most 127, as |code| <= 32,512.
-            codes.extend(low.iter().map(|&code| code as i8));
-            codes.extend(low.iter().map(|&code| (code.wrapping_add(128) >> 8) as i8));
+        codes.resize(2 * rows.len() * g.stride, 0);
+        let words = g.low[rows.start * g.stride..rows.end * g.stride].chunks_exact(g.stride);
+        for (words, codes) in words.zip(codes.chunks_exact_mut(2 * g.stride)) {
+            split(words, codes.split_at_mut(g.stride));
         }
         let digits = Digits {
             codes: &codes,
@@ -105,5 +104,14 @@ pub(crate) unsafe fn backward(
         };
         let scales = (&g.scales[rows], Scales::Matrix(scale));
         tile::products::<_, 2>(&wt, panels.clone(), digits, scales, &mut out);
+    }
+}
+
+/// Balanced digits to base 256, lower and upper: these are at most 127, as |code| <= 32,512.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn split(words: &[i16], (lower, upper): (&mut [i8], &mut [i8])) {
+    for ((&word, lower), upper) in words.iter().zip(lower).zip(upper) {
+        *lower = word as i8;
+        *upper = (word.wrapping_add(128) >> 8) as i8;
     }
 }

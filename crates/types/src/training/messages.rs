@@ -131,7 +131,7 @@ schema! {
         3 => round: u32,
         /// About whom.
         4 => miner: Address,
-        /// See `commitment::verdict_commitment`.
+        /// See `Verdict::commitment`.
         5 => commitment: Hash,
     }
 

@@ -3,10 +3,9 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::tile::{self, Weights};
-use super::{Digits, Output, Scales, sparse, vector};
+use super::tile::Weights;
+use super::{Output, Scales, products, sparse};
 use crate::int8::Panels;
-use crate::integer::chunks;
 use crate::panels::LANES;
 use crate::{Codes, Tile, WideCodes, Write};
 
@@ -42,27 +41,8 @@ pub(crate) unsafe fn forward(
     row_scales: &[f32],
     y: &mut Tile<'_, f32>,
 ) {
-    let mut y = y.reborrow();
     let scales = Scales::Rows(&row_scales[panels.start * LANES..]);
-    for rows in chunks(x.rows, x.stride) {
-        let (tile, rest) = y.split_rows(rows.len());
-        y = rest;
-        let digits = Digits {
-            codes: &x.codes[rows.start * x.stride..rows.end * x.stride],
-            stride: x.stride,
-        };
-        let mut out = Output {
-            tile: &mut { tile },
-            write: Write::Replace,
-        };
-        if rows.len() == 1 {
-            let scales = (x.scales[rows.start], scales);
-            vector::products(&w, panels.clone(), digits, scales, &mut out);
-        } else {
-            let scales = (&x.scales[rows], scales);
-            tile::products::<_, 1>(&w, panels.clone(), digits, scales, &mut out);
-        }
-    }
+    products(&w, panels, x, scales, y);
 }
 
 /// See [`crate::int8::backward`].

@@ -18,11 +18,15 @@ mod tile;
 mod vector;
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 pub(crate) use self::int8::{backward as int8_backward, forward as int8_forward};
 pub(crate) use self::ternary::{backward as ternary_backward, forward as ternary_forward};
+use self::tile::Weights;
+use self::vector::Streamed;
+use crate::integer::chunks;
 use crate::panels::LANES;
-use crate::{Tile, Write};
+use crate::{Codes, Tile, Write};
 
 /// Rows of int8 digits, one after the other, each `stride` long.
 #[derive(Clone, Copy)]
@@ -121,6 +125,37 @@ impl Output<'_, '_> {
                 values = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, start), values);
             }
             _mm512_mask_storeu_ps(start, mask, values);
+        }
+    }
+}
+
+/// Writes the products of int8 codes with the weights of `panels`, row chunk by row chunk.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn products<W: Weights + Streamed>(
+    w: &W,
+    panels: Range<usize>,
+    x: Codes<'_>,
+    scales: Scales<'_>,
+    y: &mut Tile<'_, f32>,
+) {
+    let mut y = y.reborrow();
+    for rows in chunks(x.rows, x.stride) {
+        let (tile, rest) = y.split_rows(rows.len());
+        y = rest;
+        let digits = Digits {
+            codes: &x.codes[rows.start * x.stride..rows.end * x.stride],
+            stride: x.stride,
+        };
+        let mut out = Output {
+            tile: &mut { tile },
+            write: Write::Replace,
+        };
+        if rows.len() == 1 {
+            let scales = (x.scales[rows.start], scales);
+            vector::products(w, panels.clone(), digits, scales, &mut out);
+        } else {
+            let scales = (&x.scales[rows], scales);
+            tile::products::<_, 1>(w, panels.clone(), digits, scales, &mut out);
         }
     }
 }

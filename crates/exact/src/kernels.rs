@@ -2,7 +2,9 @@
 
 use crate::attention::{AttendPass, HeadPass};
 use crate::product::{Finish, Product};
+use crate::scalar::LANES;
 use crate::scalar::elementwise::AdamWStep;
+use crate::scalar::loss::Softmax;
 use crate::tile::Tile;
 #[cfg(target_arch = "aarch64")]
 use crate::vector::neon::Neon;
@@ -102,8 +104,10 @@ kernels! {
     elementwise: fn rotate(pairs: RopePairs, cos: &[f32], sin: &[f32], backward: bool, head: &mut [f32]);
     elementwise: fn adamw(step: &AdamWStep, gradient: &[f32], weights: &mut [f32], first: &mut [f32], second: &mut [f32]);
     product: fn product(p: &Product<'_>, finish: Finish, out: Tile<'_, f32>);
-    loss: fn cross_entropy(logits: &mut [f32], target: usize, inverse_count: f32, row_scales: &[f32]) -> Option<i64>;
-    loss: fn cross_entropy_only(logits: &mut [f32], target: usize) -> Option<i64>;
+    loss: fn maximum(logits: &[f32]) -> Option<f32>;
+    loss: fn exponentials(logits: &mut [f32], max: f32, lanes: &mut [f32; LANES]) -> f32;
+    loss: fn gradient_bits(exponentials: &[f32], softmax: Softmax, row_scales: &[f32]) -> u32;
+    loss: fn gradient_codes(exponentials: &[f32], softmax: Softmax, row_scales: &[f32], factor: f32, codes: (&mut [i16], &mut [i8]));
     attention: fn attend(pass: &AttendPass<'_>, out: Tile<'_, f32>);
     attention: fn attend_backward(pass: &HeadPass<'_>, dq: Tile<'_, f32>, dk: Tile<'_, f32>, dv: Tile<'_, f32>);
 }

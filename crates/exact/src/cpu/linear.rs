@@ -1,4 +1,4 @@
-//! Linear layers and the head on the processor.
+//! Linear layers on the processor.
 
 use std::ops::Range;
 
@@ -10,8 +10,6 @@ use crate::{NotFinite, Tile, WideCodes, Write, int8, kernels, row_stride, ternar
 const PANEL: usize = 16;
 /// Rows of activations that a thread takes at once: they stay in its cache beside the weights.
 const ROWS: usize = 128;
-/// Rows of logits that are held at once: they stay in the cache between softmax and gradient.
-const HEAD_ROWS: usize = 64;
 
 /// Gradient rows quantized for a backward product.
 struct Gradients {
@@ -204,115 +202,4 @@ impl Cpu {
         });
         Ok(())
     }
-
-    pub(super) fn head_loss_rows(
-        &self,
-        head: &CpuInt8,
-        x: &CpuCodes,
-        targets: &[u32],
-        count: usize,
-        dx: Option<&mut [f32]>,
-    ) -> Result<i64, NotFinite> {
-        assert_eq!(x.rows, targets.len(), "one target for each row");
-        let loss = std::sync::atomic::AtomicI64::new(0);
-        let bad = FirstBadRow::new();
-        let pass = HeadPass {
-            head,
-            x,
-            targets,
-            inverse_count: 1.0 / count as f32,
-        };
-        let run = |rows: Range<usize>, dx: Option<&mut [f32]>| match self.head_rows(&pass, rows, dx)
-        {
-            Ok(sum) => {
-                loss.fetch_add(sum, std::sync::atomic::Ordering::Relaxed);
-            }
-            Err(NotFinite { row }) => bad.report(row),
-        };
-        let starts = (0..x.rows).step_by(HEAD_ROWS);
-        let ranges = starts.map(|start| start..(start + HEAD_ROWS).min(x.rows));
-        match dx {
-            Some(dx) => {
-                let dx = dx[..x.rows * head.cols].chunks_mut(HEAD_ROWS * head.cols);
-                // Made before the threads start, so that none waits for another.
-                head.transposed();
-                self.pool
-                    .each(ranges.zip(dx), |(rows, dx)| run(rows, Some(dx)));
-            }
-            None => self.pool.each(ranges, |rows| run(rows, None)),
-        }
-        bad.result()?;
-        Ok(loss.into_inner())
-    }
-
-    /// Loss and gradient of a few rows, on this thread.
-    fn head_rows(
-        &self,
-        pass: &HeadPass<'_>,
-        rows: Range<usize>,
-        dx: Option<&mut [f32]>,
-    ) -> Result<i64, NotFinite> {
-        let HeadPass {
-            head,
-            x,
-            targets,
-            inverse_count,
-        } = *pass;
-        let (n, vocabulary) = (rows.len(), head.rows);
-        let mut logits = Scratch::new(n * vocabulary);
-        let all = 0..vocabulary.div_ceil(PANEL);
-        let tile = Tile::new(&mut logits, n, vocabulary);
-        int8::forward(
-            self.isa,
-            head.panels(),
-            all,
-            x.view(rows.clone()),
-            &head.row_scales,
-            tile,
-        );
-        let mut loss = 0;
-        let numbered = rows.clone().zip(logits.chunks_exact_mut(vocabulary));
-        let Some(dx) = dx else {
-            for (row, logits) in numbered {
-                let target = targets[row] as usize;
-                loss += kernels::cross_entropy_only(self.isa, logits, target)
-                    .ok_or(NotFinite { row })?;
-            }
-            return Ok(loss);
-        };
-        let mut gradients = Gradients::wide(n, vocabulary);
-        let stride = gradients.stride;
-        let low = gradients.low.chunks_exact_mut(stride);
-        let high = gradients.high.chunks_exact_mut(stride);
-        for ((row, logits), ((low, high), scale)) in
-            numbered.zip(low.zip(high).zip(gradients.scales.iter_mut()))
-        {
-            let target = targets[row] as usize;
-            let scales = &head.row_scales;
-            loss += kernels::cross_entropy(self.isa, logits, target, inverse_count, scales)
-                .ok_or(NotFinite { row })?;
-            *scale =
-                kernels::gradient_wide(self.isa, logits, low, high).ok_or(NotFinite { row })?;
-        }
-        let all = 0..head.cols.div_ceil(PANEL);
-        let tile = Tile::new(dx, n, head.cols);
-        int8::backward(
-            self.isa,
-            head.transposed(),
-            all,
-            gradients.view(0..n),
-            Write::Replace,
-            tile,
-        );
-        Ok(loss)
-    }
-}
-
-/// What all rows of a head pass share.
-#[derive(Clone, Copy)]
-struct HeadPass<'a> {
-    head: &'a CpuInt8,
-    x: &'a CpuCodes,
-    targets: &'a [u32],
-    inverse_count: f32,
 }

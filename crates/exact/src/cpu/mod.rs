@@ -3,6 +3,7 @@
 mod attention;
 mod buffer;
 mod device;
+mod head;
 mod linear;
 mod lora;
 mod pool;

@@ -8,34 +8,29 @@
 //!
 //! **Forward.** |sum| <= 2^16 * 127 * 128 < 2^31.
 //!
-//! **Backward.** Two products of the lower parts are at most 2 * 127 * 2^15 = 8,323,072; after
-//! [`BLOCK`] blocks of sixteen columns, 256 steps, a sum is at most 2,130,706,432 < 2^31. Then it
-//! goes to f64, where sums of integers stay exact below 2^53. The sparse pass over the upper
-//! parts, at most 64 in magnitude, sums to at most 127 * 64 * 2^18 = 2,130,706,432 < 2^31.
+//! **Backward.** The sums of the lower parts over a block of columns fit into i32 (see `int8`),
+//! those of the upper parts, at most 64 in magnitude, all the more.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::Panels;
 use super::pack::GROUP;
+use super::{BLOCK_COLUMNS, Panels};
 use crate::integer::avx2::{
     COLUMNS, Column, Expanded, WordPart, for_columns, scaled, word_sums, word_tile,
 };
 use crate::integer::{chunks, even};
-use crate::panels::LANES;
+use crate::panels::{LANES, padded};
 use crate::{Codes, Tile, WideCodes, Write};
 
-/// Most blocks of sixteen columns expanded to i16 at a time, and summed in i32: 16 KiB.
-const BLOCK: usize = 32;
+/// Most blocks of sixteen columns expanded to i16 at a time: 16 KiB.
+const BLOCK: usize = BLOCK_COLUMNS / LANES;
 
 /// Bytes of a block of sixteen columns.
 const BLOCK_BYTES: usize = 4 * GROUP;
 
 /// Bytes of those expanded weights.
 const WORDS: usize = BLOCK * LANES * LANES * 2;
-
-/// Rows of codes that a backward pass sums up together.
-const BACKWARD_ROWS: usize = 128;
 
 /// Bytes ahead of their use at which weights are prefetched.
 const AHEAD: usize = 2048;
@@ -238,7 +233,7 @@ fn expand<const N: usize>(bytes: &[u8], out: &mut Expanded<N>) {
     }
 }
 
-/// See [`super::backward`]. The shapes are checked there.
+/// See [`super::Sums::add`]. The shapes are checked there.
 ///
 /// # Safety
 /// The processor has AVX2.
@@ -247,85 +242,57 @@ pub(super) unsafe fn backward(
     wt: Panels<'_>,
     panels: Range<usize>,
     g: WideCodes<'_>,
-    write: Write,
-    dx: &mut Tile<'_, f32>,
+    totals: &mut [[i64; LANES]],
 ) {
     let mut expanded = Expanded([0; WORDS]);
-    for rows in even(g.rows, BACKWARD_ROWS) {
-        // For each panel, for each row of codes.
-        let mut sums: Vec<Sums> = vec![[0.0; LANES]; panels.len() * rows.len()];
-        for block in even(g.stride / LANES, BLOCK) {
-            for (panel, sums) in panels.clone().zip(sums.chunks_exact_mut(rows.len())) {
-                let bytes = &wt.panel(panel)[block.start * BLOCK_BYTES..block.end * BLOCK_BYTES];
-                expand(bytes, &mut expanded);
-                let weights = &expanded.0[..block.len() * LANES * LANES * 2];
-                for part in even(rows.len(), COLUMNS) {
-                    let row = rows.start + part.start;
-                    let codes = &g.low[row * g.stride + block.start * LANES..];
-                    let sums = &mut sums[part];
-                    for_columns!(sums.len(), low_tile(weights, codes, g.stride, sums));
-                }
-            }
+    let occupied = occupied_groups(g, padded(wt.cols()));
+    for (panel, totals) in panels.zip(totals.chunks_exact_mut(g.rows)) {
+        let panel = wt.panel(panel);
+        expand(panel, &mut expanded);
+        let weights = &expanded.0[..panel.len() * 2];
+        for part in even(g.rows, COLUMNS) {
+            let codes = &g.low[part.start * g.stride..];
+            let totals = &mut totals[part];
+            for_columns!(totals.len(), low_tile(weights, codes, g.stride, totals));
         }
-        let occupied = occupied_groups(g, rows.clone());
-        for (index, sums) in sums.chunks_exact_mut(rows.len()).enumerate() {
-            let panel = wt.panel(panels.start + index);
-            let mut column = Column::new(dx, index, write);
-            for ((row, sums), occupied) in rows.clone().zip(sums).zip(&occupied) {
-                add_high(panel, occupied, sums);
-                let factor = _mm256_set1_ps(g.scales[row]);
-                let [low, high] = rounded(sums);
-                column.put(
-                    row,
-                    [_mm256_mul_ps(low, factor), _mm256_mul_ps(high, factor)],
-                );
-            }
+        for (totals, occupied) in totals.iter_mut().zip(&occupied) {
+            add_high(panel, occupied, totals);
         }
     }
 }
 
-/// Sixteen sums of integers.
-type Sums = [f64; LANES];
-
-/// Adds the sums of `C` rows of lower parts over one block of columns.
+/// Adds the sums of `C` rows of lower parts.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn low_tile<const C: usize>(weights: &[u8], codes: &[i16], stride: usize, sums: &mut [Sums]) {
-    let part = word_sums::<C>(weights, codes, stride);
-    for (sums, part) in sums.iter_mut().zip(part) {
-        add_wide(sums, part, _mm256_set1_pd(1.0));
+fn low_tile<const C: usize>(
+    weights: &[u8],
+    codes: &[i16],
+    stride: usize,
+    totals: &mut [[i64; LANES]],
+) {
+    let sums = word_sums::<C>(weights, codes, stride);
+    for (totals, sums) in totals.iter_mut().zip(sums) {
+        add_wide::<0>(totals, sums);
     }
 }
 
-/// Adds sixteen i32 times a power of two, exactly.
+/// Adds sixteen i32, shifted left by `SHIFT` bits.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn add_wide(sums: &mut Sums, values: [__m256i; 2], factor: __m256d) {
+fn add_wide<const SHIFT: i32>(totals: &mut [i64; LANES], values: [__m256i; 2]) {
     let quarters = [
         _mm256_castsi256_si128(values[0]),
         _mm256_extracti128_si256::<1>(values[0]),
         _mm256_castsi256_si128(values[1]),
         _mm256_extracti128_si256::<1>(values[1]),
     ];
-    for (quarter, sums) in quarters.into_iter().zip(sums.chunks_exact_mut(4)) {
+    for (quarter, totals) in quarters.into_iter().zip(totals.chunks_exact_mut(4)) {
         // SAFETY: each chunk has four sums.
         unsafe {
-            let value = _mm256_mul_pd(_mm256_cvtepi32_pd(quarter), factor);
-            let sum = _mm256_add_pd(_mm256_loadu_pd(sums.as_ptr()), value);
-            _mm256_storeu_pd(sums.as_mut_ptr(), sum);
+            let value = _mm256_slli_epi64::<SHIFT>(_mm256_cvtepi32_epi64(quarter));
+            let totals = totals.as_mut_ptr().cast();
+            _mm256_storeu_si256(totals, _mm256_add_epi64(_mm256_loadu_si256(totals), value));
         }
-    }
-}
-
-/// The sums, rounded once to f32.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn rounded(sums: &Sums) -> [__m256; 2] {
-    // SAFETY: there are sixteen sums.
-    unsafe {
-        let quarter = |at| _mm256_cvtpd_ps(_mm256_loadu_pd(sums.as_ptr().add(at)));
-        let low = _mm256_set_m128(quarter(4), quarter(0));
-        [low, _mm256_set_m128(quarter(12), quarter(8))]
     }
 }
 
@@ -337,10 +304,10 @@ struct Occupied {
 
 /// The groups that the sparse pass visits, for each row of codes.
 #[target_feature(enable = "avx2")]
-fn occupied_groups(g: WideCodes<'_>, rows: Range<usize>) -> Vec<Vec<Occupied>> {
-    let mut all = Vec::with_capacity(rows.len());
-    for row in rows {
-        let high = g.high.get(row * g.stride..(row + 1) * g.stride);
+fn occupied_groups(g: WideCodes<'_>, cols: usize) -> Vec<Vec<Occupied>> {
+    let mut all = Vec::with_capacity(g.rows);
+    for row in 0..g.rows {
+        let high = g.high.get(row * g.stride..row * g.stride + cols);
         let mut occupied = Vec::new();
         for (block, high) in high.unwrap_or_default().chunks_exact(LANES).enumerate() {
             // SAFETY: the chunk has sixteen bytes.
@@ -369,10 +336,13 @@ fn push_occupied(block: usize, high: &[i8], occupied: &mut Vec<Occupied>) {
 
 /// Adds 65,536 times the products of the upper parts.
 #[target_feature(enable = "avx2")]
-fn add_high(panel: &[u8], occupied: &[Occupied], sums: &mut Sums) {
+fn add_high(panel: &[u8], occupied: &[Occupied], totals: &mut [i64; LANES]) {
+    if occupied.is_empty() {
+        return;
+    }
     let mut high = [_mm256_setzero_si256(); 2];
     for Occupied { group, words } in occupied {
         add_group(&panel[group * GROUP..(group + 1) * GROUP], words, &mut high);
     }
-    add_wide(sums, high, _mm256_set1_pd(65_536.0));
+    add_wide::<16>(totals, high);
 }

@@ -40,32 +40,27 @@ pub(super) fn forward(
     }
 }
 
-/// See [`super::backward`].
+/// See [`super::Sums::add`].
 pub(super) fn backward(
     wt: Panels<'_>,
     panels: Range<usize>,
     g: WideCodes<'_>,
-    write: Write,
-    dx: &mut Tile<'_, f32>,
+    totals: &mut [[i64; LANES]],
 ) {
-    for (index, panel) in panels.enumerate() {
-        let groups = wt.panel(panel).chunks_exact(GROUP);
-        for t in 0..g.rows {
-            let mut sums = [0i64; LANES];
-            for (group, first) in groups.clone().zip((t * g.stride..).step_by(4)) {
+    for (panel, totals) in panels.zip(totals.chunks_exact_mut(g.rows)) {
+        for (t, totals) in totals.iter_mut().enumerate() {
+            let groups = wt.panel(panel).chunks_exact(GROUP);
+            for (group, first) in groups.zip((t * g.stride..).step_by(4)) {
                 let codes = [0, 1, 2, 3].map(|j| i64::from(g.code(first + j)));
                 if codes == [0; 4] {
                     continue;
                 }
-                for (sum, weights) in sums.iter_mut().zip(group.chunks_exact(4)) {
+                for (sum, weights) in totals.iter_mut().zip(group.chunks_exact(4)) {
                     for (&weight, code) in weights.iter().zip(codes) {
                         *sum += i64::from(weight as i8) * code;
                     }
                 }
             }
-            let scale = g.scales[t];
-            // An i64 below 2^53 is exact in f64: the only rounding is that to f32.
-            store(dx, t, index, write, |lane| sums[lane] as f64 as f32 * scale);
         }
     }
 }

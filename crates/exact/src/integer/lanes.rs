@@ -11,13 +11,9 @@
 
 use std::ops::Range;
 
-use super::{chunks, even, store};
-use crate::panels::LANES;
+use super::{chunks, store};
+use crate::panels::{LANES, padded};
 use crate::{Codes, Tile, WideCodes, Write, int8, ternary};
-
-/// Columns whose digits are summed in i32 and kept in the second-level cache: 2^11 * 127 * 128 is
-/// far below 2^31.
-const COLUMN_BLOCK: usize = 2048;
 
 /// A vector of sixteen 32-bit lanes, or 64 bytes.
 ///
@@ -341,7 +337,7 @@ pub(crate) unsafe fn ternary_backward<L: Lanes>(
     }
 }
 
-/// See [`int8::backward`].
+/// See [`int8::Sums::add`].
 ///
 /// # Safety
 /// As for [`Lanes`].
@@ -350,56 +346,35 @@ pub(crate) unsafe fn int8_backward<L: Lanes>(
     wt: int8::Panels<'_>,
     panels: Range<usize>,
     g: WideCodes<'_>,
-    write: Write,
-    dx: &mut Tile<'_, f32>,
+    totals: &mut [[i64; LANES]],
 ) {
-    for rows in chunks(g.rows, COLUMN_BLOCK) {
-        let mut totals = vec![[0i64; LANES]; panels.len() * rows.len()];
-        for block in even(g.stride / LANES, COLUMN_BLOCK / LANES) {
-            for (plane, codes) in digit_planes(g, rows.clone(), block.clone())
-                .iter()
-                .enumerate()
-            {
-                let digits = Digits {
-                    codes,
-                    stride: block.len() * LANES,
-                };
-                let panel = |p| &wt.panel(p)[block.start * 256..block.end * 256];
-                let each = |index: usize, sums: &[[i32; LANES]]| {
-                    let totals = &mut totals[index * rows.len()..];
-                    for (totals, sums) in totals.iter_mut().zip(sums) {
-                        for (total, &sum) in totals.iter_mut().zip(sums) {
-                            *total += i64::from(sum) << (8 * plane);
-                        }
-                    }
-                };
-                // SAFETY: as for the caller.
-                unsafe {
-                    if plane == 0 {
-                        products::<L, Int8<false>>(panel, panels.clone(), digits, each);
-                    } else {
-                        products::<L, Int8<true>>(panel, panels.clone(), digits, each);
-                    }
+    let stride = padded(wt.cols());
+    for (plane, codes) in digit_planes(g, stride).iter().enumerate() {
+        let digits = Digits { codes, stride };
+        let each = |index: usize, sums: &[[i32; LANES]]| {
+            for (totals, sums) in totals[index * g.rows..].iter_mut().zip(sums) {
+                for (total, &sum) in totals.iter_mut().zip(sums) {
+                    *total += i64::from(sum) << (8 * plane);
                 }
             }
-        }
-        for (index, totals) in totals.chunks_exact(rows.len()).enumerate() {
-            for (row, totals) in rows.clone().zip(totals) {
-                let scale = g.scales[row];
-                store(dx, row, index, write, |lane| {
-                    totals[lane] as f64 as f32 * scale
-                });
+        };
+        // SAFETY: as for the caller.
+        unsafe {
+            if plane == 0 {
+                products::<L, Int8<false>>(|p| wt.panel(p), panels.clone(), digits, each);
+            } else {
+                products::<L, Int8<true>>(|p| wt.panel(p), panels.clone(), digits, each);
             }
         }
     }
 }
 
-/// The balanced digits to base 256 of some rows and blocks of columns, lowest plane first.
-fn digit_planes(g: WideCodes<'_>, rows: Range<usize>, block: Range<usize>) -> Vec<Vec<i8>> {
+/// The balanced digits to base 256 of rows of `cols` codes, lowest plane first.
+fn digit_planes(g: WideCodes<'_>, cols: usize) -> Vec<Vec<i8>> {
     let planes = if g.high.is_empty() { 2 } else { 3 };
-    let mut digits = vec![Vec::with_capacity(rows.len() * block.len() * LANES); planes];
-    for row in rows {
-        for col in block.start * LANES..block.end * LANES {
+    let mut digits = vec![Vec::with_capacity(g.rows * cols); planes];
+    for row in 0..g.rows {
+        for col in 0..cols {
             let mut code = g.code(row * g.stride + col);
             for plane in &mut digits {
                 let digit = code as i8;
@@ -466,7 +441,7 @@ macro_rules! lanes_kernels {
             unsafe { crate::integer::lanes::int8_forward::<$vector>(w, panels, x, row_scales, y) }
         }
 
-        /// See [`crate::int8::backward`].
+        /// See [`crate::int8::Sums::add`].
         ///
         /// # Safety
         /// The processor has the features.
@@ -475,11 +450,10 @@ macro_rules! lanes_kernels {
             wt: crate::int8::Panels<'_>,
             panels: std::ops::Range<usize>,
             g: crate::WideCodes<'_>,
-            write: crate::Write,
-            dx: &mut crate::Tile<'_, f32>,
+            totals: &mut [[i64; crate::panels::LANES]],
         ) {
             // SAFETY: as for the caller.
-            unsafe { crate::integer::lanes::int8_backward::<$vector>(wt, panels, g, write, dx) }
+            unsafe { crate::integer::lanes::int8_backward::<$vector>(wt, panels, g, totals) }
         }
     };
 }

@@ -325,15 +325,23 @@ fn int8_backward(case: Case, write: Write, range: i32) {
         case,
         write,
         |t, o| sums[t * case.rows + o] as f64 as f32 * scales[t],
-        |isa, panels, dx| {
-            by!(
-                isa,
-                int8,
-                backward,
-                int8_backward,
-                (wt, panels, g, write),
-                dx
-            )
+        |kernels, panels, dx| match kernels {
+            Kernels::Of(isa) => int8::backward(isa, wt, panels, g, write, dx),
+            Kernels::Emulated => {
+                // SAFETY: arrays need no instructions.
+                let kernel = |wt: int8::Panels<'_>, panels, g: WideCodes<'_>, totals: &mut [_]| unsafe {
+                    lanes::int8_backward::<Array>(wt, panels, g, totals);
+                };
+                int8::backward_by(kernel, wt, panels, g, write, dx);
+            }
+            #[cfg(target_arch = "aarch64")]
+            Kernels::NeonBase => {
+                // SAFETY: every aarch64 processor that runs tests has NEON.
+                let kernel = |wt: int8::Panels<'_>, panels, g: WideCodes<'_>, totals: &mut [_]| unsafe {
+                    super::neon::base::int8_backward(wt, panels, g, totals);
+                };
+                int8::backward_by(kernel, wt, panels, g, write, dx);
+            }
         },
     );
 }

@@ -1,6 +1,6 @@
 //! Attention of one head (rule 13).
 
-use super::loss::maximum;
+use super::loss::largest;
 use super::{lane_sum, lane_sum_of};
 use crate::attention::{AttendPass, BLOCK, HeadPass};
 use crate::elementary::exp;
@@ -74,7 +74,7 @@ pub(crate) fn attend_backward(
 
 /// `exp(score - max)` and their sum by blocks.
 fn exponentials(scores: Vec<f32>) -> (Vec<f32>, f32) {
-    let max = maximum(&scores);
+    let max = largest(&scores);
     let e: Vec<f32> = scores.iter().map(|s| exp(s - max)).collect();
     let sum = chain(e.chunks(BLOCK).map(lane_sum));
     (e, sum)

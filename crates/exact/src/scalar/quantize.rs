@@ -74,13 +74,17 @@ pub(crate) fn gradient_wide(x: &[f32], low: &mut [i16], high: &mut [i8]) -> Opti
     let (used_low, padding_low) = low.split_at_mut(x.len());
     let (used_high, padding_high) = high.split_at_mut(x.len());
     for ((low, high), x) in used_low.iter_mut().zip(used_high).zip(x) {
-        let q = round_even(x * factor);
-        *low = q as i16;
-        *high = ((q - i32::from(*low)) >> 16) as i8;
+        (*low, *high) = split(round_even(x * factor));
     }
     padding_low.fill(0);
     padding_high.fill(0);
     Some(absmax / INT8_RANGE)
+}
+
+/// The lower sixteen bits of a code, with their sign, and what remains.
+pub(crate) fn split(code: i32) -> (i16, i8) {
+    let low = code as i16;
+    (low, ((code - i32::from(low)) >> 16) as i8)
 }
 
 /// `out = f32(code) * scale`

@@ -76,13 +76,6 @@ impl<'a> Panels<'a> {
         self.rows.div_ceil(LANES)
     }
 
-    /// Bytes of some panels.
-    #[cfg(target_arch = "x86_64")]
-    pub(crate) fn range(&self, panels: Range<usize>) -> &'a [u8] {
-        let len = packed_len(LANES, self.cols);
-        &self.bytes[panels.start * len..panels.end * len]
-    }
-
     /// Bytes of one panel.
     pub(crate) fn panel(&self, index: usize) -> &'a [u8] {
         let len = self.panel_len();

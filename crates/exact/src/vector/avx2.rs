@@ -74,6 +74,11 @@ impl Simd for Avx2 {
         unsafe { _mm256_cvtss_f32(x[0]) }
     }
     #[inline(always)]
+    fn fetch(self, from: *const f32) {
+        // SAFETY: prefetching never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+    }
+    #[inline(always)]
     fn add(self, a: Self::F, b: Self::F) -> Self::F {
         each!(_mm256_add_ps(a, b))
     }

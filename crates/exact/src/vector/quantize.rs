@@ -100,7 +100,7 @@ pub(crate) fn gradient_wide<S: Simd>(
 
 /// Rounds and splits: the lower sixteen bits with their sign, and what remains.
 #[inline(always)]
-fn wide<S: Simd>(s: S, x: S::F, low: &mut [i16; LANES], high: &mut [i8; LANES]) {
+pub(super) fn wide<S: Simd>(s: S, x: S::F, low: &mut [i16; LANES], high: &mut [i8; LANES]) {
     let q = round_even(s, x);
     let l = s.shift_right::<16>(s.shift_left::<16>(q));
     s.store_i16(l, low);

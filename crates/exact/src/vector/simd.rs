@@ -34,6 +34,8 @@ pub(crate) trait Simd: Copy {
     fn store(self, x: Self::F, to: &mut [f32; LANES]);
     /// Lane 0.
     fn first(self, x: Self::F) -> f32;
+    /// Brings the cache line there nearer, wherever the pointer points.
+    fn fetch(self, _: *const f32) {}
 
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     fn sub(self, a: Self::F, b: Self::F) -> Self::F;

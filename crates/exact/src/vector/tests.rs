@@ -7,6 +7,7 @@ use crate::attention::{AttendPass, BLOCK, HeadPass, HeadRows, KvHead, head_block
 use crate::kernels::{Version, versions};
 use crate::product::{Finish, Product};
 use crate::scalar::elementwise::AdamWStep;
+use crate::scalar::loss::Softmax;
 use crate::tile::Tile;
 use crate::{Activation, AdamW, Philox, RopePairs, row_stride, scalar, signed_unit};
 
@@ -277,19 +278,34 @@ proptest! {
         let mut values = Values::new(seed);
         let logits: Vec<f32> = values.vec(kind, n).into_iter().map(|v| v * spread).collect();
         let scales = values.vec(Draw::Plain, n);
-        let target = values.word() as usize % n;
-        let mut expected = logits.clone();
-        let loss = scalar::loss::cross_entropy(&mut expected, target, 1.0 / 37.0, &scales);
-        prop_assert!(loss.is_some());
+        let bits = |lanes: [f32; 16]| lanes.map(f32::to_bits);
+        let max = scalar::loss::maximum(&logits);
+        prop_assert!(max.is_some());
+        let start = [0.25; 16];
+        let (mut expected, mut sums) = (logits.clone(), start);
+        let largest = scalar::loss::exponentials(&mut expected, max.unwrap(), &mut sums);
+        let softmax = Softmax { z: scalar::add_lanes(sums), inverse_count: 1.0 / 37.0 };
+        let most = scalar::loss::gradient_bits(&expected, softmax, &scales);
+        let factor = 4_194_303.0 / f32::from_bits(most.max(f32::MIN_POSITIVE.to_bits()));
+        let factor = if factor.is_finite() { factor } else { 1.0 };
+        let padded = n.next_multiple_of(16);
+        let (mut low, mut high) = (vec![1; padded], vec![1; padded]);
+        scalar::loss::gradient_codes(&expected, softmax, &scales, factor, (&mut low, &mut high));
         for version in Version::all() {
-            let mut out = logits.clone();
-            let found = versions::cross_entropy(version, &mut out, target, 1.0 / 37.0, &scales);
-            prop_assert_eq!(found, loss);
-            same("dlogits", version, &expected, &out)?;
-            prop_assert_eq!(versions::cross_entropy_only(version, &mut logits.clone(), target), loss);
+            prop_assert_eq!(versions::maximum(version, &logits), max);
             let mut bad = logits.clone();
             bad[n / 2] = f32::NAN;
-            prop_assert_eq!(versions::cross_entropy_only(version, &mut bad, target), None);
+            prop_assert_eq!(versions::maximum(version, &bad), None);
+            let (mut out, mut lanes) = (logits.clone(), start);
+            let found = versions::exponentials(version, &mut out, max.unwrap(), &mut lanes);
+            same("exponentials", version, &expected, &out)?;
+            prop_assert_eq!(found, largest);
+            prop_assert_eq!(bits(lanes), bits(sums));
+            prop_assert_eq!(versions::gradient_bits(version, &out, softmax, &scales), most);
+            let (mut out_low, mut out_high) = (vec![2; padded], vec![2; padded]);
+            let codes = (&mut out_low[..], &mut out_high[..]);
+            versions::gradient_codes(version, &out, softmax, &scales, factor, codes);
+            prop_assert_eq!((&out_low, &out_high), (&low, &high));
         }
     }
 }

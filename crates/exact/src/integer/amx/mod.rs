@@ -11,11 +11,9 @@
 //! too, with codes of zero for the columns that were there already. So nothing outside the slices
 //! is read, and weights need no copy.
 //!
-//! Wide codes are balanced digits to base 256, which are more rows. The headroom is that of
-//! [`super::lanes`] with signed weights: a plane's sum over 2^16 columns of ternary weights is at
-//! most 2^16 * 128 = 2^23, a forward int8 sum below 2^30, and a plane of the int8 backward product
-//! over at most [`WIDEST`] columns 2^17 * 127 * 128 = 2,130,706,432 < 2^31, before planes and
-//! blocks are put together in i64.
+//! Wide codes are balanced digits to base 256, which are more rows: the two lower ones here, the
+//! third ones by the AVX-512 kernels, as few are not zero. The headroom is that of `ternary` and
+//! `int8`: all sums fit into i32, those of two planes put together as well.
 
 mod digits;
 mod output;
@@ -25,12 +23,14 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use self::digits::{Digits, tails};
-use self::output::{Output, rounded, scales, vector, widen};
+use self::output::{Output, scales, vector};
 pub(crate) use self::tiles::available;
 use self::tiles::{COLUMNS, Left, ROWS, STEP, SUMS, Tiles};
+use super::ahead::Ahead;
+use super::avx512::{upper, widen};
 use super::even;
 use crate::cpu::scratch::Scratch;
-use crate::panels::LANES;
+use crate::panels::{LANES, padded};
 use crate::{Codes, Tile, WideCodes, Write, int8, ternary};
 
 /// Most steps of a block of columns: two panels of it take half of the first-level cache.
@@ -39,17 +39,13 @@ const STEPS: usize = 12;
 const GROUP_BYTES: usize = 2 * STEPS * STEP;
 /// Bytes of codes that a pass over the panels rereads: they stay in the second-level cache.
 const CHUNK_BYTES: usize = 512 << 10;
-/// Rows of codes that share a block of weights in the int8 backward product.
-const BACKWARD_ROWS: usize = 128;
-/// Columns over which a plane of the int8 backward product is summed in i32.
-const WIDEST: usize = 1 << 17;
 
 /// Whether tiles pay: fewer rows or columns would leave most of them empty.
 pub(crate) fn pays(rows: usize, stride: usize) -> bool {
     rows >= 4 && stride >= COLUMNS
 }
 
-/// Two tiles of codes that share their weights: each a plane of digits and a block of rows.
+/// Two tiles of codes that share their weights: each a block of rows in a plane of digits.
 #[derive(Clone, Copy)]
 struct Pair {
     tiles: [Block; 2],
@@ -60,7 +56,6 @@ struct Pair {
 /// Up to sixteen rows of codes.
 #[derive(Clone, Copy)]
 struct Block {
-    plane: usize,
     /// The rows for which this block's sums count.
     rows: (usize, usize),
     /// First row of the tile: sixteen before the end at the latest.
@@ -74,7 +69,6 @@ fn blocks(rows: usize, plane: usize) -> impl Iterator<Item = Block> {
     (0..rows).step_by(ROWS).map(move |first| {
         let start = first.min(rows.saturating_sub(ROWS));
         Block {
-            plane,
             rows: (first, rows.min(first + ROWS)),
             start,
             left: plane * rows + start,
@@ -108,12 +102,15 @@ impl Sums<'_> {
 }
 
 /// Weights as tiles read them: panels of int8, the columns four by four.
-trait Weights {
+trait Weights<'a> {
     /// Makes some columns of some panels ready.
     fn prepare(&mut self, panels: Range<usize>, columns: Range<usize>);
 
     /// Those columns of one of those panels.
     fn panel(&self, panel: usize) -> &[u8];
+
+    /// Some columns of any panel as they lie in memory.
+    fn bytes(&self, panel: usize, columns: Range<usize>) -> &'a [u8];
 }
 
 /// int8 panels, which tiles read where they are.
@@ -129,13 +126,17 @@ impl<'a> Int8<'a> {
     }
 }
 
-impl Weights for Int8<'_> {
+impl<'a> Weights<'a> for Int8<'a> {
     fn prepare(&mut self, _: Range<usize>, columns: Range<usize>) {
         self.columns = columns;
     }
 
     fn panel(&self, panel: usize) -> &[u8] {
-        &self.panels.panel(panel)[self.columns.start * LANES..self.columns.end * LANES]
+        self.bytes(panel, self.columns.clone())
+    }
+
+    fn bytes(&self, panel: usize, columns: Range<usize>) -> &'a [u8] {
+        &self.panels.panel(panel)[columns.start * LANES..columns.end * LANES]
     }
 }
 
@@ -160,7 +161,7 @@ impl<'a> Ternary<'a> {
     }
 }
 
-impl Weights for Ternary<'_> {
+impl<'a> Weights<'a> for Ternary<'a> {
     fn prepare(&mut self, panels: Range<usize>, columns: Range<usize>) {
         self.first = panels.start;
         self.columns = columns.len();
@@ -174,6 +175,10 @@ impl Weights for Ternary<'_> {
     fn panel(&self, panel: usize) -> &[u8] {
         let len = self.columns * LANES;
         &self.expanded[(panel - self.first) * len..][..len]
+    }
+
+    fn bytes(&self, panel: usize, columns: Range<usize>) -> &'a [u8] {
+        &self.panels.panel(panel)[columns.start * 4..columns.end * 4]
     }
 }
 
@@ -222,7 +227,7 @@ fn group_size(columns: usize) -> usize {
 }
 
 /// The sums of all pairs with all panels over all columns, passed to `each` with the two panels.
-fn products<'a, W: Weights>(
+fn products<'a, 'b, W: Weights<'b>>(
     tiles: &Tiles,
     pairs: &[Pair],
     left: impl Fn(Range<usize>) -> Left<'a>,
@@ -237,15 +242,22 @@ fn products<'a, W: Weights>(
     // Sums of one block are used at once.
     let kept = if blocks.len() == 1 { 0 } else { SUMS };
     let mut sums = Scratch::<i32>::new((kept * pairs.len() * size / 2).max(SUMS));
+    let group = |start: usize| start..(start + size).min(panels.end);
     for start in panels.clone().step_by(size) {
-        let group = start..(start + size).min(panels.end);
-        for (steps, columns) in blocks.iter().cloned() {
+        for (index, (steps, columns)) in blocks.iter().cloned().enumerate() {
             let (first, last) = (steps.start == 0, columns.end == stride);
-            weights.prepare(group.clone(), columns);
+            weights.prepare(group(start), columns);
+            let (next, columns) = match blocks.get(index + 1) {
+                Some((_, columns)) => (group(start), columns),
+                None => (group(start + size), &blocks[0].1),
+            };
+            let next = next.map(|panel| weights.bytes(panel, columns.clone()));
+            let mut ahead = Ahead::new(next, pairs.len());
             let left = left(steps);
             let mut place = 0;
             for &pair in pairs {
-                for two in group.clone().step_by(2).map(|p| p..(p + 2).min(group.end)) {
+                ahead.fetch();
+                for two in group(start).step_by(2).map(|p| p..(p + 2).min(panels.end)) {
                     let sums = &mut sums[place..place + SUMS];
                     place += kept;
                     multiply(tiles, &left, pair, &weights, &two, !first, sums);
@@ -259,11 +271,11 @@ fn products<'a, W: Weights>(
 }
 
 /// The product of one pair with two panels; a single panel counts twice.
-fn multiply(
+fn multiply<'b>(
     tiles: &Tiles,
     left: &Left<'_>,
     pair: Pair,
-    weights: &impl Weights,
+    weights: &impl Weights<'b>,
     two: &Range<usize>,
     add: bool,
     sums: &mut [i32],
@@ -342,7 +354,7 @@ pub(crate) unsafe fn int8_forward(
 /// # Safety
 /// As for [`ternary_forward`].
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn forward<W: Weights>(
+unsafe fn forward<'a, W: Weights<'a>>(
     x: Codes<'_>,
     panels: Range<usize>,
     weights: impl Fn() -> W,
@@ -398,126 +410,90 @@ pub(crate) unsafe fn ternary_backward(
     dx: &mut Tile<'_, f32>,
 ) {
     let mut dx = Output::new(dx, write);
-    let most = (CHUNK_BYTES / (2 * g.stride)).max(2 * ROWS);
-    for rows in even(g.rows, most) {
-        // SAFETY: as for the caller; the tiles of other rows are gone.
-        let tiles = unsafe { Tiles::new(rows.len()) };
-        let digits = Digits::new(2, g, rows.clone(), 0..g.stride);
-        // Both planes of the same rows.
-        let planes = blocks(rows.len(), 0).zip(blocks(rows.len(), 1));
-        let pairs = pairs(planes.flat_map(|(low, high)| [low, high]));
-        let left = |steps: Range<usize>| {
-            let last = steps.end == g.stride / COLUMNS;
-            digits.left(steps, last)
-        };
-        let weights = Ternary::new(wt);
-        products(
-            &tiles,
-            &pairs,
-            left,
+    // SAFETY: as for the caller.
+    unsafe {
+        backward(
+            g,
             g.stride,
-            panels.clone(),
-            weights,
-            |sums, two| {
-                let (first, end) = sums.pair.tiles[0].rows;
-                for row in first..end {
-                    let factor = _mm512_set1_ps(g.scales[rows.start + row] * scale);
-                    for panel in two.clone() {
-                        let [low, high] =
-                            [0, 1].map(|plane| vector(sums.row(plane, row, panel - two.start)));
-                        // Below 2^31: see `ternary`.
-                        let sum = _mm512_add_epi32(_mm512_slli_epi32::<8>(high), low);
-                        let values = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), factor);
-                        dx.put(rows.start + row, panel - panels.start, values);
-                    }
-                }
+            panels,
+            || Ternary::new(wt),
+            |row, panel, sums| {
+                let factor = _mm512_set1_ps(g.scales[row] * scale);
+                dx.put(row, panel, _mm512_mul_ps(_mm512_cvtepi32_ps(sums), factor));
             },
         );
     }
 }
 
-/// See [`int8::backward`].
+/// See [`int8::Sums::add`].
 ///
 /// # Safety
 /// As for [`ternary_forward`].
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(crate) unsafe fn int8_backward(
     wt: int8::Panels<'_>,
     panels: Range<usize>,
     g: WideCodes<'_>,
-    write: Write,
-    dx: &mut Tile<'_, f32>,
+    totals: &mut [[i64; LANES]],
 ) {
-    let mut dx = Output::new(dx, write);
-    for rows in even(g.rows, BACKWARD_ROWS) {
+    // SAFETY: as for the caller.
+    unsafe {
+        backward(
+            g,
+            padded(wt.cols()),
+            panels.clone(),
+            || Int8::new(wt),
+            |row, panel, sums| widen(sums, 0, &mut totals[panel * g.rows + row]),
+        );
+    }
+    upper::add(wt, panels, g, totals);
+}
+
+/// The sums of the lower sixteen bits of codes, `cols` in each row, passed to `each` with their
+/// row and the panel's place in `panels`.
+///
+/// # Safety
+/// As for [`ternary_forward`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+#[inline]
+unsafe fn backward<'a, W: Weights<'a>>(
+    g: WideCodes<'_>,
+    cols: usize,
+    panels: Range<usize>,
+    weights: impl Fn() -> W,
+    mut each: impl FnMut(usize, usize, __m512i),
+) {
+    let most = (CHUNK_BYTES / (2 * cols)).max(2 * ROWS);
+    for rows in even(g.rows, most) {
         // SAFETY: as for the caller; the tiles of other rows are gone.
         let tiles = unsafe { Tiles::new(rows.len()) };
-        let totals = int8_totals(&tiles, wt, &panels, g, rows.clone());
-        for (panel, totals) in totals.chunks_exact(rows.len()).enumerate() {
-            for (row, totals) in rows.clone().zip(totals) {
-                let scale = _mm512_set1_ps(g.scales[row]);
-                dx.put(row, panel, _mm512_mul_ps(rounded(totals), scale));
-            }
-        }
-    }
-}
-
-/// The exact sums of some rows, panel after panel.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn int8_totals(
-    tiles: &Tiles,
-    wt: int8::Panels<'_>,
-    panels: &Range<usize>,
-    g: WideCodes<'_>,
-    rows: Range<usize>,
-) -> Vec<[i64; LANES]> {
-    let planes = if g.high.is_empty() { 2 } else { 3 };
-    let pairs = pairs((0..planes).flat_map(|plane| blocks(rows.len(), plane)));
-    let mut totals = vec![[0i64; LANES]; panels.len() * rows.len()];
-    let mut sums = Scratch::<i32>::new(SUMS * pairs.len() * panels.len().div_ceil(2));
-    let mut weights = Int8::new(wt);
-    let all = g.stride / COLUMNS;
-    for wide in even(all, WIDEST / COLUMNS - 1) {
-        for (steps, columns) in column_blocks(wide.clone(), g.stride) {
-            let digits = Digits::new(planes, g, rows.clone(), columns.clone());
-            let left = digits.left(0..steps.len(), steps.end == all);
-            let size = group_size(columns.len());
-            weights.prepare(panels.clone(), columns);
-            let add = steps.start > wide.start;
-            for start in panels.clone().step_by(size) {
-                let group = start..(start + size).min(panels.end);
-                for (p, &pair) in pairs.iter().enumerate() {
-                    for two in group.clone().step_by(2).map(|p| p..(p + 2).min(group.end)) {
-                        let place = (two.start - panels.start) / 2 * pairs.len() + p;
-                        let sums = &mut sums[place * SUMS..][..SUMS];
-                        multiply(tiles, &left, pair, &weights, &two, add, sums);
+        let digits = Digits::new(g, rows.clone(), cols);
+        // Both planes of the same rows.
+        let planes = blocks(rows.len(), 0).zip(blocks(rows.len(), 1));
+        let pairs = pairs(planes.flat_map(|(low, high)| [low, high]));
+        let left = |steps: Range<usize>| {
+            let last = steps.end == cols / COLUMNS;
+            digits.left(steps, last)
+        };
+        products(
+            &tiles,
+            &pairs,
+            left,
+            cols,
+            panels.clone(),
+            weights(),
+            |sums, two| {
+                let (first, end) = sums.pair.tiles[0].rows;
+                for row in first..end {
+                    for panel in two.clone() {
+                        let [low, high] =
+                            [0, 1].map(|plane| vector(sums.row(plane, row, panel - two.start)));
+                        // Below 2^31: see `ternary` and `int8`.
+                        let sum = _mm512_add_epi32(_mm512_slli_epi32::<8>(high), low);
+                        each(rows.start + row, panel - panels.start, sum);
                     }
                 }
-            }
-        }
-        let places = panels
-            .clone()
-            .step_by(2)
-            .flat_map(|p| pairs.iter().map(move |pair| (p, *pair)));
-        for ((first, pair), sums) in places.zip(sums.chunks_exact(SUMS)) {
-            let sums = Sums { pair, sums };
-            for panel in first..(first + 2).min(panels.end) {
-                let totals = &mut totals[(panel - panels.start) * rows.len()..];
-                add_totals(&sums, panel - first, totals);
-            }
-        }
-    }
-    totals
-}
-
-/// Adds the sums of a pair with its first or second panel to the totals of all rows.
-#[target_feature(enable = "avx512f")]
-fn add_totals(sums: &Sums<'_>, panel: usize, totals: &mut [[i64; LANES]]) {
-    for tile in 0..1 + usize::from(sums.pair.both) {
-        let block = sums.pair.tiles[tile];
-        let (first, end) = block.rows;
-        for (row, totals) in (first..end).zip(&mut totals[first..end]) {
-            widen(sums.row(tile, row, panel), 8 * block.plane as u32, totals);
-        }
+            },
+        );
     }
 }

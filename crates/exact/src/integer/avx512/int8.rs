@@ -3,15 +3,16 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::tile::Weights;
-use super::{Output, Scales, products, sparse};
+use super::tile::{self, Weights};
+use super::{Digits, Scales, Totals, digits, products, upper};
+use crate::cpu::scratch::Scratch;
 use crate::int8::Panels;
-use crate::panels::LANES;
-use crate::{Codes, Tile, WideCodes, Write};
+use crate::panels::{LANES, padded};
+use crate::{Codes, Tile, WideCodes};
 
 impl Weights for Panels<'_> {
-    fn bytes(&self, panels: Range<usize>) -> &[u8] {
-        self.range(panels)
+    fn bytes(&self, panel: usize) -> &[u8] {
+        self.panel(panel)
     }
 
     const OFFSET: i32 = 128;
@@ -45,17 +46,32 @@ pub(crate) unsafe fn forward(
     products(&w, panels, x, scales, y);
 }
 
-/// See [`crate::int8::backward`].
+/// See [`crate::int8::Sums::add`].
 ///
 /// # Safety
 /// The processor has the features.
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(crate) unsafe fn backward(
     wt: Panels<'_>,
     panels: Range<usize>,
     g: WideCodes<'_>,
-    write: Write,
-    dx: &mut Tile<'_, f32>,
+    totals: &mut [[i64; LANES]],
 ) {
-    sparse::products(wt, panels, g, &mut Output { tile: dx, write });
+    let cols = padded(wt.cols());
+    let mut codes = Scratch::<i8>::new(2 * g.rows * cols);
+    for (row, codes) in codes.chunks_exact_mut(2 * cols).enumerate() {
+        let (first, second) = codes.split_at_mut(cols);
+        digits::lower(&g.low[row * g.stride..][..cols], first, second);
+    }
+    let digits = Digits {
+        codes: &codes,
+        stride: cols,
+    };
+    let mut out = Totals {
+        totals,
+        rows: g.rows,
+        shift: 0,
+    };
+    tile::products::<_, _, 2>(&wt, panels.clone(), digits, &mut out);
+    upper::add(wt, panels, g, totals);
 }

@@ -11,10 +11,11 @@
 //! **One row of codes** ([`vector`]) has nobody to share expanded weights with: they are used as
 //! they lie.
 
+pub(super) mod digits;
 mod int8;
-mod sparse;
 mod ternary;
 mod tile;
+pub(super) mod upper;
 mod vector;
 
 use std::arch::x86_64::*;
@@ -22,7 +23,7 @@ use std::ops::Range;
 
 pub(crate) use self::int8::{backward as int8_backward, forward as int8_forward};
 pub(crate) use self::ternary::{backward as ternary_backward, forward as ternary_forward};
-use self::tile::Weights;
+use self::tile::{Sink, Weights};
 use self::vector::Streamed;
 use crate::integer::chunks;
 use crate::panels::LANES;
@@ -129,6 +130,87 @@ impl Output<'_, '_> {
     }
 }
 
+/// Results of a product: sums times the scales of their rows of codes and of the weights.
+struct Scaled<'a, 'b, 'c> {
+    out: Output<'a, 'b>,
+    row_scales: &'c [f32],
+    scales: Scales<'c>,
+}
+
+impl<const D: usize> Sink<D> for Scaled<'_, '_, '_> {
+    #[inline]
+    fn prefetch(&mut self, row: usize, panel: usize) {
+        self.out.prefetch(row, panel);
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    #[inline]
+    unsafe fn put(&mut self, row: usize, panel: usize, sums: [__m512i; D]) {
+        let row_scale = _mm512_set1_ps(self.row_scales[row]);
+        let factor = _mm512_mul_ps(row_scale, self.scales.panel(panel));
+        let values = _mm512_mul_ps(_mm512_cvtepi32_ps(joined(sums)), factor);
+        self.out.put(row, panel, values);
+    }
+}
+
+/// Totals of a product that goes on over other columns.
+struct Totals<'a> {
+    /// For each panel, for each row of codes, sixteen.
+    totals: &'a mut [[i64; LANES]],
+    rows: usize,
+    /// Bits by which sums are shifted to the left.
+    shift: u32,
+}
+
+impl Totals<'_> {
+    /// Adds sixteen sums.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn add(&mut self, row: usize, panel: usize, sums: __m512i) {
+        widen(sums, self.shift, &mut self.totals[panel * self.rows + row]);
+    }
+}
+
+impl<const D: usize> Sink<D> for Totals<'_> {
+    fn prefetch(&mut self, _: usize, _: usize) {}
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    #[inline]
+    unsafe fn put(&mut self, row: usize, panel: usize, sums: [__m512i; D]) {
+        self.add(row, panel, joined(sums));
+    }
+}
+
+/// The sums of one plane of digits, or of two to base 256, the lower one first.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn joined<const D: usize>(sums: [__m512i; D]) -> __m512i {
+    let mut sum = sums[0];
+    if let Some(&upper) = sums.get(1) {
+        sum = _mm512_add_epi32(_mm512_slli_epi32::<8>(upper), sum);
+    }
+    sum
+}
+
+/// `totals += sums << shift`.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn widen(sums: __m512i, shift: u32, totals: &mut [i64; LANES]) {
+    let halves = [
+        _mm512_castsi512_si256(sums),
+        _mm512_extracti64x4_epi64::<1>(sums),
+    ];
+    for (totals, sums) in totals.chunks_exact_mut(LANES / 2).zip(halves) {
+        let shift = _mm_cvtsi32_si128(shift.cast_signed());
+        let sums = _mm512_sll_epi64(_mm512_cvtepi32_epi64(sums), shift);
+        // SAFETY: eight totals are 64 bytes.
+        unsafe {
+            let to = totals.as_mut_ptr().cast();
+            _mm512_storeu_si512(to, _mm512_add_epi64(_mm512_loadu_si512(to), sums));
+        }
+    }
+}
+
 /// Writes the products of int8 codes with the weights of `panels`, row chunk by row chunk.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn products<W: Weights + Streamed>(
@@ -146,16 +228,21 @@ fn products<W: Weights + Streamed>(
             codes: &x.codes[rows.start * x.stride..rows.end * x.stride],
             stride: x.stride,
         };
+        let mut tile = tile;
         let mut out = Output {
-            tile: &mut { tile },
+            tile: &mut tile,
             write: Write::Replace,
         };
         if rows.len() == 1 {
             let scales = (x.scales[rows.start], scales);
             vector::products(w, panels.clone(), digits, scales, &mut out);
         } else {
-            let scales = (&x.scales[rows], scales);
-            tile::products::<_, 1>(w, panels.clone(), digits, scales, &mut out);
+            let mut out = Scaled {
+                out,
+                row_scales: &x.scales[rows],
+                scales,
+            };
+            tile::products::<_, _, 1>(w, panels.clone(), digits, &mut out);
         }
     }
 }

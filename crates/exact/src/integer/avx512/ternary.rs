@@ -4,14 +4,15 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::tile::{self, Weights};
-use super::{Digits, Output, Scales, products};
+use super::{Digits, Output, Scaled, Scales, digits, products};
+use crate::cpu::scratch::Scratch;
 use crate::integer::chunks;
 use crate::ternary::Panels;
 use crate::{Codes, Tile, WideCodes, Write};
 
 impl Weights for Panels<'_> {
-    fn bytes(&self, panels: Range<usize>) -> &[u8] {
-        self.range(panels)
+    fn bytes(&self, panel: usize) -> &[u8] {
+        self.panel(panel)
     }
 
     const OFFSET: i32 = 1;
@@ -56,7 +57,7 @@ pub(crate) unsafe fn forward(
 ///
 /// # Safety
 /// The processor has the features.
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(crate) unsafe fn backward(
     wt: Panels<'_>,
     panels: Range<usize>,
@@ -66,33 +67,27 @@ pub(crate) unsafe fn backward(
     dx: &mut Tile<'_, f32>,
 ) {
     let mut dx = dx.reborrow();
-    let mut codes = Vec::new();
     for rows in chunks(g.rows, 2 * g.stride) {
-        let (tile, rest) = dx.split_rows(rows.len());
+        let (mut tile, rest) = dx.split_rows(rows.len());
         dx = rest;
-        codes.resize(2 * rows.len() * g.stride, 0);
+        let mut codes = Scratch::<i8>::new(2 * rows.len() * g.stride);
         let words = g.low[rows.start * g.stride..rows.end * g.stride].chunks_exact(g.stride);
         for (words, codes) in words.zip(codes.chunks_exact_mut(2 * g.stride)) {
-            split(words, codes.split_at_mut(g.stride));
+            let (first, second) = codes.split_at_mut(g.stride);
+            digits::lower(words, first, second);
         }
         let digits = Digits {
             codes: &codes,
             stride: g.stride,
         };
-        let mut out = Output {
-            tile: &mut { tile },
-            write,
+        let mut out = Scaled {
+            out: Output {
+                tile: &mut tile,
+                write,
+            },
+            row_scales: &g.scales[rows],
+            scales: Scales::Matrix(scale),
         };
-        let scales = (&g.scales[rows], Scales::Matrix(scale));
-        tile::products::<_, 2>(&wt, panels.clone(), digits, scales, &mut out);
-    }
-}
-
-/// Balanced digits to base 256, lower and upper: these are at most 127, as |code| <= 32,512.
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn split(words: &[i16], (lower, upper): (&mut [i8], &mut [i8])) {
-    for ((&word, lower), upper) in words.iter().zip(lower).zip(upper) {
-        *lower = word as i8;
-        *upper = (word.wrapping_add(128) >> 8) as i8;
+        tile::products::<_, _, 2>(&wt, panels.clone(), digits, &mut out);
     }
 }

@@ -7,7 +7,8 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::{Digits, Output, Scales};
+use super::Digits;
+use crate::integer::ahead::Ahead;
 use crate::integer::even;
 
 /// Most panels in a tile.
@@ -27,21 +28,30 @@ pub(super) trait Weights {
     /// The processor has the instructions.
     unsafe fn expand(&self, panel: usize, out: &mut [__m512i], every: usize);
 
-    /// The bytes of some panels.
-    fn bytes(&self, panels: Range<usize>) -> &[u8];
+    /// The bytes of one panel.
+    fn bytes(&self, panel: usize) -> &[u8];
+}
+
+/// Where sums go, `D` for each row of results and panel.
+pub(super) trait Sink<const D: usize> {
+    /// Fetches where those of one row and panel go.
+    fn prefetch(&mut self, row: usize, panel: usize);
+
+    /// Takes the sums of one row and panel.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn put(&mut self, row: usize, panel: usize, sums: [__m512i; D]);
 }
 
 /// All products of the panels with rows of digits, `D` of which make one row of results.
-///
-/// With two digits to base 256 the lower one comes first.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 #[inline]
-pub(super) fn products<W: Weights, const D: usize>(
+pub(super) fn products<W: Weights, S: Sink<D>, const D: usize>(
     weights: &W,
     panels: Range<usize>,
     digits: Digits<'_>,
-    (row_scales, scales): (&[f32], Scales<'_>),
-    out: &mut Output<'_, '_>,
+    out: &mut S,
 ) {
     let corrections = digits.corrections(W::OFFSET);
     let groups = digits.stride / 4;
@@ -54,7 +64,7 @@ pub(super) fn products<W: Weights, const D: usize>(
         }
         let next = panels.start + part.end..panels.end.min(panels.start + part.end + PANELS);
         let tiles = even(digits.rows() / D, ROWS / D);
-        let mut ahead = Ahead::new(weights.bytes(next), tiles.len());
+        let mut ahead = Ahead::new(next.map(|panel| weights.bytes(panel)), tiles.len());
         for rows in tiles {
             ahead.fetch();
             for row in rows.clone() {
@@ -68,43 +78,15 @@ pub(super) fn products<W: Weights, const D: usize>(
             };
             tile(part.len(), factors, &mut sums);
             for (row, sums) in rows.zip(sums.chunks_exact(D * part.len())) {
-                let row_scale = _mm512_set1_ps(row_scales[row]);
                 for (place, panel) in part.clone().enumerate() {
-                    let mut sum = sums[place];
-                    if D == 2 {
-                        let upper = _mm512_slli_epi32::<8>(sums[part.len() + place]);
-                        sum = _mm512_add_epi32(upper, sum);
+                    let mut planes = [sums[place]; D];
+                    for (plane, sums) in planes.iter_mut().zip(sums.chunks_exact(part.len())) {
+                        *plane = sums[place];
                     }
-                    let factor = _mm512_mul_ps(row_scale, scales.panel(panel));
-                    let values = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), factor);
-                    out.put(row, panel, values);
+                    // SAFETY: this processor has the instructions.
+                    unsafe { out.put(row, panel, planes) };
                 }
             }
-        }
-    }
-}
-
-/// Memory that is fetched by parts into the second-level cache while others are computed with.
-struct Ahead<'a> {
-    bytes: &'a [u8],
-    part: usize,
-}
-
-impl<'a> Ahead<'a> {
-    /// In `parts` parts.
-    fn new(bytes: &'a [u8], parts: usize) -> Self {
-        let part = bytes.len().div_ceil(parts);
-        Self { bytes, part }
-    }
-
-    /// The next part.
-    #[inline]
-    fn fetch(&mut self) {
-        let (part, rest) = self.bytes.split_at(self.part.min(self.bytes.len()));
-        self.bytes = rest;
-        for line in part.chunks(64) {
-            // SAFETY: prefetching never faults.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
         }
     }
 }

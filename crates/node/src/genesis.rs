@@ -44,8 +44,8 @@ pub struct Founding {
     pub model: ModelSpec,
     /// Number of the dataset.
     pub dataset: u64,
-    /// Text that no shard holds, to measure on.
-    pub held_out: Shard,
+    /// What no shard holds of each text, to measure on.
+    pub held_out: Vec<Shard>,
     /// Seed of the adapter that training starts from.
     pub adapter_seed: Hash,
     config: r3mes_model::ModelConfig,
@@ -162,7 +162,7 @@ fn store_texts(
     home: &Home,
     tokenizer: &Tokenizer,
     shards: usize,
-) -> anyhow::Result<(DatasetSpec, Shard)> {
+) -> anyhow::Result<(DatasetSpec, Vec<Shard>)> {
     let texts: Vec<Vec<u32>> = assets::TEXTS
         .iter()
         .map(|(_, text)| tokenizer.encode(&normalize(text)))
@@ -174,7 +174,9 @@ fn store_texts(
     for tokens in split.shards {
         stored.push(store_shard(home, &shard(tokens)?)?);
     }
-    let held_out = shard(split.held_out)?;
+    let all_held_out = shard(split.held_out.concat())?;
+    let held_out = split.held_out.into_iter().map(shard);
+    let held_out = held_out.collect::<Result<_, _>>()?;
     let names: Vec<_> = assets::TEXTS.iter().map(|(name, _)| *name).collect();
     let spec = DatasetSpec {
         name: Text::new("public-domain stories")?,
@@ -182,7 +184,7 @@ fn store_texts(
         source: Text::new(names.join(", "))?,
         tokenizer_hash: tokenizer.hash(),
         shards: List::new(stored)?,
-        held_out: Some(store_shard(home, &held_out)?),
+        held_out: Some(store_shard(home, &all_held_out)?),
     };
     Ok((spec, held_out))
 }

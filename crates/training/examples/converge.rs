@@ -106,15 +106,15 @@ fn main() -> Result<()> {
         .into_iter()
         .map(|tokens| Shard::new(tokenizer.hash(), vocabulary, tokens));
     let shards: Vec<Shard> = shards.collect::<Result<_, _>>()?;
-    let held_out = Shard::new(tokenizer.hash(), vocabulary, split.held_out)?;
-    let windows: Vec<&[u32]> = held_out
-        .windows(sequence)
-        .step_by(settings.get("sample", 1)?)
+    let sample = settings.get("sample", 1)?;
+    let texts = split.held_out.iter();
+    let held_out: Vec<Vec<&[u32]>> = texts
+        .map(|text| text.chunks_exact(sequence + 1).step_by(sample).collect())
         .collect();
     println!(
         "{} tokens to train on, {} held-out windows",
         shards.iter().map(|s| s.tokens().len()).sum::<usize>(),
-        windows.len()
+        held_out.iter().map(Vec::len).sum::<usize>()
     );
 
     let layout = adapter_layout(model.config(), &hyper)?;
@@ -125,7 +125,7 @@ fn main() -> Result<()> {
     let mut workspace = TrainingWorkspace::new(MEMORY);
     let mut measure = |adapter: &Adapter| -> Result<f64> {
         let loaded = LoadedAdapter::new(model.device(), &layout, adapter)?;
-        Ok(held_out_loss(&model, Some(&loaded), &windows, 4, &mut workspace)?.mean())
+        Ok(held_out_loss(&model, Some(&loaded), &held_out, 4, &mut workspace)?.mean())
     };
     let before = measure(&adapter)?;
     println!("round  0: held-out {before:.4}");

@@ -170,9 +170,9 @@ fn token_width(vocabulary: u32) -> usize {
 pub struct Split {
     /// The tokens of each shard.
     pub shards: Vec<Vec<u32>>,
-    /// Windows of `sequence + 1` tokens one after another; neighbours in a
-    /// text share one token.
-    pub held_out: Vec<u32>,
+    /// For each text, windows of `sequence + 1` tokens one after another;
+    /// neighbours share one token.
+    pub held_out: Vec<Vec<u32>>,
 }
 
 /// Holds out the last tenth of every text, in windows of `sequence + 1`
@@ -188,7 +188,7 @@ pub fn split(texts: &[Vec<u32>], shards: usize, sequence: usize) -> Split {
         "a split needs shards and windows"
     );
     let mut dealt = vec![Vec::new(); shards];
-    let mut held_out = Vec::new();
+    let mut held_out = Vec::with_capacity(texts.len());
     let mut next = 0;
     for text in texts {
         // floor(0.9 n) without floating point.
@@ -197,10 +197,8 @@ pub fn split(texts: &[Vec<u32>], shards: usize, sequence: usize) -> Split {
             dealt[next % shards].extend_from_slice(piece);
             next += 1;
         }
-        let kept = &text[boundary..];
-        for window in kept.windows(sequence + 1).step_by(sequence) {
-            held_out.extend_from_slice(window);
-        }
+        let windows = text[boundary..].windows(sequence + 1).step_by(sequence);
+        held_out.push(windows.flatten().copied().collect());
     }
     Split {
         shards: dealt,

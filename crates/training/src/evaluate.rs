@@ -14,8 +14,42 @@ pub enum EvaluateError {
     Loss(#[from] LossError),
 }
 
-/// The loss over all targets of `windows`, `batch` windows at a time. The sum
-/// is an integer, so neither the batch nor the machine changes it.
+/// The loss on held-out text, one text beside the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeldOutLoss {
+    /// For each text, the loss over the targets of its windows.
+    pub texts: Vec<Loss>,
+}
+
+impl HeldOutLoss {
+    /// The mean over the texts of each text's mean, in nats per token: a long
+    /// text counts as much as a short one. Texts without a window do not count.
+    /// For people, not for hashing.
+    #[must_use]
+    pub fn mean(&self) -> f64 {
+        let texts = self.texts.iter().filter(|text| text.targets > 0);
+        let (sum, count) = texts.fold((0.0, 0u32), |(sum, count), text| {
+            (sum + text.mean(), count + 1)
+        });
+        sum / f64::from(count)
+    }
+
+    /// Takes in the loss on other windows of the same texts.
+    ///
+    /// # Panics
+    /// If `other` is about another number of texts.
+    pub fn add(&mut self, other: &Self) {
+        assert_eq!(self.texts.len(), other.texts.len(), "the same texts");
+        for (text, other) in self.texts.iter_mut().zip(&other.texts) {
+            text.sum += other.sum;
+            text.targets += other.targets;
+        }
+    }
+}
+
+/// The loss over all targets of the windows of each text, `batch` windows at
+/// a time. The sums are integers, so neither the batch nor the machine changes
+/// them.
 ///
 /// # Errors
 /// [`EvaluateError`] when a window does not fit the model.
@@ -25,16 +59,20 @@ pub enum EvaluateError {
 pub fn held_out_loss<D: Device>(
     model: &Model<D>,
     adapter: Option<&LoadedAdapter<D>>,
-    windows: &[&[u32]],
+    texts: &[Vec<&[u32]>],
     batch: usize,
     workspace: &mut TrainingWorkspace<D>,
-) -> Result<Loss, EvaluateError> {
-    let mut total = Loss::default();
-    for windows in windows.chunks(batch) {
-        let batch = Batch::new(model.config(), windows.to_vec())?;
-        let loss = model.loss(adapter, &batch, workspace)?;
-        total.sum += loss.sum;
-        total.targets += loss.targets;
+) -> Result<HeldOutLoss, EvaluateError> {
+    let mut losses = Vec::with_capacity(texts.len());
+    for windows in texts {
+        let mut total = Loss::default();
+        for windows in windows.chunks(batch) {
+            let batch = Batch::new(model.config(), windows.to_vec())?;
+            let loss = model.loss(adapter, &batch, workspace)?;
+            total.sum += loss.sum;
+            total.targets += loss.targets;
+        }
+        losses.push(total);
     }
-    Ok(total)
+    Ok(HeldOutLoss { texts: losses })
 }

@@ -344,7 +344,7 @@ pub struct Version {
 #[derive(Clone, Debug, Args)]
 pub struct Demo {
     /// Training rounds
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
     /// A fourth miner joins, cheats in every step, and is seen caught and slashed
     #[arg(long)]

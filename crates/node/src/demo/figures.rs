@@ -7,7 +7,7 @@ use serde::Serialize;
 pub struct RoundFigures {
     /// Its number, counted from 1.
     pub round: u32,
-    /// Mean loss of the adapter after it on a fixed quarter of the held-out text, in nats per token.
+    /// Held-out loss of the adapter after it on a fixed quarter of the held-out text, in nats per token.
     pub held_out_sample: f64,
     /// Miners that were assigned work.
     pub assigned: u32,
@@ -54,11 +54,11 @@ pub struct Check {
 /// Everything a demonstration measured.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Figures {
-    /// Held-out loss of the base model, in nats per token.
+    /// Held-out loss of the base model, in nats per token: the mean over the texts of each text's mean.
     pub base_loss: f64,
     /// The same on the quarter of the held-out text that is measured each round.
     pub base_sample: f64,
-    /// Held-out loss of the last round's adapter, in nats per token.
+    /// The same of the last round's adapter.
     pub loss: f64,
     /// Each closed round.
     pub rounds: Vec<RoundFigures>,

@@ -1,8 +1,11 @@
 //! Held-out loss of an adapter, measured by the demonstration itself.
 
 use r3mes_exact::Cpu;
-use r3mes_model::{LoadedAdapter, Loss, MemoryLimit, Model, TrainingWorkspace};
-use r3mes_training::{evaluate::held_out_loss, job::adapter_layout};
+use r3mes_model::{LoadedAdapter, MemoryLimit, Model, TrainingWorkspace};
+use r3mes_training::{
+    evaluate::{HeldOutLoss, held_out_loss},
+    job::adapter_layout,
+};
 use r3mes_types::task::HyperParameters;
 
 use crate::{
@@ -57,7 +60,7 @@ impl HeldOut {
         hyper: &HyperParameters,
         adapter: Option<&[u8]>,
         part: Part,
-    ) -> anyhow::Result<Loss> {
+    ) -> anyhow::Result<HeldOutLoss> {
         let layout = adapter_layout(self.model.config(), hyper)?;
         let loaded = match adapter {
             Some(bytes) => {
@@ -66,28 +69,19 @@ impl HeldOut {
             }
             None => None,
         };
-        let windows: Vec<&[u32]> = founding
-            .held_out
-            .windows(SEQUENCE)
-            .enumerate()
-            .filter(|(index, _)| (part == Part::Sample) == (index % SAMPLED == 0))
-            .map(|(_, window)| window)
-            .collect();
+        let wanted = |index| (part == Part::Sample) == (index % SAMPLED == 0);
+        let texts = founding.held_out.iter().map(|text| {
+            let windows = text.windows(SEQUENCE).enumerate();
+            let windows = windows.filter(|&(index, _)| wanted(index));
+            windows.map(|(_, window)| window).collect()
+        });
+        let texts: Vec<Vec<&[u32]>> = texts.collect();
         Ok(held_out_loss(
             &self.model,
             loaded.as_ref(),
-            &windows,
+            &texts,
             BATCH,
             &mut self.workspace,
         )?)
     }
-}
-
-/// Mean loss in nats per token over all held-out windows, from both parts.
-pub(super) fn whole(sample: Loss, rest: Loss) -> f64 {
-    let whole = Loss {
-        sum: sample.sum + rest.sum,
-        targets: sample.targets + rest.targets,
-    };
-    whole.mean()
 }

@@ -7,7 +7,7 @@ use r3mes_types::training::{QueryRound, QueryRun, RoundRecord, Run, RunStatus};
 use super::{
     Options,
     figures::{Figures, RoundFigures},
-    held_out::{HeldOut, Part, whole},
+    held_out::{HeldOut, Part},
     network::Network,
     progress::{HEADING, Progress},
 };
@@ -42,9 +42,10 @@ pub(super) async fn follow(
     };
     let mut sample = measure(None, Part::Sample)?;
     figures.base_sample = sample.mean();
-    figures.base_loss = whole(sample, measure(None, Part::Rest)?);
+    sample.add(&measure(None, Part::Rest)?);
+    figures.base_loss = sample.mean();
     progress.say(&format!(
-        "Held-out loss of the base model: {:.3}; {:.3} on the quarter that is measured each round\n{HEADING}",
+        "Held-out loss of the base model, mean of the texts: {:.3}; {:.3} on the quarter that is measured each round\n{HEADING}",
         figures.base_loss, figures.base_sample
     ));
 
@@ -78,7 +79,8 @@ pub(super) async fn follow(
         progress.round(&figures, &closed);
         if round + 1 == options.rounds {
             progress.now("measuring on all held-out text");
-            figures.loss = whole(sample, measure(adapter.as_deref(), Part::Rest)?);
+            sample.add(&measure(adapter.as_deref(), Part::Rest)?);
+            figures.loss = sample.mean();
         }
     }
     Ok(figures)

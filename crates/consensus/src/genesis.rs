@@ -84,14 +84,25 @@ impl Genesis {
         if validator.key != key.public_key() {
             return Err(not_alone(genesis, key));
         }
-        let auth = &genesis.params.auth;
-        let max_txs_bytes = usize::try_from(auth.max_block_bytes).unwrap_or(usize::MAX);
+        Ok(Self {
+            max_block_gas: Some(genesis.params.auth.max_block_gas),
+            local_power: u32::try_from(validator.power).unwrap_or(u32::MAX),
+            ..Self::of_network(genesis)?
+        })
+    }
+
+    /// The engine's part of a ledger's genesis, for a chain that its block validators sign together.
+    /// How much gas a block may take is left to the ledger, whose parameters may change.
+    ///
+    /// # Errors
+    /// [`GenesisError::ChainId`] if the chain id is not one.
+    pub fn of_network(genesis: &r3mes_ledger::Genesis) -> Result<Self, GenesisError> {
+        let max_txs_bytes = usize::try_from(genesis.params.auth.max_block_bytes);
         Ok(Self {
             max_block_bytes: max_txs_bytes
+                .unwrap_or(usize::MAX)
                 .saturating_add(BLOCK_OVERHEAD_BYTES)
                 .min(MAX_BLOCK_BYTES),
-            max_block_gas: Some(auth.max_block_gas),
-            local_power: u32::try_from(validator.power).unwrap_or(u32::MAX),
             ..Self::new(&genesis.chain_id, genesis.time)?
         })
     }

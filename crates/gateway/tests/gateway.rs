@@ -8,6 +8,7 @@ mod gateway {
     mod openai;
     mod parrot;
     mod python;
+    mod relay;
     mod rpc;
     mod support;
     mod trustless;

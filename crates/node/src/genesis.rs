@@ -13,16 +13,17 @@ use r3mes_training::{
     text::normalize,
 };
 use r3mes_types::{
-    Amount, Hash, Hasher, Time,
+    Amount, Hash, Hasher, Time, UREMES_PER_REMES,
     bank::Balance,
     beacon::HashChain,
     data::{DataShard, DatasetSpec},
     models::ModelSpec,
+    nodes::{MsgRegister, NodeSpec},
     task::{AdapterRef, HyperParameters},
     wire::{List, Text, Wire},
 };
 
-use crate::{agents, assets, home::Home, keyring::Keyring};
+use crate::{agents, assets, home::Home, keyring::Keyring, plan::Plan};
 
 /// Blocks that a hash chain of the beacon lasts for where a network is to last.
 pub const BEACON_CHAIN: u64 = 1 << 20;
@@ -32,6 +33,8 @@ pub const SEQUENCE: usize = 128;
 const FIRST_DATASET: u64 = 1;
 /// Disk that the bootstrap blob store may take, in MiB.
 pub const BOOTSTRAP_STORAGE_MB: u64 = 16 << 10;
+/// Most nodes that sign blocks, where the ledger's nodes decide that.
+const MAX_BLOCK_VALIDATORS: u32 = 100;
 /// Most that the faucet of a development network gives at once.
 const FAUCET: Amount = Amount::remes(1_000);
 /// Pin of everything the genesis names.
@@ -68,7 +71,6 @@ impl Founding {
 }
 
 /// What a network is to be founded with.
-#[derive(Clone, Copy, Debug)]
 pub struct Charter<'a> {
     /// Name of the chain.
     pub chain_id: &'a str,
@@ -80,51 +82,98 @@ pub struct Charter<'a> {
     pub time: Time,
     /// Blocks that the first hash chain of the beacon lasts for.
     pub beacon_chain: u64,
+    /// Who signs blocks from the start; the first one's account is the network's authority.
+    pub founders: &'a [Founder],
+    /// The training run that begins at once.
+    pub run: Option<Plan>,
 }
 
-/// Writes a genesis into a home, and the blobs it names into the store of the home's ledger. The
-/// home's account becomes the network's authority; its keys sign blocks and feed the beacon. The base
-/// model is registered, and the texts that come with the binary are the first dataset.
+/// One that founds a network.
+pub struct Founder {
+    /// Its home: its keys sign blocks and feed the beacon.
+    pub home: Home,
+    /// What its node declares when it is registered from the start. Where every founder's is, the
+    /// block validators follow the ledger's nodes; where none is, they stay as they are.
+    pub node: Option<NodeSpec>,
+}
+
+/// Writes a genesis into each founder's home, and the blobs it names into the store of the home's
+/// ledger. The base model is registered, and the texts that come with the binary are the first dataset.
 ///
 /// # Errors
-/// When keys, files or the store cannot be used.
-pub fn found(home: &Home, charter: &Charter<'_>) -> anyhow::Result<Founding> {
-    let keyring = Keyring::new(home);
-    let authority = keyring.account_address()?;
-    let (beacon, consensus) = (keyring.beacon_seed()?, keyring.consensus_seed()?);
-    let chain = HashChain::new(&beacon, charter.beacon_chain);
-    let validator = GenesisValidator {
-        operator: authority,
-        key: ValidatorKey::from_seed(&consensus).public_key(),
-        power: 1,
-        chain_end: chain.end(),
-        chain_length: charter.beacon_chain,
-    };
+/// When keys, files or the store cannot be used, or there is no founder.
+pub fn found(charter: &Charter<'_>) -> anyhow::Result<Founding> {
+    let first = charter
+        .founders
+        .first()
+        .context("nobody founds the network")?;
+    let authority = Keyring::new(&first.home).account_address()?;
     let tokenizer = Tokenizer::from_bytes(assets::BASE_TOKENIZER)?;
-    let (dataset, held_out) = store_texts(home, &tokenizer, charter.shards)?;
-    let (model, config) = store_model(home, &tokenizer)?;
-    let genesis = Genesis {
-        chain_id: Text::new(charter.chain_id)?,
-        time: charter.time,
-        params: params(Some(authority), FAUCET),
-        balances: List::new(charter.balances.to_vec())?,
-        validators: List::new(vec![validator])?,
-        nodes: List::default(),
-        models: List::new(vec![model.clone()])?,
-        datasets: List::new(vec![dataset])?,
-        runs: List::default(),
-    };
-    std::fs::write(home.genesis_file(), genesis.encode())
-        .with_context(|| format!("cannot write {}", home.genesis_file().display()))?;
-    Ok(Founding {
-        model,
+    let mut stored = None;
+    for founder in charter.founders {
+        let texts = store_texts(&founder.home, &tokenizer, charter.shards)?;
+        stored = Some((texts, store_model(&founder.home, &tokenizer)?));
+    }
+    let ((dataset, held_out), (model, config)) = stored.context("nobody founds the network")?;
+    let founding = Founding {
+        model: model.clone(),
         dataset: FIRST_DATASET,
         held_out,
         adapter_seed: Hasher::new("r3mes founding adapter v1")
-            .part(genesis.hash().as_ref())
+            .part(charter.chain_id.as_bytes())
+            .number(charter.time.nanos())
             .finish(),
         config,
-    })
+    };
+    let mut params = params(Some(authority), FAUCET);
+    let nodes = registrations(charter)?;
+    if nodes.len() == charter.founders.len() {
+        params.nodes.max_block_validators = MAX_BLOCK_VALIDATORS;
+    }
+    let run = charter.run.map(|plan| plan.params(&founding)).transpose()?;
+    let genesis = Genesis {
+        chain_id: Text::new(charter.chain_id)?,
+        time: charter.time,
+        params,
+        balances: List::new(charter.balances.to_vec())?,
+        validators: List::new(validators(charter)?)?,
+        nodes: List::new(nodes)?,
+        models: List::new(vec![model])?,
+        datasets: List::new(vec![dataset])?,
+        runs: List::new(run.into_iter().collect())?,
+    };
+    for founder in charter.founders {
+        let path = founder.home.genesis_file();
+        std::fs::write(&path, genesis.encode())
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(founding)
+}
+
+fn validators(charter: &Charter<'_>) -> anyhow::Result<Vec<GenesisValidator>> {
+    let validator = |founder: &Founder| {
+        let keyring = Keyring::new(&founder.home);
+        let chain = HashChain::new(&*keyring.beacon_seed()?, charter.beacon_chain);
+        let stake = founder.node.as_ref().map(|node| node.stake);
+        Ok(GenesisValidator {
+            operator: keyring.account_address()?,
+            key: ValidatorKey::from_seed(&*keyring.consensus_seed()?).public_key(),
+            power: stake.map_or(1, |stake| stake.uremes() / UREMES_PER_REMES),
+            chain_end: chain.end(),
+            chain_length: charter.beacon_chain,
+        })
+    };
+    charter.founders.iter().map(validator).collect()
+}
+
+fn registrations(charter: &Charter<'_>) -> anyhow::Result<Vec<MsgRegister>> {
+    let registration = |founder: &Founder| {
+        let spec = founder.node.clone()?;
+        let address = Keyring::new(&founder.home).account_address();
+        Some(address.map(|address| MsgRegister { address, spec }))
+    };
+    let all: Result<_, _> = charter.founders.iter().filter_map(registration).collect();
+    Ok(all?)
 }
 
 /// Reads a home's genesis.
@@ -136,6 +185,15 @@ pub fn read(home: &Home) -> anyhow::Result<Genesis> {
     let bytes = std::fs::read(&path)
         .with_context(|| format!("cannot read {}; run `r3mes init` first", path.display()))?;
     Genesis::decode(&bytes).with_context(|| format!("{} is not a genesis", path.display()))
+}
+
+/// Blocks that each hash chain of the beacon lasts for: as many as those that the network began with.
+///
+/// # Errors
+/// When the genesis has no validator.
+pub fn beacon_chain(genesis: &Genesis) -> anyhow::Result<u64> {
+    let first = genesis.validators.first();
+    Ok(first.context("the genesis has no validator")?.chain_length)
 }
 
 fn store_model(

@@ -12,6 +12,7 @@ use std::{
 /// HOME/genesis.pb       the first state of the network (only where the ledger runs, or to join it)
 /// HOME/keys/            mode 0700, files 0600; never logged, never sent
 /// HOME/data/<service>/  one folder per process: block store, blobs, resumable work
+/// HOME/run/             lock, status, and the sockets between the ledger and CometBFT
 /// HOME/logs/<service>.log
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +81,16 @@ impl Home {
     /// The log file of one service.
     pub fn log(&self, service: &str) -> PathBuf {
         self.root.join("logs").join(format!("{service}.log"))
+    }
+
+    /// The socket on which the ledger waits for CometBFT.
+    pub fn abci(&self) -> PathBuf {
+        self.root.join("run").join("abci.sock")
+    }
+
+    /// The socket of CometBFT's RPC.
+    pub fn cometbft_rpc(&self) -> PathBuf {
+        self.root.join("run").join("cometbft.sock")
     }
 
     /// Whether `r3mes init` has been run here.

@@ -5,6 +5,7 @@
 //! | node account | `m/44'/118'/0'/0/0` | registration, stake, grants; may be kept elsewhere |
 //! | operations key of role n | `m/44'/118'/0'/0/n` | what that role does, by grant of the account |
 //! | consensus key, beacon seed | files of their own | blocks and beacon preimages of a block validator |
+//! | peer key | a file of its own | connections between CometBFT nodes |
 //!
 //! A role's process is given its operations key alone, so roles never race on a sequence and a
 //! stolen role key cannot move stake.
@@ -151,6 +152,14 @@ impl Keyring {
     /// When the file cannot be made, read, or is malformed.
     pub fn beacon_seed(&self) -> Result<Zeroizing<[u8; 32]>, KeyError> {
         self.seed_file(BEACON_FILE)
+    }
+
+    /// The seed of the key by which CometBFT's peers know this node; made on first use.
+    ///
+    /// # Errors
+    /// When the file cannot be made, read, or is malformed.
+    pub fn peer_seed(&self) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+        self.seed_file("peer.key")
     }
 
     /// Takes a beacon seed that others know: for demonstrations that are to be repeated, only.

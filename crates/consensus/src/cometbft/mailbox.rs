@@ -4,10 +4,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use crate::application::{Application, TxHash, TxResult};
+use crate::application::{Application, Query, QueryResult, TxHash, TxResult};
 use crate::block::tx_hash;
 use crate::clock::Clock;
 use crate::genesis::Genesis;
@@ -31,6 +31,8 @@ pub(super) struct Shared {
     /// The height up to which the mempool has been sorted out.
     pub(super) settled: watch::Sender<u64>,
     pub(super) recent: Mutex<Recent>,
+    /// Bounds the threads that reads take.
+    pub(super) permits: Arc<Semaphore>,
 }
 
 /// Transactions of the newest blocks.
@@ -114,6 +116,24 @@ impl CometHandle {
                 waited: timeout,
             }),
         }
+    }
+
+    /// Reads committed state: what CometBFT's `abci_query` answers, also while CometBFT is away.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the state cannot be read. What the ledger refuses to answer is a
+    /// [`QueryResult`] with a code.
+    pub async fn query(&self, query: Query) -> Result<QueryResult, ReadError> {
+        let permit = self.shared.permits.clone().acquire_owned().await;
+        let permit = permit.map_err(|_| ReadError::Stopped)?;
+        let shared = self.shared.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let answer = shared.app.query(&query);
+            drop(permit);
+            answer
+        });
+        let answer = read.await.map_err(|_| ReadError::Stopped)?;
+        answer.map_err(|source| ReadError::Application { source })
     }
 
     /// Where a transaction is; while it waits for a block, this waits with it for at most `timeout`.

@@ -9,7 +9,7 @@
 use std::io;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::application::{Application, ApplicationError};
 use crate::clock::{Clock, SystemClock};
@@ -32,6 +32,8 @@ use state::Driver;
 
 /// What the application calls itself.
 const NAME: &str = "r3mes";
+/// How many reads of the state are done at once.
+const MAX_READS: usize = 64;
 /// Type of the proof operation in answers to queries.
 pub const PROOF_TYPE: &str = "ics23:jmt";
 
@@ -108,6 +110,7 @@ pub fn open(parts: Parts) -> Result<(Engine, CometHandle), EngineError> {
         latest: watch::Sender::new(height),
         settled: watch::Sender::new(height),
         recent: Recent::default().into(),
+        permits: Arc::new(Semaphore::new(MAX_READS)),
     });
     let handle = CometHandle::new(shared.clone());
     Ok((Engine::new(Driver::new(shared)), handle))

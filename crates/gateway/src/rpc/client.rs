@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use r3mes_types::query::Query;
 use r3mes_types::wire::{DecodeError, Wire};
-use reqwest::Url;
+use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -93,8 +93,8 @@ pub struct Status {
     pub moniker: String,
     /// Height of the newest block.
     pub height: u64,
-    /// The state's root after it.
-    pub app_hash: [u8; 32],
+    /// The app hash in its header: the state's root before it. None before the first block.
+    pub app_hash: Option<[u8; 32]>,
     /// Its time, as RFC 3339.
     pub time: String,
 }
@@ -190,6 +190,21 @@ impl Client {
         self.url.as_str()
     }
 
+    /// The host of the node's address.
+    pub fn host(&self) -> Option<String> {
+        self.url.host_str().map(str::to_owned)
+    }
+
+    /// The node's ID among CometBFT's peers, and the address that it listens for them on; the address
+    /// is empty under engine `local`.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn peer(&self) -> Result<(String, String), ClientError> {
+        let answer: StatusAnswer = self.call("status", json!({}), Repeat::Freely).await?;
+        Ok((answer.node_info.id, answer.node_info.listen_addr))
+    }
+
     /// How the chain stands.
     ///
     /// # Errors
@@ -201,9 +216,27 @@ impl Client {
             chain_id: answer.node_info.network,
             moniker: answer.node_info.moniker,
             height: number("status", &sync.latest_block_height)?,
-            app_hash: hash("status", &sync.latest_app_hash)?,
+            app_hash: match sync.latest_app_hash.as_str() {
+                "" => None,
+                digits => Some(hash("status", digits)?),
+            },
             time: sync.latest_block_time,
         })
+    }
+
+    /// Height and root of the newest committed state, as the ledger has it.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn committed(&self) -> Result<(u64, [u8; 32]), ClientError> {
+        const METHOD: &str = "abci_info";
+        let answer: InfoAnswer = self.call(METHOD, json!({}), Repeat::Freely).await?;
+        let info = answer.response;
+        let root = base64(METHOD, &info.last_block_app_hash)?;
+        let root = root
+            .try_into()
+            .map_err(|_| not_understood(METHOD, "a root has 32 bytes"))?;
+        Ok((number(METHOD, &info.last_block_height)?, root))
     }
 
     /// The canonical bytes of the ledger's genesis.
@@ -410,6 +443,14 @@ impl Client {
     async fn post(&self, request: &Value) -> Result<Vec<u8>, Failed> {
         let request = self.http.post(self.url.clone()).json(request);
         let mut response = request.send().await.map_err(Failed::Http)?;
+        if matches!(
+            response.status(),
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+        ) {
+            // The RPC answers, but what stands behind it is away for a moment.
+            let away = response.error_for_status();
+            response = away.map_err(Failed::Http)?;
+        }
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(Failed::Http)? {
             if body.len() + chunk.len() > MAX_ANSWER_BYTES {
@@ -447,6 +488,8 @@ struct StatusAnswer {
 
 #[derive(Deserialize)]
 struct NodeInfo {
+    id: String,
+    listen_addr: String,
     network: String,
     moniker: String,
 }
@@ -456,6 +499,17 @@ struct SyncInfo {
     latest_block_height: String,
     latest_app_hash: String,
     latest_block_time: String,
+}
+
+#[derive(Deserialize)]
+struct InfoAnswer {
+    response: InfoResponse,
+}
+
+#[derive(Deserialize)]
+struct InfoResponse {
+    last_block_height: String,
+    last_block_app_hash: String,
 }
 
 #[derive(Deserialize)]

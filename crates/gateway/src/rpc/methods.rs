@@ -2,25 +2,26 @@
 
 use std::time::Duration;
 
-use prost::Message;
 use r3mes_consensus::application::{Query, TxResult};
 use r3mes_consensus::block::{SignedBlock, to_tendermint_time};
 use r3mes_consensus::local::{BroadcastError, Inclusion, ReadError, WaitError};
+use r3mes_types::ConsensusKey;
 use serde_json::{Value, json};
 
 use crate::rpc::request::{JsonBytes, Params, RpcError};
-use crate::rpc::serve::Service;
+use crate::rpc::serve::{RpcLimits, Service};
 use crate::rpc::shapes;
 
 /// The version of CometBFT whose answers these are.
 const COMETBFT_VERSION: &str = "0.38.17";
 /// The most blocks that `blockchain` answers, as in CometBFT.
 const MAX_BLOCK_METAS: u64 = 20;
-/// Type of the proof operation in answers of `abci_query`.
-const PROOF_TYPE: &str = "ics23:jmt";
 
-/// All methods with the names of their parameters, in CometBFT's order.
-pub(super) const METHODS: &[(&str, &[&str])] = &[
+/// A method with the names of its parameters, in CometBFT's order.
+pub(super) type Signature = (&'static str, &'static [&'static str]);
+
+/// All methods.
+pub(super) const METHODS: &[Signature] = &[
     ("health", &[]),
     ("status", &[]),
     ("net_info", &[]),
@@ -93,7 +94,7 @@ pub(super) async fn call(
             let hash = params.hash("hash")?;
             let state = service
                 .handle
-                .wait_for_tx(hash, patience(service, params)?)
+                .wait_for_tx(hash, patience(&service.limits, params)?)
                 .await?;
             Ok(shapes::tx_state(&state))
         }
@@ -108,10 +109,11 @@ async fn status(service: &Service) -> Result<Value, RpcError> {
         Some(height) => service.handle.block(height).await?,
         None => None,
     };
+    let newest = service.handle.block(latest.height).await?;
     let validator = &status.validator;
     let mut sync_info = json!({
         "latest_block_hash": shapes::hash(latest.block_hash),
-        "latest_app_hash": shapes::hex(&latest.app_hash),
+        "latest_app_hash": "",
         "latest_block_height": latest.height.to_string(),
         "latest_block_time": shapes::time(to_tendermint_time(latest.time)),
         "earliest_block_hash": "",
@@ -120,6 +122,10 @@ async fn status(service: &Service) -> Result<Value, RpcError> {
         "earliest_block_time": "1970-01-01T00:00:00Z",
         "catching_up": false,
     });
+    if let Some(newest) = newest {
+        let app_hash = newest.block.header.app_hash;
+        sync_info["latest_app_hash"] = shapes::hex(app_hash.as_bytes()).into();
+    }
     if let Some(earliest) = earliest {
         let header = &earliest.block.header;
         sync_info["earliest_block_hash"] = shapes::hash(Some(earliest.id.hash)).into();
@@ -153,7 +159,12 @@ fn genesis(service: &Service) -> Result<Value, RpcError> {
         .handle
         .validators(genesis.initial_height)
         .ok_or_else(|| RpcError::internal("the chain has no validators"))?;
-    let genesis = shapes::genesis(genesis, validators, &service.genesis);
+    let validators = validators.validators().iter().map(|info| {
+        let key = info.pub_key.to_bytes().try_into();
+        let key: [u8; 32] = key.expect("engine local signs with an ed25519 key");
+        shapes::genesis_validator(&ConsensusKey::from(key), info.power())
+    });
+    let genesis = shapes::genesis(genesis, validators.collect(), &service.genesis);
     Ok(json!({"genesis": genesis}))
 }
 
@@ -256,32 +267,18 @@ fn abci_info(service: &Service) -> Value {
 }
 
 async fn abci_query(service: &Service, params: &Params) -> Result<Value, RpcError> {
-    let query = Query {
+    let answer = service.handle.query(query(params)?).await?;
+    Ok(shapes::query_answer(&answer))
+}
+
+/// The question of an `abci_query`.
+pub(super) fn query(params: &Params) -> Result<Query, RpcError> {
+    Ok(Query {
         path: params.text("path")?,
         data: params.bytes("data", JsonBytes::Hex)?,
         height: params.height("height")?,
         prove: params.flag("prove")?,
-    };
-    let answer = service.handle.query(query).await?;
-    let proof = answer.proof.map(|proof| {
-        json!({"ops": [{
-            "type": PROOF_TYPE,
-            "key": shapes::base64(&answer.key),
-            "data": shapes::base64(&proof.encode_to_vec()),
-        }]})
-    });
-    let some = |bytes: &[u8]| (!bytes.is_empty()).then(|| shapes::base64(bytes));
-    Ok(json!({"response": {
-        "code": answer.code,
-        "log": answer.log,
-        "info": "",
-        "index": "0",
-        "key": some(&answer.key),
-        "value": some(&answer.value),
-        "proofOps": proof,
-        "height": answer.height.to_string(),
-        "codespace": answer.codespace,
-    }}))
+    })
 }
 
 async fn broadcast(service: &Service, params: &Params) -> Result<Value, RpcError> {
@@ -324,7 +321,7 @@ async fn wait_height(service: &Service, params: &Params) -> Result<Value, RpcErr
     let above = params.number("above")?.unwrap_or_default();
     let reached = service
         .handle
-        .wait_for_height(above, patience(service, params)?)
+        .wait_for_height(above, patience(&service.limits, params)?)
         .await;
     let height = match reached {
         Ok(latest) => latest.height,
@@ -335,8 +332,8 @@ async fn wait_height(service: &Service, params: &Params) -> Result<Value, RpcErr
 }
 
 /// How long a caller wants to wait, and is let.
-fn patience(service: &Service, params: &Params) -> Result<Duration, RpcError> {
-    let longest = service.limits.longest_wait;
+pub(super) fn patience(limits: &RpcLimits, params: &Params) -> Result<Duration, RpcError> {
+    let longest = limits.longest_wait;
     let wanted = params.number("timeout_ms")?.map(Duration::from_millis);
     Ok(wanted.unwrap_or(longest).min(longest))
 }

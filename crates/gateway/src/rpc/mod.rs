@@ -13,16 +13,20 @@
 //! - `wait_tx?hash=0x..&timeout_ms=T`: `{"state": "included", "tx": {..}}`, `{"state": "dropped",
 //!   "result": {..}}`, `{"state": "waiting"}` after `T` milliseconds, or `{"state": "unknown"}`.
 //!
+//! Under engine `cometbft` the same [comes from CometBFT](Relay), and what CometBFT has besides.
+//!
 //! [`Client`] asks; [`TxClient`] signs and sends. Bytes from a server are checked as they are parsed,
 //! but a server can still tell a story that hangs together: who does not run it verifies proofs.
 
 mod client;
 mod methods;
+mod relay;
 mod request;
 mod serve;
 mod shapes;
 mod tx;
 
 pub use client::{Client, ClientError, Refusal, Status, TxOutcome, TxState};
-pub use serve::{RpcLimits, Service, router};
+pub use relay::{Relay, UpstreamError, genesis_file};
+pub use serve::{RpcLimits, Service, relay_router, router};
 pub use tx::{SendError, TxClient};

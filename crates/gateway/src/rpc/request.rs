@@ -1,5 +1,6 @@
 //! Requests and errors, in both ways of asking.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use base64::Engine;
@@ -10,9 +11,12 @@ use serde_json::{Map, Value, json};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RpcError {
     pub(super) code: i64,
-    pub(super) message: &'static str,
+    pub(super) message: Cow<'static, str>,
     pub(super) data: String,
 }
+
+/// Code of an error that is gone when what stands behind the RPC is there again.
+const UNAVAILABLE: i64 = -32001;
 
 impl RpcError {
     pub(super) fn parse(data: impl Into<String>) -> Self {
@@ -36,6 +40,25 @@ impl RpcError {
         Self::new(-32603, "Internal error", data)
     }
 
+    /// What stands behind the RPC is away.
+    pub(super) fn unavailable(data: impl Into<String>) -> Self {
+        Self::new(UNAVAILABLE, "Unavailable", data)
+    }
+
+    /// An error that CometBFT gave.
+    pub(super) fn relayed(error: &Value) -> Self {
+        let text = |name: &str| error[name].as_str().unwrap_or_default().to_owned();
+        Self {
+            code: error["code"].as_i64().unwrap_or_default(),
+            message: text("message").into(),
+            data: text("data"),
+        }
+    }
+
+    pub(super) fn is_unavailable(&self) -> bool {
+        self.code == UNAVAILABLE
+    }
+
     /// An error with everything that caused it.
     pub(super) fn caused(error: &dyn std::error::Error) -> Self {
         let mut text = error.to_string();
@@ -51,7 +74,7 @@ impl RpcError {
         let data = data.into();
         Self {
             code,
-            message,
+            message: message.into(),
             data,
         }
     }

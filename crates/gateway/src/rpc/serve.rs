@@ -1,4 +1,4 @@
-//! Answers HTTP requests by calling methods.
+//! Answers HTTP requests by calling methods, of engine `local` or of CometBFT.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,10 +15,11 @@ use serde_json::{Value, json};
 use tower_http::cors::{Any, CorsLayer};
 use tower_http::timeout::TimeoutLayer;
 
-use crate::rpc::methods::{METHODS, call};
+use crate::rpc::methods;
+use crate::rpc::relay::{self, Relay};
 use crate::rpc::request::{Params, RpcError};
 
-/// What the methods work on.
+/// What the methods work on under engine `local`.
 #[derive(Clone, Debug)]
 pub struct Service {
     /// The running engine.
@@ -38,7 +39,8 @@ pub struct RpcLimits {
     pub body_bytes: usize,
     /// Calls in one JSON-RPC batch.
     pub batch: usize,
-    /// How long `wait_height`, `wait_tx` and `broadcast_tx_commit` wait at most.
+    /// How long `wait_height`, `wait_tx` and `broadcast_tx_commit` wait at most, and any method for a
+    /// CometBFT that is started again.
     pub longest_wait: Duration,
     /// How long any request may take.
     pub timeout: Duration,
@@ -55,9 +57,58 @@ impl Default for RpcLimits {
     }
 }
 
-/// The RPC as a router, to be [served](crate::server::serve).
+/// Who answers.
+enum Chain {
+    Local(Service),
+    CometBft(Relay),
+}
+
+impl Chain {
+    fn limits(&self) -> RpcLimits {
+        match self {
+            Self::Local(service) => service.limits,
+            Self::CometBft(relay) => relay.limits(),
+        }
+    }
+
+    /// Names of a method's parameters, in CometBFT's order; `None` if there is no such method.
+    fn parameters(&self, method: &str) -> Option<&'static [&'static str]> {
+        let mut known = self.methods();
+        let found = known.find(|(name, _)| *name == method);
+        found.map(|(_, parameters)| *parameters)
+    }
+
+    fn methods(&self) -> impl Iterator<Item = &'static methods::Signature> {
+        let more = match self {
+            Self::Local(_) => &[][..],
+            Self::CometBft(_) => relay::MORE_METHODS,
+        };
+        methods::METHODS.iter().chain(more)
+    }
+
+    async fn call(&self, method: &str, params: &Params) -> Result<Value, RpcError> {
+        if self.parameters(method).is_none() {
+            return Err(RpcError::unknown_method(method));
+        }
+        match self {
+            Self::Local(service) => methods::call(service, method, params).await,
+            Self::CometBft(relay) => relay.call(method, params).await,
+        }
+    }
+}
+
+/// The RPC of engine `local` as a router, to be [served](crate::server::serve).
 pub fn router(service: Service) -> Router {
-    let limits = service.limits;
+    routes(Chain::Local(service))
+}
+
+/// The RPC of engine `cometbft` as a router: CometBFT's own, and what [`Relay`] adds to it.
+pub fn relay_router(relay: Relay) -> Router {
+    routes(Chain::CometBft(relay))
+}
+
+fn routes(chain: Chain) -> Router {
+    let limits = chain.limits();
     let cors = CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::POST])
@@ -71,79 +122,83 @@ pub fn router(service: Service) -> Router {
             limits.timeout,
         ))
         .layer(cors)
-        .with_state(Arc::new(service))
+        .with_state(Arc::new(chain))
 }
 
-async fn list() -> Response {
-    let methods: serde_json::Map<String, Value> = METHODS
-        .iter()
+async fn list(State(chain): State<Arc<Chain>>) -> Response {
+    let methods: serde_json::Map<String, Value> = chain
+        .methods()
         .map(|(name, params)| ((*name).to_owned(), json!(params)))
         .collect();
     axum::Json(json!({"methods": methods})).into_response()
 }
 
 async fn by_uri(
-    State(service): State<Arc<Service>>,
+    State(chain): State<Arc<Chain>>,
     Path(method): Path<String>,
     Query(params): Query<HashMap<String, String>>,
 ) -> Response {
-    let answer = call(&service, &method, &Params::Uri(params)).await;
+    let answer = chain.call(&method, &Params::Uri(params)).await;
     let status = match &answer {
         Ok(_) => StatusCode::OK,
         Err(error) if error.code == -32601 => StatusCode::NOT_FOUND,
         Err(error) if error.code == -32602 => StatusCode::BAD_REQUEST,
+        Err(error) if error.is_unavailable() => StatusCode::SERVICE_UNAVAILABLE,
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
     (status, axum::Json(envelope(json!(-1), answer))).into_response()
 }
 
-async fn json_rpc(State(service): State<Arc<Service>>, body: Bytes) -> Response {
+async fn json_rpc(State(chain): State<Arc<Chain>>, body: Bytes) -> Response {
     let request: Value = match serde_json::from_slice(&body) {
         Ok(request) => request,
         Err(error) => return refuse(RpcError::parse(error.to_string())),
     };
-    let answer = match request {
-        Value::Array(calls) if calls.is_empty() || calls.len() > service.limits.batch => {
-            let most = service.limits.batch;
-            return refuse(RpcError::invalid_request(format!(
-                "a batch has 1 to {most} calls"
-            )));
-        }
-        Value::Array(calls) => {
-            let mut answers = Vec::with_capacity(calls.len());
-            for request in calls {
-                answers.push(one(&service, request).await);
-            }
-            Value::Array(answers)
-        }
-        request => one(&service, request).await,
+    let most = chain.limits().batch;
+    let (calls, batch) = match request {
+        Value::Array(calls) => (calls, true),
+        request => (vec![request], false),
     };
-    axum::Json(answer).into_response()
+    if calls.is_empty() || calls.len() > most {
+        return refuse(RpcError::invalid_request(format!(
+            "a batch has 1 to {most} calls"
+        )));
+    }
+    let mut answers = Vec::with_capacity(calls.len());
+    let mut status = StatusCode::OK;
+    for request in calls {
+        let (id, answer) = one(&chain, request).await;
+        if answer.as_ref().is_err_and(RpcError::is_unavailable) {
+            status = StatusCode::SERVICE_UNAVAILABLE;
+        }
+        answers.push(envelope(id, answer));
+    }
+    let answer = match batch {
+        true => Value::Array(answers),
+        false => answers.swap_remove(0),
+    };
+    (status, axum::Json(answer)).into_response()
 }
 
-async fn one(service: &Service, request: Value) -> Value {
+/// The id of a call, and its answer.
+async fn one(chain: &Chain, request: Value) -> (Value, Result<Value, RpcError>) {
     let Value::Object(mut request) = request else {
-        return envelope(
-            Value::Null,
-            Err(RpcError::invalid_request("a call is an object")),
-        );
+        let why = RpcError::invalid_request("a call is an object");
+        return (Value::Null, Err(why));
     };
     let id = request.remove("id").unwrap_or(Value::Null);
     let Some(Value::String(method)) = request.remove("method") else {
-        return envelope(
-            id,
-            Err(RpcError::invalid_request("a call names its method")),
-        );
+        let why = RpcError::invalid_request("a call names its method");
+        return (id, Err(why));
     };
-    let known = METHODS.iter().find(|(name, _)| *name == method);
-    let Some((_, names)) = known else {
-        return envelope(id, Err(RpcError::unknown_method(&method)));
+    let Some(names) = chain.parameters(&method) else {
+        return (id, Err(RpcError::unknown_method(&method)));
     };
     let answer = match Params::from_json(request.remove("params"), names) {
-        Ok(params) => call(service, &method, &params).await,
+        Ok(params) => chain.call(&method, &params).await,
         Err(error) => Err(error),
     };
-    envelope(id, answer)
+    (id, answer)
 }
 
 fn refuse(error: RpcError) -> Response {

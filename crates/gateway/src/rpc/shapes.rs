@@ -2,13 +2,20 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use r3mes_consensus::application::{BlockOutput, Event, TxResult, ValidatorUpdate};
+use prost::Message;
+use r3mes_consensus::application::{BlockOutput, Event, QueryResult, TxResult, ValidatorUpdate};
 use r3mes_consensus::block::{SignedBlock, to_tendermint_time};
 use r3mes_consensus::genesis::Genesis;
 use r3mes_consensus::local::{TxInfo, TxState};
+use r3mes_types::ConsensusKey;
 use serde_json::{Value, json};
 use tendermint::block::{Commit, CommitSig, Header, Id};
 use tendermint::{Hash, Time, validator};
+
+/// Type of the proof operation in answers of `abci_query`.
+const PROOF_TYPE: &str = "ics23:jmt";
+/// What CometBFT's JSON calls an ed25519 key.
+const ED25519_KEY: &str = "tendermint/PubKeyEd25519";
 
 pub(super) fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
@@ -207,7 +214,7 @@ pub(super) fn tx_state(state: &TxState) -> Value {
 }
 
 pub(super) fn public_key(key: &tendermint::PublicKey) -> Value {
-    json!({"type": "tendermint/PubKeyEd25519", "value": base64(&key.to_bytes())})
+    json!({"type": ED25519_KEY, "value": base64(&key.to_bytes())})
 }
 
 pub(super) fn validator(info: &validator::Info) -> Value {
@@ -236,20 +243,31 @@ pub(super) fn consensus_params(genesis: &Genesis) -> Value {
     })
 }
 
+/// What was read of the state.
+pub(super) fn query_answer(answer: &QueryResult) -> Value {
+    let proof = answer.proof.as_ref().map(|proof| {
+        json!({"ops": [{
+            "type": PROOF_TYPE,
+            "key": base64(&answer.key),
+            "data": base64(&proof.encode_to_vec()),
+        }]})
+    });
+    let some = |bytes: &[u8]| (!bytes.is_empty()).then(|| base64(bytes));
+    json!({"response": {
+        "code": answer.code,
+        "log": answer.log,
+        "info": "",
+        "index": "0",
+        "key": some(&answer.key),
+        "value": some(&answer.value),
+        "proofOps": proof,
+        "height": answer.height.to_string(),
+        "codespace": answer.codespace,
+    }})
+}
+
 /// CometBFT's genesis file. The ledger's part is `app_state.ledger`: its canonical bytes.
-pub(super) fn genesis(genesis: &Genesis, validators: &validator::Set, ledger: &[u8]) -> Value {
-    let validators: Vec<Value> = validators
-        .validators()
-        .iter()
-        .map(|info| {
-            json!({
-                "address": hex(info.address.as_bytes()),
-                "pub_key": public_key(&info.pub_key),
-                "power": info.power().to_string(),
-                "name": "",
-            })
-        })
-        .collect();
+pub(super) fn genesis(genesis: &Genesis, validators: Vec<Value>, ledger: &[u8]) -> Value {
     json!({
         "genesis_time": time(to_tendermint_time(genesis.time)),
         "chain_id": genesis.chain_id,
@@ -258,5 +276,14 @@ pub(super) fn genesis(genesis: &Genesis, validators: &validator::Set, ledger: &[
         "validators": validators,
         "app_hash": "",
         "app_state": {"ledger": base64(ledger)},
+    })
+}
+
+pub(super) fn genesis_validator(key: &ConsensusKey, power: u64) -> Value {
+    json!({
+        "address": hex(key.address().as_bytes()),
+        "pub_key": {"type": ED25519_KEY, "value": base64(key.as_bytes())},
+        "power": power.to_string(),
+        "name": "",
     })
 }

@@ -38,15 +38,15 @@ use super::support;
 
 const CHAIN: &str = "rpc-1";
 
-fn key(number: u8) -> SecretKey {
+pub(super) fn key(number: u8) -> SecretKey {
     SecretKey::from_bytes(&[number; 32]).unwrap()
 }
 
-fn validator_key() -> ValidatorKey {
+pub(super) fn validator_key() -> ValidatorKey {
     ValidatorKey::from_seed(&[5; 32])
 }
 
-fn ledger_genesis() -> r3mes_ledger::Genesis {
+pub(super) fn ledger_genesis() -> r3mes_ledger::Genesis {
     let mut balances: Vec<Balance> = (1..=3)
         .map(|number| Balance {
             address: key(number).address(),
@@ -135,7 +135,7 @@ impl Node {
     }
 }
 
-fn send(from: &SecretKey, to: &SecretKey, amount: Amount) -> Vec<r3mes_types::Message> {
+pub(super) fn send(from: &SecretKey, to: &SecretKey, amount: Amount) -> Vec<r3mes_types::Message> {
     let message = MsgSend {
         from_address: from.address(),
         to_address: to.address(),

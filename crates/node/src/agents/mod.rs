@@ -31,7 +31,7 @@ use method::Method;
 use r3mes_training::agent::Facts;
 use workshop::Workshop;
 
-pub use registration::{register, register_roles};
+pub use registration::{register, register_roles, spec};
 
 use crate::{
     config::{BlobBackEnd, Config, RoleConfig},

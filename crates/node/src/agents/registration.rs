@@ -3,10 +3,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context;
+use r3mes_consensus::key::ValidatorKey;
 use r3mes_gateway::rpc::{self, TxOutcome};
 use r3mes_types::{
     Address, Amount, Message, Resources, Role, RoleSet, Time,
     auth::{MsgGrant, QueryGrants},
+    beacon::{HashChain, MsgRegisterChain, QueryChain},
     governance::QueryParams,
     nodes::{
         Endpoint, MsgRegister, MsgUpdate, Node, NodeSpec, NodeStatus, NodesMessage, QueryNode,
@@ -16,7 +18,13 @@ use r3mes_types::{
 };
 
 use super::chain;
-use crate::{clock, config::Config, home::Home, keyring::Keyring};
+use crate::{
+    clock,
+    config::{Config, Engine},
+    genesis,
+    home::Home,
+    keyring::Keyring,
+};
 
 /// How long a role's key may act before `r3mes start` renews the grant.
 const GRANT_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -36,14 +44,20 @@ pub async fn register(home: &Home, config: &Config) -> anyhow::Result<()> {
     let client = chain::connect(config)?;
     let node = Keyring::new(home).account_address()?;
     let known = client.query(&QueryNode { address: node }).await?.node;
-    let wanted = spec(config, &client, RoleSet::of(&roles), None).await?;
+    let roles_wanted = RoleSet::of(&roles);
+    let stake = stake(config, &client, roles_wanted, None).await?;
+    let wanted = spec(home, config, roles_wanted, stake)?;
     let as_wanted = |node: &Node| {
         node.status == NodeStatus::Active
             && node.spec.roles == wanted.roles
             && node.spec.endpoints == wanted.endpoints
+            && node.spec.consensus_key == wanted.consensus_key
             && node.bonded >= wanted.stake
     };
-    if known.as_ref().is_some_and(as_wanted) && granted(&client, home, config, node).await? {
+    if known.as_ref().is_some_and(as_wanted)
+        && granted(&client, home, config, node).await?
+        && first_chain(&client, home, node, &wanted).await?.is_none()
+    {
         return Ok(());
     }
     register_roles(home, config, RoleSet::of(&roles), None).await?;
@@ -65,7 +79,9 @@ pub async fn register_roles(
     let key = keyring.account()?;
     let address = key.address();
     let client = chain::connect(config)?;
-    let spec = spec(config, &client, roles, stake).await?;
+    let stake = self::stake(config, &client, roles, stake).await?;
+    let spec = spec(home, config, roles, stake)?;
+    let chain = first_chain(&client, home, address, &spec).await?;
     let known = client.query(&QueryNode { address }).await?.node;
     let registered = known.is_some_and(|node| node.status != NodeStatus::Left);
     let mut messages: Vec<Message> = vec![if registered {
@@ -73,6 +89,7 @@ pub async fn register_roles(
     } else {
         MsgRegister { address, spec }.into()
     }];
+    messages.extend(chain.map(Message::from));
     let expires_at = clock::after(GRANT_TIME);
     for role in roles.iter() {
         let grantee = keyring.role(role)?.address();
@@ -134,21 +151,35 @@ async fn granted(
     Ok(true)
 }
 
-async fn spec(
+/// What the node puts at stake: as asked, as configured, or the least that the roles need.
+async fn stake(
     config: &Config,
     client: &rpc::Client,
     roles: RoleSet,
-    stake: Option<Amount>,
-) -> anyhow::Result<NodeSpec> {
+    asked: Option<Amount>,
+) -> anyhow::Result<Amount> {
     let configured = config.node.stake.as_deref().map(str::parse).transpose()?;
-    let stake = match stake.or(configured) {
+    Ok(match asked.or(configured) {
         Some(stake) => stake,
         None => client
             .query(&QueryParams {})
             .await?
             .nodes
             .minimum_stake(roles),
-    };
+    })
+}
+
+/// What this node declares of itself. A validator with a ledger of its own under engine `cometbft`
+/// signs blocks, and names the key it does so with.
+///
+/// # Errors
+/// When a key cannot be read, or something declared is too long.
+pub fn spec(
+    home: &Home,
+    config: &Config,
+    roles: RoleSet,
+    stake: Amount,
+) -> anyhow::Result<NodeSpec> {
     let mut endpoints = Vec::new();
     for (role, settings) in config.enabled_roles() {
         if roles.contains(role) {
@@ -159,6 +190,16 @@ async fn spec(
             });
         }
     }
+    let ledger = config.services.ledger.as_ref();
+    let signs = ledger.is_some_and(|ledger| ledger.engine == Engine::Cometbft)
+        && roles.contains(Role::Validator);
+    let consensus_key = match signs {
+        true => {
+            let seed = Keyring::new(home).consensus_seed()?;
+            Some(ValidatorKey::from_seed(&seed).public_key())
+        }
+        false => None,
+    };
     Ok(NodeSpec {
         moniker: Text::new(config.node.moniker.as_str())?,
         roles,
@@ -167,8 +208,38 @@ async fn spec(
         resources: machine(),
         allocations: List::default(),
         endpoints: List::new(endpoints)?,
-        consensus_key: None,
+        consensus_key,
     })
+}
+
+/// Registers the first hash chain of a node that is to sign blocks, unless the ledger has one. Later
+/// ones follow in its reveals.
+async fn first_chain(
+    client: &rpc::Client,
+    home: &Home,
+    operator: Address,
+    spec: &NodeSpec,
+) -> anyhow::Result<Option<MsgRegisterChain>> {
+    let Some(key) = spec.consensus_key else {
+        return Ok(None);
+    };
+    let validator = key.address();
+    if client
+        .query(&QueryChain { validator })
+        .await?
+        .chain
+        .is_some()
+    {
+        return Ok(None);
+    }
+    let length = genesis::beacon_chain(&genesis::read(home)?)?;
+    let seed = *Keyring::new(home).beacon_seed()?;
+    let chain = tokio::task::spawn_blocking(move || HashChain::new(&seed, length)).await?;
+    Ok(Some(MsgRegisterChain {
+        operator,
+        end: chain.end(),
+        length,
+    }))
 }
 
 /// What this machine has, as far as the standard library can tell.

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use r3mes_types::{Address, Amount, Role};
 
-use crate::{config::Config, process::Service};
+use crate::{
+    config::{Config, Engine},
+    process::Service,
+};
 
 /// R3MES: a network where machines train, serve and verify AI models, and where every result can
 /// be recomputed bit for bit.
@@ -39,6 +42,9 @@ pub struct Overrides {
     /// RPC of the ledger, over network.rpc of the configuration
     #[arg(long, global = true, env = "R3MES_RPC", value_name = "URL")]
     pub rpc: Option<String>,
+    /// Consensus engine of this home's ledger, over services.ledger.engine of the configuration
+    #[arg(long, global = true, env = "R3MES_ENGINE", value_name = "NAME")]
+    pub engine: Option<Engine>,
     /// Kernel back end: auto, scalar, avx2, avx512, amx or neon; every one gives the same bits
     #[arg(long, global = true, env = "R3MES_KERNELS", value_name = "NAME")]
     pub kernels: Option<String>,
@@ -54,8 +60,10 @@ impl Overrides {
     /// The same flags again, for a child process.
     pub(super) fn to_args(&self) -> Vec<String> {
         let threads = self.threads.map(|threads| threads.to_string());
+        let engine = self.engine.map(|engine| engine.to_string());
         let flags = [
             ("--rpc", &self.rpc),
+            ("--engine", &engine),
             ("--kernels", &self.kernels),
             ("--threads", &threads),
             ("--log-level", &self.log_level),
@@ -70,6 +78,9 @@ impl Overrides {
     pub(super) fn apply(&self, config: &mut Config) -> anyhow::Result<()> {
         if let Some(rpc) = &self.rpc {
             config.network.rpc.clone_from(rpc);
+        }
+        if let (Some(engine), Some(ledger)) = (self.engine, &mut config.services.ledger) {
+            ledger.engine = engine;
         }
         if let Some(kernels) = &self.kernels {
             config.compute.kernels.clone_from(kernels);
@@ -115,6 +126,8 @@ pub enum Command {
     Pack(Pack),
     /// Run a whole network on this machine: train, verify, aggregate and serve
     Demo(Demo),
+    /// Make a network of several validators under CometBFT, and run it on this machine
+    Testnet(Testnet),
     /// Print the golden hashes as this machine computes them, and which back end ran
     Golden(Golden),
     /// Print the version, the exact-arithmetic version and the back ends of this machine
@@ -127,7 +140,8 @@ pub struct Init {
     /// Roles this node will play
     #[arg(long, value_delimiter = ',', value_name = "ROLE,...")]
     pub roles: Vec<Role>,
-    /// Join a network: RPC URL of one of its nodes, from which the genesis is taken
+    /// Join a network: RPC URL of one of its nodes, from which the genesis is taken. With
+    /// --engine cometbft this home gets a ledger of its own that follows the network's
     #[arg(long, value_name = "URL")]
     pub join: Option<String>,
     /// Chain id of a network of your own
@@ -144,6 +158,23 @@ pub struct Start {
     /// Play these roles, whatever the configuration names
     #[arg(long, value_delimiter = ',', value_name = "ROLE,...")]
     pub roles: Vec<Role>,
+    /// Run these services, whatever the configuration names: node is the ledger, api the gateway.
+    /// Without --roles no role runs beside them
+    #[arg(long, value_delimiter = ',', value_name = "SERVICE,...")]
+    pub services: Vec<StartService>,
+    /// Follow the ledger of another machine, by the URL of its RPC, and run none here. A home that
+    /// is not there yet is made
+    #[arg(long, env = "R3MES_BLOCKCHAIN_URL", value_name = "URL")]
+    pub chain: Option<String>,
+}
+
+/// A service that `r3mes start` can run alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum StartService {
+    /// The ledger, with CometBFT under that engine
+    Node,
+    /// The public API
+    Api,
 }
 
 /// `r3mes run`
@@ -167,7 +198,8 @@ pub struct Keys {
 /// What to do with keys.
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
-    /// List the addresses of the account and of each role's operations key
+    /// List the addresses of the account and of each role's operations key, and the ID by which
+    /// CometBFT's peers name this node
     Show,
     /// Print the account's 24 words; whoever reads them owns the account
     Export,
@@ -365,6 +397,33 @@ pub struct Demo {
     /// draws fall on still differ from run to run
     #[arg(long, value_name = "N")]
     pub beacon: Option<u64>,
+}
+
+/// `r3mes testnet`
+#[derive(Clone, Debug, Args)]
+pub struct Testnet {
+    /// Validators; each also mines, and the first aggregates and answers prompts
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub validators: u16,
+    /// Where the homes are made; those that are there go on
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Make homes for these machines, one name or address a line, instead of running anything here
+    #[arg(long, value_name = "FILE")]
+    pub hosts: Option<PathBuf>,
+    /// Check that blocks agree, that a training round closes, and that a killed validator comes back,
+    /// then leave: status 0 only if all of it holds
+    #[arg(long, conflicts_with = "hosts")]
+    pub check: bool,
+    /// Port of the public API; 0 takes a free one
+    #[arg(long, default_value_t = 8000)]
+    pub port: u16,
+    /// Pause after each block, in milliseconds
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    pub block_interval_ms: u64,
+    /// Training rounds of the run that begins at once
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
 }
 
 #[cfg(test)]

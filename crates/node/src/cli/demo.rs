@@ -7,7 +7,7 @@ use super::{
     output::Output,
 };
 use crate::{
-    config::Log,
+    config::{Engine, Log},
     demo::{self, figures::Figures},
     telemetry,
 };
@@ -29,6 +29,7 @@ pub(super) fn run(typed: &Demo, overrides: &Overrides, out: &Output) -> anyhow::
         keep: typed.keep,
         dir: typed.dir.clone(),
         port: typed.port,
+        engine: overrides.engine.unwrap_or(Engine::Local),
         beacon: typed.beacon,
         child_args: overrides.to_args(),
         silent: out.json,

@@ -1,13 +1,17 @@
 //! `r3mes init`
 
 use anyhow::Context;
-use r3mes_types::{Amount, bank::Balance, wire::Wire};
+use r3mes_gateway::rpc;
+use r3mes_types::{Amount, Role, RoleSet, bank::Balance, wire::Wire};
 use serde::Serialize;
 
-use super::{args::Init, output::Output};
+use super::{
+    args::{Init, Overrides},
+    output::Output,
+};
 use crate::{
     agents, clock,
-    config::{Config, Gateway, Ledger},
+    config::{CometBft, Config, Engine, Gateway, Ledger},
     genesis,
     home::Home,
     keyring::Keyring,
@@ -15,6 +19,8 @@ use crate::{
 
 /// What the founder of a network of one's own begins with.
 const FOUNDERS_BALANCE: Amount = Amount::remes(1_000_000);
+/// What a founder who signs blocks puts at stake.
+const FOUNDERS_STAKE: Amount = Amount::remes(1_000);
 /// Shards that the founding dataset is dealt over: miners beyond this number share shards.
 const SHARDS: usize = 4;
 
@@ -26,12 +32,34 @@ struct Initialised {
     roles: Vec<String>,
 }
 
-pub(super) fn run(home: &Home, typed: &Init, out: &Output) -> anyhow::Result<()> {
+pub(super) fn run(
+    home: &Home,
+    typed: &Init,
+    overrides: &Overrides,
+    out: &Output,
+) -> anyhow::Result<()> {
     anyhow::ensure!(
         !home.is_initialised(),
         "{} holds a node already; give another folder with --home, or move this one away",
         home.root().display()
     );
+    let made = make(home, typed, overrides.engine)?;
+    out.show(&made, || text(home, &made))
+}
+
+/// Makes a home that joins the network of the ledger at `url`, without a ledger of its own.
+pub(super) fn join_as(home: &Home, roles: &[Role], url: &str) -> anyhow::Result<()> {
+    let typed = Init {
+        roles: roles.to_vec(),
+        join: Some(url.to_owned()),
+        chain_id: String::new(),
+        recover: false,
+    };
+    make(home, &typed, None)?;
+    Ok(())
+}
+
+fn make(home: &Home, typed: &Init, engine: Option<Engine>) -> anyhow::Result<Initialised> {
     let mut config = Config::default();
     config.set_roles(&typed.roles);
     home.create()?;
@@ -41,51 +69,131 @@ pub(super) fn run(home: &Home, typed: &Init, out: &Output) -> anyhow::Result<()>
         false => keyring.generate()?,
     }
     match &typed.join {
-        Some(url) => join(home, &mut config, url)?,
-        None => found(home, &mut config, &typed.chain_id)?,
+        Some(url) => join(home, &mut config, url, engine)?,
+        None => found(home, &mut config, &typed.chain_id, engine)?,
     }
     // Last, so that a home whose making was broken off does not count as one.
     std::fs::write(home.config_file(), config.to_yaml())
         .with_context(|| format!("cannot write {}", home.config_file().display()))?;
-    let made = Initialised {
+    Ok(Initialised {
         home: home.root().display().to_string(),
         chain_id: config.network.chain_id,
         address: keyring.account_address()?.to_string(),
         roles: typed.roles.iter().map(ToString::to_string).collect(),
-    };
-    out.show(&made, || text(home, &made))
+    })
 }
 
-fn found(home: &Home, config: &mut Config, chain_id: &str) -> anyhow::Result<()> {
+fn found(
+    home: &Home,
+    config: &mut Config,
+    chain_id: &str,
+    engine: Option<Engine>,
+) -> anyhow::Result<()> {
     config.network.chain_id = chain_id.to_owned();
-    config.services.ledger = Some(Ledger::default());
+    let engine = engine.unwrap_or(Engine::Local);
+    config.services.ledger = Some(Ledger {
+        engine,
+        ..Ledger::default()
+    });
     config.services.gateway = Some(Gateway::default());
     let founder = Balance {
         address: Keyring::new(home).account_address()?,
         amount: FOUNDERS_BALANCE,
     };
+    // Under CometBFT others may join as validators, so this one is registered as the first.
+    let node = match engine {
+        Engine::Local => None,
+        Engine::Cometbft => {
+            let roles: Vec<Role> = config
+                .enabled_roles()
+                .iter()
+                .map(|(role, _)| *role)
+                .collect();
+            anyhow::ensure!(
+                roles.contains(&Role::Validator),
+                "under engine cometbft the founder signs blocks: add validator to --roles"
+            );
+            Some(agents::spec(
+                home,
+                config,
+                RoleSet::of(&roles),
+                FOUNDERS_STAKE,
+            )?)
+        }
+    };
+    config.node.stake = node.as_ref().map(|node| node.stake.to_string());
     let charter = genesis::Charter {
         chain_id,
         balances: &[founder],
         shards: SHARDS,
         time: clock::now(),
         beacon_chain: genesis::BEACON_CHAIN,
+        founders: &[genesis::Founder {
+            home: home.clone(),
+            node,
+        }],
+        run: None,
     };
-    genesis::found(home, &charter)?;
+    genesis::found(&charter)?;
     Ok(())
 }
 
-fn join(home: &Home, config: &mut Config, url: &str) -> anyhow::Result<()> {
+fn join(home: &Home, config: &mut Config, url: &str, engine: Option<Engine>) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        engine != Some(Engine::Local),
+        "engine local runs only where a network was founded; join with --engine cometbft to have a ledger here, or without --engine to use the one at {url}"
+    );
     config.network.rpc = url.trim_end_matches('/').to_owned();
     let client = agents::chain::connect(config)?;
-    let bytes = super::runtime()?
-        .block_on(client.genesis())
-        .with_context(|| format!("cannot take the genesis from {url}"))?;
+    let (bytes, peer) = super::runtime()?.block_on(async {
+        let genesis = client.genesis().await;
+        let genesis = genesis.with_context(|| format!("cannot take the genesis from {url}"))?;
+        let peer = match engine {
+            Some(_) => Some(peer(&client).await?),
+            None => None,
+        };
+        anyhow::Ok((genesis, peer))
+    })?;
     let genesis = r3mes_ledger::genesis::Genesis::decode(&bytes)
         .with_context(|| format!("{url} did not send a genesis"))?;
     config.network.chain_id = genesis.chain_id.to_string();
+    if let Some(host) = client.host() {
+        let port = Ledger::default().blobs_listen.port();
+        config.network.bootstrap_blobs = vec![format!("http://{host}:{port}")];
+    }
+    if let Some(peer) = peer {
+        let ledger = Ledger {
+            engine: Engine::Cometbft,
+            cometbft: Some(CometBft {
+                peers: vec![peer],
+                ..CometBft::default()
+            }),
+            ..Ledger::default()
+        };
+        config.network.rpc = format!("http://{}", ledger.rpc_listen);
+        config.services.ledger = Some(ledger);
+    }
     std::fs::write(home.genesis_file(), bytes)
         .with_context(|| format!("cannot write {}", home.genesis_file().display()))
+}
+
+/// The node at a URL as a peer of CometBFT's.
+async fn peer(client: &rpc::Client) -> anyhow::Result<String> {
+    let (id, listens) = client.peer().await?;
+    let url = client.url();
+    anyhow::ensure!(
+        !listens.is_empty(),
+        "the network at {url} runs under engine local, which has no peers: join without --engine"
+    );
+    let address = listens.trim_start_matches("tcp://");
+    let (host, port) = address.rsplit_once(':').unwrap_or((address, "26656"));
+    // An address that means any, or this machine, is that of the machine asked.
+    let unspecified = matches!(host, "" | "0.0.0.0" | "[::]" | "127.0.0.1");
+    let host = match client.host() {
+        Some(asked) if unspecified => asked,
+        _ => host.to_owned(),
+    };
+    Ok(format!("{id}@{host}:{port}"))
 }
 
 fn text(home: &Home, made: &Initialised) -> String {

@@ -8,7 +8,7 @@ use super::{
     args::{Keys, KeysCommand},
     output::Output,
 };
-use crate::{home::Home, keyring::Keyring};
+use crate::{home::Home, keyring::Keyring, services};
 
 /// Most bytes of words that are read.
 const MAX_PHRASE_BYTES: u64 = 4096;
@@ -31,15 +31,17 @@ pub(super) fn run(home: &Home, typed: &Keys, out: &Output) -> anyhow::Result<()>
 
 fn show(keyring: &Keyring, out: &Output) -> anyhow::Result<()> {
     let addresses = keyring.addresses()?;
-    let by_name: BTreeMap<_, _> = addresses
-        .iter()
+    let mut named: Vec<(String, String)> = addresses
+        .into_iter()
         .map(|(name, address)| (name, address.to_string()))
         .collect();
+    named.push(("peer".to_owned(), services::cometbft::node_id(keyring)?));
+    let by_name: BTreeMap<_, _> = named.iter().cloned().collect();
     out.show(&by_name, || {
-        let lines = addresses
-            .iter()
-            .map(|(name, address)| format!("{name:10} {address}\n"));
-        lines.collect()
+        let lines = named.iter();
+        lines
+            .map(|(name, id)| format!("{name:10} {id}\n"))
+            .collect()
     })
 }
 

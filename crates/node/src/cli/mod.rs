@@ -10,6 +10,7 @@ mod output;
 pub(crate) mod receipt;
 mod start;
 mod status;
+mod testnet;
 mod verify;
 
 pub use args::Cli;
@@ -25,7 +26,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     let home = Home::new(cli.home.clone().unwrap_or_else(Home::default_root));
     let out = output::Output { json: cli.json };
     match &cli.command {
-        Command::Init(typed) => init::run(&home, typed, &out),
+        Command::Init(typed) => init::run(&home, typed, &cli.overrides, &out),
         Command::Start(typed) => start::run(&home, typed, &cli.overrides),
         Command::Run(typed) => start::run_service(&home, typed, &cli.overrides),
         Command::Status => status::run(&home, &cli.overrides, &out),
@@ -37,6 +38,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Pack(typed) => compute::pack(typed, &out),
         Command::Golden(typed) => compute::golden(typed.hashes, &cli.overrides, &out),
         Command::Demo(typed) => demo::run(typed, &cli.overrides, &out),
+        Command::Testnet(typed) => testnet::run(typed, &cli.overrides, &out),
         Command::Version(typed) => output::version(typed.backends, &out),
     }
 }

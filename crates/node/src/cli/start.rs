@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::args::{Overrides, Run, Start};
+use super::args::{Overrides, Run, Start, StartService};
 use crate::{
     agents,
     config::Config,
@@ -13,10 +13,16 @@ use crate::{
 
 /// Supervises everything the configuration names until Ctrl-C.
 pub(super) fn run(home: &Home, typed: &Start, overrides: &Overrides) -> anyhow::Result<()> {
-    let mut config = super::load(home, overrides)?;
-    if !typed.roles.is_empty() {
-        config.set_roles(&typed.roles);
+    let mut overrides = overrides.clone();
+    if let Some(chain) = &typed.chain {
+        let url = url(chain);
+        if !home.is_initialised() {
+            super::init::join_as(home, &typed.roles, &url)?;
+        }
+        overrides.rpc = Some(url);
     }
+    let mut config = super::load(home, &overrides)?;
+    choose(&mut config, typed);
     telemetry::start(&config.log)?;
     let lock = HomeLock::take(home)?;
     super::runtime()?.block_on(async {
@@ -24,9 +30,36 @@ pub(super) fn run(home: &Home, typed: &Start, overrides: &Overrides) -> anyhow::
         super::cancel_on_signal(shutdown.clone())?;
         let mut supervisor = Supervisor::new(shutdown);
         process::publish_board(&supervisor, lock);
-        start_all(&mut supervisor, home, &config, overrides).await?;
+        start_all(&mut supervisor, home, &config, &overrides).await?;
         Ok(supervisor.run().await?)
     })
+}
+
+/// Leaves of the configuration what was asked for.
+fn choose(config: &mut Config, typed: &Start) {
+    let services = &mut config.services;
+    if typed.chain.is_some() {
+        services.ledger = None;
+    }
+    if !typed.services.is_empty() {
+        let wanted = |service| typed.services.contains(&service);
+        let ledger = wanted(StartService::Node) && typed.chain.is_none();
+        services.ledger = ledger.then(|| services.ledger.take().unwrap_or_default());
+        services.gateway =
+            wanted(StartService::Api).then(|| services.gateway.take().unwrap_or_default());
+        config.set_roles(&typed.roles);
+    } else if !typed.roles.is_empty() {
+        config.set_roles(&typed.roles);
+    }
+}
+
+/// A URL as people write it: without a scheme it is http.
+fn url(typed: &str) -> String {
+    let url = typed.trim_end_matches('/');
+    match url.contains("://") {
+        true => url.to_owned(),
+        false => format!("http://{url}"),
+    }
 }
 
 async fn start_all(
@@ -35,13 +68,18 @@ async fn start_all(
     config: &Config,
     overrides: &Overrides,
 ) -> anyhow::Result<()> {
-    let spec = |service| Spec {
-        extra_args: overrides.to_args(),
-        ..Spec::of(home, service)
-    };
-    if config.services.ledger.is_some() {
+    let spec = |service| Spec::of(home, service).with_args(overrides.to_args());
+    if let Some(ledger) = &config.services.ledger {
+        if ledger.starts_cometbft() {
+            // Before anything runs that would wait for it.
+            services::cometbft::find(ledger.cometbft().program)?;
+        }
         supervisor.add(spec(Service::Ledger));
         supervisor.all_ready().await?;
+        if ledger.starts_cometbft() {
+            supervisor.add(spec(Service::CometBft));
+            supervisor.all_ready().await?;
+        }
     }
     let roles = config.enabled_roles();
     if !roles.is_empty() {
@@ -63,10 +101,14 @@ pub(super) fn run_service(home: &Home, typed: &Run, overrides: &Overrides) -> an
     process::end_with_parent()?;
     let config = super::load(home, overrides)?;
     telemetry::start(&config.log)?;
+    if typed.service == Service::CometBft {
+        return Err(services::cometbft::become_program(home, &config));
+    }
     super::runtime()?.block_on(async {
         let shutdown = CancellationToken::new();
         super::cancel_on_signal(shutdown.clone())?;
         match typed.service {
+            Service::CometBft => unreachable!("it is another program by now"),
             Service::Ledger => services::ledger::run(home, &config, shutdown).await,
             Service::Gateway => services::gateway::run(&config, shutdown).await,
             Service::Role(role) => {

@@ -39,7 +39,7 @@ pub(super) fn run(home: &Home, overrides: &Overrides, out: &Output) -> anyhow::R
                 rpc,
                 chain_id: status.chain_id,
                 height: status.height,
-                app_hash: hex::encode(status.app_hash),
+                app_hash: status.app_hash.map(hex::encode).unwrap_or_default(),
             }),
             None,
         ),

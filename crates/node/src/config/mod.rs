@@ -2,7 +2,7 @@
 //!
 //! Order of precedence: command line, then environment, then the file, then these defaults.
 
-use std::{fs, net::SocketAddr, path::PathBuf};
+use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
 
 use garde::Validate;
 use r3mes_types::Role;
@@ -85,7 +85,7 @@ impl Default for Network {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct Services {
-    /// The ledger under the embedded engine.
+    /// The ledger.
     #[garde(dive)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ledger: Option<Ledger>,
@@ -99,29 +99,129 @@ pub struct Services {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ledger {
+    /// `local`: this machine makes all blocks; `cometbft`: many machines agree on them.
+    #[garde(skip)]
+    pub engine: Engine,
     /// Address the RPC listens on.
     #[garde(skip)]
     pub rpc_listen: SocketAddr,
     /// Address the blob gateway listens on.
     #[garde(skip)]
     pub blobs_listen: SocketAddr,
-    /// Milliseconds that transactions are gathered before a block is made.
-    #[garde(range(min = 1, max = 60_000))]
-    pub block_interval_ms: u64,
+    /// Milliseconds between blocks: under `local` at the least, while something waits (20 when
+    /// absent); under `cometbft` always, and the same on all machines (1000 when absent).
+    #[garde(inner(range(min = 1, max = 60_000)))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block_interval_ms: Option<u64>,
     /// State versions kept for historical queries and proofs.
     #[garde(range(min = 2))]
     pub keep_versions: u64,
+    /// How CometBFT runs, if it does.
+    #[garde(dive)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cometbft: Option<CometBft>,
 }
 
 impl Default for Ledger {
     fn default() -> Self {
         Self {
+            engine: Engine::Local,
             rpc_listen: loopback(26657),
             blobs_listen: loopback(8090),
-            block_interval_ms: 20,
+            block_interval_ms: None,
             keep_versions: 1000,
+            cometbft: None,
         }
     }
+}
+
+impl Ledger {
+    /// The pause between blocks.
+    pub fn block_interval(&self) -> Duration {
+        let usual = match self.engine {
+            Engine::Local => 20,
+            Engine::Cometbft => 1000,
+        };
+        Duration::from_millis(self.block_interval_ms.unwrap_or(usual))
+    }
+
+    /// How CometBFT runs; the defaults when the file says nothing.
+    pub fn cometbft(&self) -> CometBft {
+        self.cometbft.clone().unwrap_or_default()
+    }
+
+    /// Whether CometBFT is to be started here: it is the engine, and none that runs elsewhere is named.
+    pub fn starts_cometbft(&self) -> bool {
+        self.engine == Engine::Cometbft && self.cometbft().attach.is_none()
+    }
+}
+
+/// A consensus engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// One validator in the ledger's own process
+    Local,
+    /// The program CometBFT 0.38, on one machine or many
+    Cometbft,
+}
+
+impl std::fmt::Display for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Local => "local",
+            Self::Cometbft => "cometbft",
+        })
+    }
+}
+
+/// How CometBFT runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct CometBft {
+    /// Address that other machines' CometBFT connects to.
+    #[garde(skip)]
+    pub p2p_listen: SocketAddr,
+    /// How they reach it, as HOST:PORT, when that is not the listen address.
+    #[garde(inner(custom(is_host_and_port)))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external_address: Option<String>,
+    /// Peers to keep connected to, each ID@HOST:PORT; `r3mes keys show` prints a node's ID.
+    #[garde(length(max = 256), inner(custom(is_peer)))]
+    pub peers: Vec<String>,
+    /// The program; searched for when absent.
+    #[garde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program: Option<PathBuf>,
+    /// A CometBFT that somebody else starts.
+    #[garde(dive)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attach: Option<Attach>,
+}
+
+impl Default for CometBft {
+    fn default() -> Self {
+        Self {
+            p2p_listen: loopback(26656),
+            external_address: None,
+            peers: Vec::new(),
+            program: None,
+            attach: None,
+        }
+    }
+}
+
+/// How the ledger and a CometBFT that somebody else starts meet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct Attach {
+    /// Where the ledger waits for CometBFT: unix:///path, or tcp://HOST:PORT, which nobody else may
+    /// reach.
+    #[garde(custom(is_abci))]
+    pub abci: String,
+    /// Where CometBFT's RPC listens: unix:///path or http://HOST:PORT.
+    #[garde(custom(is_comet_rpc))]
+    pub rpc: String,
 }
 
 /// The public, OpenAI-compatible API.
@@ -462,6 +562,17 @@ impl Config {
                 ledger.blobs_listen,
             ));
         }
+        if let Some(ledger) = self
+            .services
+            .ledger
+            .as_ref()
+            .filter(|l| l.starts_cometbft())
+        {
+            found.push((
+                "services.ledger.cometbft.p2p_listen".to_owned(),
+                ledger.cometbft().p2p_listen,
+            ));
+        }
         if let Some(gateway) = &self.services.gateway {
             found.push(("services.gateway.listen".to_owned(), gateway.listen));
         }
@@ -505,6 +616,50 @@ fn is_http_url(value: &str, _: &()) -> garde::Result {
         Some(host) if !host.is_empty() && !host.starts_with('/') => Ok(()),
         _ => Err(garde::Error::new(
             "must be a base URL such as http://127.0.0.1:26657",
+        )),
+    }
+}
+
+fn is_host_and_port(value: &str, _: &()) -> garde::Result {
+    let port = value.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    match port.and_then(|(_, port)| port.parse::<u16>().ok()) {
+        Some(_) => Ok(()),
+        None => Err(garde::Error::new("must be HOST:PORT")),
+    }
+}
+
+fn is_peer(value: &str, _: &()) -> garde::Result {
+    let parts = value.split_once('@');
+    let known = |(id, address): &(&str, &str)| {
+        id.len() == 40
+            && id.bytes().all(|digit| digit.is_ascii_hexdigit())
+            && is_host_and_port(address, &()).is_ok()
+    };
+    match parts.filter(known) {
+        Some(_) => Ok(()),
+        None => Err(garde::Error::new(
+            "must be ID@HOST:PORT, with the 40 digits that `r3mes keys show` prints on that machine",
+        )),
+    }
+}
+
+fn is_abci(value: &str, _: &()) -> garde::Result {
+    let tcp = value.strip_prefix("tcp://");
+    let known =
+        value.starts_with("unix:///") || tcp.is_some_and(|at| at.parse::<SocketAddr>().is_ok());
+    match known {
+        true => Ok(()),
+        false => Err(garde::Error::new(
+            "must be unix:///path or tcp://ADDRESS:PORT with an IP address",
+        )),
+    }
+}
+
+fn is_comet_rpc(value: &str, _: &()) -> garde::Result {
+    match value.starts_with("unix:///") || value.starts_with("http://") {
+        true => Ok(()),
+        false => Err(garde::Error::new(
+            "must be unix:///path or http://HOST:PORT",
         )),
     }
 }
@@ -575,6 +730,29 @@ mod tests {
         assert_eq!(kubo.store, BlobBackEnd::Kubo);
         let refusal = parse("blobs:\n  store: kobu\n").unwrap_err().to_string();
         assert!(refusal.contains("line 2"), "{refusal}");
+    }
+
+    #[test]
+    fn cometbft_is_chosen_by_name_and_its_peers_are_checked() {
+        let text =
+            "services:\n  ledger:\n    engine: cometbft\n    cometbft:\n      peers: [PEER]\n";
+        let id = "0123456789abcdef0123456789abcdef01234567";
+        let config = parse(&text.replace("PEER", &format!("{id}@10.0.0.2:26656"))).unwrap();
+        let ledger = config.services.ledger.unwrap();
+        assert!(ledger.starts_cometbft());
+        assert_eq!(ledger.block_interval(), Duration::from_secs(1));
+        for peer in [
+            "10.0.0.2:26656",
+            "abc@10.0.0.2:26656",
+            &format!("{id}@10.0.0.2"),
+        ] {
+            let refusal = parse(&text.replace("PEER", peer)).unwrap_err().to_string();
+            assert!(refusal.contains("ID@HOST:PORT"), "{refusal}");
+        }
+        let attached = "services:\n  ledger:\n    engine: cometbft\n    cometbft:\n      attach: {abci: 'tcp://127.0.0.1:26658', rpc: 'http://127.0.0.1:36657'}\n";
+        let config = parse(attached).unwrap();
+        assert!(!config.services.ledger.unwrap().starts_cometbft());
+        assert!(parse(&attached.replace("tcp:", "http:")).is_err());
     }
 
     #[test]

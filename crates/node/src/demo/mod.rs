@@ -19,7 +19,11 @@ use progress::Progress;
 use r3mes_gateway::openai;
 use tokio_util::sync::CancellationToken;
 
-use crate::process::{HomeLock, Service, Supervisor, publish_board};
+use crate::{
+    config::Engine,
+    process::{HomeLock, Service, Supervisor, publish_board},
+    services,
+};
 
 /// What both models are asked at the end.
 const PROMPT: &str = "The little bear looked at the big fish and";
@@ -43,6 +47,8 @@ pub struct Options {
     pub dir: Option<PathBuf>,
     /// Port of the public API; 0 for a free one.
     pub port: u16,
+    /// Consensus engine of the ledger.
+    pub engine: Engine,
     /// Seed of the beacon; fresh randomness when absent.
     pub beacon: Option<u64>,
     /// Kernel back end and threads for every process, as typed.
@@ -63,6 +69,9 @@ pub async fn run(
     done: impl FnOnce(&Figures) -> anyhow::Result<()>,
 ) -> anyhow::Result<Figures> {
     let began = Instant::now();
+    if options.engine == Engine::Cometbft {
+        services::cometbft::find(None)?;
+    }
     let progress = Progress::new(options.rounds.into(), options.silent);
     progress.now("making keys and the genesis");
     let network = Network::create(options)?;
@@ -109,6 +118,10 @@ async fn play(
     progress.now("starting the ledger");
     supervisor.add(network.spec(Service::Ledger));
     supervisor.all_ready().await?;
+    if options.engine == Engine::Cometbft {
+        supervisor.add(network.spec(Service::CometBft));
+        supervisor.all_ready().await?;
+    }
     progress.now("registering the nodes");
     network.register().await?;
     for spec in network.role_specs() {

@@ -2,26 +2,23 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
 };
 
 use anyhow::Context;
-use r3mes_training::presets;
 use r3mes_types::{
-    Address, Amount, Hasher, Millis, Ppm, Role, SecretKey,
-    bank::Balance,
-    training::{MsgCreateRun, Penalties, Preset, RunParams, Split, Windows},
-    wire::{List, Text},
+    Address, Amount, Hasher, Ppm, Role, SecretKey, bank::Balance, training::MsgCreateRun,
 };
 
 use super::Options;
 use crate::{
     agents, assets, clock,
-    config::{Config, Gateway, Ledger, RoleConfig},
-    genesis::{self, Founding},
+    config::{CometBft, Config, Gateway, Ledger, RoleConfig},
+    genesis::{self, Founder, Founding},
     home::Home,
     keyring::Keyring,
+    plan::Plan,
+    ports::{free_ports, loopback},
     process::{HomeLock, Service, Spec},
 };
 
@@ -34,21 +31,10 @@ const MARKER: &str = ".r3mes-demo";
 pub(super) const MINERS: usize = 3;
 /// Validators.
 const VALIDATORS: usize = 2;
-/// Local steps of a round.
-const STEPS: u32 = 8;
 /// What each node starts with: more than any role's stake.
 const BALANCE: Amount = Amount::remes(1_000);
-/// Newly issued for each round.
-const REWARD: Amount = Amount::remes(3);
 /// What each node puts at stake.
 const STAKE: Amount = Amount::remes(500);
-/// What a false claim of a miner costs: enough that lying does not pay when a third is audited.
-const MINER_PENALTY: Amount = Amount::remes(50);
-/// What a refuted verdict or a wrong aggregate costs.
-const OTHER_PENALTY: Amount = Amount::remes(10);
-/// How long a phase waits for those who do not answer, in seconds. Phases end as soon as all have, so
-/// this is for processes that died; on a slow or busy machine nobody honest may miss it.
-pub(super) const PATIENCE: u64 = 300;
 /// Milliseconds between blocks at least: a round is a chain of about a dozen answers, each of which
 /// waits for the block of the one before.
 const BLOCK_INTERVAL_MS: u64 = 5;
@@ -87,7 +73,7 @@ impl Network {
     /// Makes all homes, keys and the genesis in a clean folder. What was made is removed when that fails.
     pub(super) fn create(options: &Options) -> anyhow::Result<Self> {
         let members = 2 + MINERS + VALIDATORS + usize::from(options.liar);
-        let ports = free_ports(3 + 2 * members, options.port)?;
+        let ports = free_ports(4 + 2 * members, options.port)?;
         let dir = clean_folder(options.dir.as_deref())?;
         Self::found(options, dir.clone(), ports).inspect_err(|_| {
             // The first error says more than one about cleaning up.
@@ -101,7 +87,7 @@ impl Network {
         let mut next = || ports.next().context("too few ports");
 
         let mut config = Config::default();
-        let (rpc, blobs, api) = (next()?, next()?, next()?);
+        let (rpc, blobs, api, p2p) = (next()?, next()?, next()?, next()?);
         config.network.chain_id = CHAIN_ID.to_owned();
         config.network.rpc = format!("http://{}", loopback(rpc));
         config.network.bootstrap_blobs = vec![format!("http://{}", loopback(blobs))];
@@ -125,7 +111,12 @@ impl Network {
         config.services.ledger = Some(Ledger {
             rpc_listen: loopback(rpc),
             blobs_listen: loopback(blobs),
-            block_interval_ms: BLOCK_INTERVAL_MS,
+            engine: options.engine,
+            block_interval_ms: Some(BLOCK_INTERVAL_MS),
+            cometbft: Some(CometBft {
+                p2p_listen: loopback(p2p),
+                ..CometBft::default()
+            }),
             ..Ledger::default()
         });
         config.services.gateway = Some(Gateway {
@@ -151,8 +142,13 @@ impl Network {
             shards: MINERS,
             time: clock::now(),
             beacon_chain: BEACON_CHAIN,
+            founders: &[Founder {
+                home: home.clone(),
+                node: None,
+            }],
+            run: None,
         };
-        let founding = genesis::found(&home, &charter)?;
+        let founding = genesis::found(&charter)?;
         Ok(Self {
             dir,
             home,
@@ -192,12 +188,7 @@ impl Network {
 
     /// How to start one of the network's services.
     pub(super) fn spec(&self, service: Service) -> Spec {
-        Spec {
-            label: service.to_string(),
-            home: self.home.clone(),
-            service,
-            extra_args: self.child_args.clone(),
-        }
+        Spec::of(&self.home, service).with_args(self.child_args.clone())
     }
 
     /// How to start every node's role.
@@ -210,12 +201,9 @@ impl Network {
                     .iter()
                     .flat_map(|lie| ["--lie".to_owned(), (*lie).to_owned()]),
             );
-            Spec {
-                label: member.label.clone(),
-                home: member.home.clone(),
-                service: Service::Role(member.role),
-                extra_args,
-            }
+            Spec::of(&member.home, Service::Role(member.role))
+                .labelled(&member.label)
+                .with_args(extra_args)
         };
         self.members.iter().map(spec).collect()
     }
@@ -241,7 +229,7 @@ impl Network {
             .count();
         let message = MsgCreateRun {
             authority: self.authority.address(),
-            params: run_params(&self.founding, options, miners as u32)?,
+            params: plan(options, miners as u32).params(&self.founding)?,
         };
         agents::chain::send(&self.client()?, &self.authority, vec![message.into()]).await?;
         Ok(())
@@ -331,57 +319,17 @@ fn members(dir: &Path, liar: bool) -> Vec<Member> {
     all
 }
 
-fn run_params(founding: &Founding, options: &Options, miners: u32) -> anyhow::Result<RunParams> {
-    let (hyper, learning_rates) = presets::demonstration(options.rounds);
-    let patience = Millis::new(PATIENCE * 1000);
-    Ok(RunParams {
-        name: Text::new("demonstration")?,
-        model: founding.model.id,
-        exact_version: r3mes_training::job::EXACT_VERSION,
-        dataset: founding.dataset,
-        steps: STEPS,
-        initial: founding.initial_adapter(&hyper)?,
-        hyper,
-        learning_rates: List::new(learning_rates)?,
+fn plan(options: &Options, miners: u32) -> Plan {
+    Plan {
         rounds: options.rounds,
-        reward: REWARD,
-        split: Split {
-            miners: Ppm::percent(70),
-            validators: Ppm::percent(20),
-            proposer: Ppm::percent(5),
-            treasury: Ppm::percent(5),
-        },
-        panel: 1,
-        drawn_steps: 1,
-        audited_share: if options.liar {
-            Ppm::percent(100)
-        } else {
-            Ppm::percent(34)
+        audited_share: match options.liar {
+            true => Ppm::percent(100),
+            false => Ppm::percent(34),
         },
         min_miners: MINERS as u32,
         max_miners: miners,
         min_validators: VALIDATORS as u32,
-        proposers: 1,
-        windows: Windows {
-            commit: patience,
-            reveal: patience,
-            availability: patience,
-            serve: patience,
-            verify: patience,
-            verdict: patience,
-            open: patience,
-            court: patience,
-            aggregate: patience,
-        },
-        penalties: Penalties {
-            miner: MINER_PENALTY,
-            validator: OTHER_PENALTY,
-            proposer: OTHER_PENALTY,
-        },
-        kept_rounds: options.rounds,
-        preset: Preset::Demonstration,
-        adapter_seed: founding.adapter_seed,
-    })
+    }
 }
 
 fn balances(members: &[Member], authority: Address) -> anyhow::Result<Vec<Balance>> {
@@ -446,27 +394,6 @@ fn clean_folder(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     Ok(dir)
 }
 
-/// Ports that are free now on the loopback address. The public API's own port, when one was asked
-/// for, is checked too.
-fn free_ports(count: usize, wanted: u16) -> anyhow::Result<Vec<u16>> {
-    let wanted = TcpListener::bind(loopback(wanted)).with_context(|| {
-        format!("port {wanted} for the public API is taken; stop the program that uses it, or give --port 0 for a free one")
-    })?;
-    let listeners: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind(loopback(0)))
-        .collect::<Result<_, _>>()?;
-    let ports = listeners
-        .iter()
-        .map(|listener| Ok(listener.local_addr()?.port()))
-        .collect();
-    drop(wanted);
-    ports
-}
-
-fn loopback(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -497,16 +424,5 @@ mod tests {
         let refusal = clean_folder(Some(&file)).unwrap_err().to_string();
         assert!(refusal.contains("is a file"), "{refusal}");
         assert_eq!(fs::read_to_string(&file).unwrap(), "do not touch");
-    }
-
-    #[test]
-    fn a_port_that_is_taken_is_named_before_anything_is_made() {
-        let taken = TcpListener::bind(loopback(0)).unwrap();
-        let port = taken.local_addr().unwrap().port();
-        let refusal = format!("{:#}", free_ports(3, port).unwrap_err());
-        assert!(
-            refusal.contains(&port.to_string()) && refusal.contains("--port 0"),
-            "{refusal}"
-        );
     }
 }

@@ -70,7 +70,7 @@ pub(super) async fn follow(
             !empty,
             "round {} closed without a single accepted package: the miners' and validators' logs say why (a full disk, or a machine too busy to answer within {} s)",
             round + 1,
-            super::network::PATIENCE
+            crate::plan::PATIENCE
         );
         let adapter = adapter_bytes(&depot, &record).await?;
         sample = measure(adapter.as_deref(), Part::Sample)?;

@@ -2,6 +2,7 @@
 //!
 //! A child is this same binary, run as `r3mes --home HOME run SERVICE`. It writes one line, `ready`,
 //! to its standard output when it can do its work; everything else it says goes to its log file.
+//! `run cometbft` becomes the program CometBFT, which is ready when its RPC takes connections.
 
 mod child;
 mod lock;
@@ -10,6 +11,8 @@ mod supervisor;
 pub use lock::{HomeLock, LockError, read_board};
 pub use supervisor::{Board, Phase, ServiceStatus, SuperviseError, Supervisor, publish_board};
 
+use std::path::PathBuf;
+
 use r3mes_types::Role;
 
 use crate::home::Home;
@@ -17,8 +20,10 @@ use crate::home::Home;
 /// What one process of a node does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Service {
-    /// Consensus, ledger, RPC and the bootstrap blob store.
+    /// Ledger, RPC and the bootstrap blob store; under engine `local` consensus too.
     Ledger,
+    /// The program CometBFT.
+    CometBft,
     /// The public API.
     Gateway,
     /// An agent that plays one role.
@@ -32,6 +37,7 @@ impl std::fmt::Display for Service {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Ledger => f.write_str("ledger"),
+            Self::CometBft => f.write_str("cometbft"),
             Self::Gateway => f.write_str("gateway"),
             Self::Role(role) => write!(f, "{role}"),
         }
@@ -44,9 +50,10 @@ impl std::str::FromStr for Service {
     fn from_str(name: &str) -> Result<Self, String> {
         match name {
             "ledger" => Ok(Self::Ledger),
+            "cometbft" => Ok(Self::CometBft),
             "gateway" => Ok(Self::Gateway),
             role => role.parse().map(Self::Role).map_err(|_| {
-                format!("unknown service {role:?}: ledger, gateway, miner, serving, validator or proposer")
+                format!("unknown service {role:?}: ledger, cometbft, gateway, miner, serving, validator or proposer")
             }),
         }
     }
@@ -63,6 +70,17 @@ pub struct Spec {
     pub service: Service,
     /// Further arguments after `run SERVICE`.
     pub extra_args: Vec<String>,
+    /// How it tells that it can do its work.
+    pub readiness: Readiness,
+}
+
+/// How a child tells that it can do its work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It writes [`READY_LINE`].
+    Line,
+    /// A Unix socket takes connections.
+    Socket(PathBuf),
 }
 
 impl Spec {
@@ -73,7 +91,26 @@ impl Spec {
             home: home.clone(),
             service,
             extra_args: Vec::new(),
+            readiness: match service {
+                Service::CometBft => Readiness::Socket(home.cometbft_rpc()),
+                _ => Readiness::Line,
+            },
         }
+    }
+
+    /// The same under a name that is unique among those of several homes.
+    #[must_use]
+    pub fn labelled(self, label: impl Into<String>) -> Self {
+        Self {
+            label: label.into(),
+            ..self
+        }
+    }
+
+    /// The same with these arguments after `run SERVICE`.
+    #[must_use]
+    pub fn with_args(self, extra_args: Vec<String>) -> Self {
+        Self { extra_args, ..self }
     }
 }
 

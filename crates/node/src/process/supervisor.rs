@@ -1,22 +1,23 @@
 //! Keeps a set of children running.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
+    net::UnixStream,
     process::Child,
     sync::watch,
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{HomeLock, READY_LINE, Spec, child};
+use super::{HomeLock, READY_LINE, Readiness, Spec, child};
 
 /// First pause before a restart; doubles with each failure in a row.
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
@@ -26,6 +27,8 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 const STEADY: Duration = Duration::from_secs(60);
 /// A child that ended this often in a row without ever being ready is given up.
 const MAX_FAILED_STARTS: u32 = 5;
+/// How often a socket is tried that a child is to listen on.
+const SOCKET_POLL: Duration = Duration::from_millis(50);
 /// How much of a failed child's log a message quotes.
 const QUOTED_LOG_BYTES: usize = 2000;
 
@@ -88,6 +91,7 @@ pub enum SuperviseError {
 /// Keeps children running until it is told to stop.
 pub struct Supervisor {
     board: watch::Sender<Board>,
+    held: watch::Sender<BTreeSet<String>>,
     children: JoinSet<Result<(), SuperviseError>>,
     shutdown: CancellationToken,
 }
@@ -97,6 +101,7 @@ impl Supervisor {
     pub fn new(shutdown: CancellationToken) -> Self {
         Self {
             board: watch::Sender::new(Board::new()),
+            held: watch::Sender::default(),
             children: JoinSet::new(),
             shutdown,
         }
@@ -121,8 +126,23 @@ impl Supervisor {
         let keeper = Keeper {
             spec,
             board: self.board.clone(),
+            held: self.held.subscribe(),
         };
         self.children.spawn(keeper.run(self.shutdown.clone()));
+    }
+
+    /// Does not start a child again that ends, until it is [released](Supervisor::release).
+    pub fn hold(&self, label: &str) {
+        self.held.send_modify(|held| {
+            held.insert(label.to_owned());
+        });
+    }
+
+    /// Starts a child again that was [held](Supervisor::hold).
+    pub fn release(&self, label: &str) {
+        self.held.send_modify(|held| {
+            held.remove(label);
+        });
     }
 
     /// Waits until every child so far is ready.
@@ -182,6 +202,7 @@ async fn next(children: &mut JoinSet<Result<(), SuperviseError>>) -> Result<(), 
 struct Keeper {
     spec: Spec,
     board: watch::Sender<Board>,
+    held: watch::Receiver<BTreeSet<String>>,
 }
 
 /// How one life of a child ended.
@@ -191,7 +212,7 @@ enum Ended {
 }
 
 impl Keeper {
-    async fn run(self, shutdown: CancellationToken) -> Result<(), SuperviseError> {
+    async fn run(mut self, shutdown: CancellationToken) -> Result<(), SuperviseError> {
         let mut failed_starts = 0;
         let mut backoff = FIRST_BACKOFF;
         loop {
@@ -221,7 +242,7 @@ impl Keeper {
                     self.set(|status| status.phase = Phase::Stopped);
                     return Ok(());
                 }
-                () = tokio::time::sleep(backoff) => {}
+                () = pause(backoff, &mut self.held, &self.spec.label) => {}
             }
             backoff = (backoff * 2).min(LONGEST_BACKOFF);
             self.set(|status| {
@@ -236,6 +257,8 @@ impl Keeper {
         self.set(|status| status.pid = child.id());
         let mut lines = child.stdout.take().map(|out| BufReader::new(out).lines());
         let mut was_ready = false;
+        let answers = answers(&self.spec.readiness);
+        tokio::pin!(answers);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => {
@@ -244,6 +267,10 @@ impl Keeper {
                     }
                     self.set(|status| { status.phase = Phase::Stopped; status.pid = None; });
                     return Ended::Asked;
+                }
+                () = &mut answers, if !was_ready => {
+                    was_ready = true;
+                    self.set(|status| status.phase = Phase::Ready);
                 }
                 line = next_line(&mut lines) => match line {
                     Some(line) if line == READY_LINE => {
@@ -279,6 +306,24 @@ impl Keeper {
             tail: String::from_utf8_lossy(tail).into_owned(),
             log,
         }
+    }
+}
+
+/// Pauses before a child is started again, and longer while it is held.
+async fn pause(backoff: Duration, held: &mut watch::Receiver<BTreeSet<String>>, label: &str) {
+    tokio::time::sleep(backoff).await;
+    // An error says that the supervisor has gone, and shutdown with it.
+    let _ = held.wait_for(|held| !held.contains(label)).await;
+}
+
+/// Waits until a child's socket takes connections; for ever when it tells by a line.
+async fn answers(readiness: &Readiness) {
+    let Readiness::Socket(path) = readiness else {
+        return std::future::pending().await;
+    };
+    let path: &Path = path;
+    while UnixStream::connect(path).await.is_err() {
+        tokio::time::sleep(SOCKET_POLL).await;
     }
 }
 

@@ -1,24 +1,31 @@
-//! The ledger's process: consensus engine, RPC, and the network's bootstrap blob store.
+//! The ledger's process: the state machine under its engine, RPC, and the network's bootstrap blob
+//! store.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
 use r3mes_consensus::{
     app::{LedgerApp, storage_options},
+    cometbft,
     genesis::Genesis as ChainGenesis,
     key::ValidatorKey,
     local,
     store::BlockStore,
 };
-use r3mes_gateway::{ipfs, rpc, server::serve};
+use r3mes_gateway::{
+    ipfs,
+    rpc::{self, RpcLimits},
+    server::serve,
+};
 use r3mes_ledger::genesis::Genesis;
 use r3mes_state::Storage;
 use r3mes_types::{beacon::HashChains, wire::Wire};
 use tokio_util::sync::CancellationToken;
 
+use super::cometbft as program;
 use crate::{
     agents,
-    config::{Config, Ledger},
+    config::{Config, Engine, Ledger},
     genesis::{self, BOOTSTRAP_STORAGE_MB},
     home::Home,
     keyring::Keyring,
@@ -31,88 +38,135 @@ use crate::{
 /// When the files of the chain cannot be used, or the engine stops.
 pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let settings = config.services.ledger.clone().unwrap_or_default();
-    let genesis = genesis::read(home)?;
-    let genesis_bytes = genesis.encode().into();
-    let (engine, handle) = {
-        let (home, settings) = (home.clone(), settings.clone());
-        tokio::task::spawn_blocking(move || open(&home, &settings, genesis)).await??
+    let opened = {
+        let (home, config, settings) = (home.clone(), config.clone(), settings.clone());
+        tokio::task::spawn_blocking(move || open(&home, &config, &settings)).await??
+    };
+    let (router, running) = match opened {
+        Opened::Local(engine, service) => (rpc::router(service), Running::Local(engine)),
+        Opened::CometBft(engine, handle) => {
+            let listener = program::listen(home, config, &settings).await?;
+            let upstream = program::rpc_address(home, &settings);
+            let relay = rpc::Relay::new(handle, &upstream, RpcLimits::default())?;
+            (
+                rpc::relay_router(relay),
+                Running::CometBft(engine, listener),
+            )
+        }
     };
     let store = agents::open_store(&genesis::bootstrap_folder(home), BOOTSTRAP_STORAGE_MB, true)?;
     let blobs = agents::listen(settings.blobs_listen, "services.ledger.blobs_listen").await?;
     let rpc_listener = agents::listen(settings.rpc_listen, "services.ledger.rpc_listen").await?;
 
-    let service = rpc::Service {
-        handle: handle.clone(),
-        genesis: genesis_bytes,
-        moniker: config.network.chain_id.clone(),
-        limits: rpc::RpcLimits::default(),
-    };
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(serve(rpc_listener, rpc::router(service), shutdown.clone()));
+    tasks.spawn(serve(rpc_listener, router, shutdown.clone()));
     let gateway = ipfs::router(store, ipfs::GatewayLimits::default());
     tasks.spawn(serve(blobs, gateway, shutdown.clone()));
-    tracing::info!(height = handle.latest().height, "the ledger is ready");
+    tracing::info!("the ledger is ready");
     process::announce_ready();
 
-    let outcome = engine.run(shutdown.clone()).await;
+    let outcome = running.run(shutdown.clone()).await;
     shutdown.cancel();
     while tasks.join_next().await.is_some() {}
-    Ok(outcome?)
+    outcome
 }
 
-fn open(
-    home: &Home,
-    settings: &Ledger,
-    genesis: Genesis,
-) -> anyhow::Result<(local::Engine, local::ConsensusHandle)> {
+/// A ledger under its engine, and what its RPC is made of.
+enum Opened {
+    Local(Box<local::Engine>, rpc::Service),
+    CometBft(cometbft::Engine, cometbft::CometHandle),
+}
+
+/// An engine that can run.
+enum Running {
+    Local(Box<local::Engine>),
+    CometBft(cometbft::Engine, cometbft::Listener),
+}
+
+impl Running {
+    async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        match self {
+            Self::Local(engine) => Ok(engine.run(shutdown).await?),
+            Self::CometBft(engine, listener) => Ok(engine.run(listener, shutdown).await?),
+        }
+    }
+}
+
+fn open(home: &Home, config: &Config, settings: &Ledger) -> anyhow::Result<Opened> {
+    let genesis = genesis::read(home)?;
     let keyring = Keyring::new(home);
-    let seed = keyring.consensus_seed()?;
-    let key = ValidatorKey::from_seed(&seed);
-    let ours = genesis
-        .validators
-        .iter()
-        .any(|validator| validator.key == key.public_key());
-    anyhow::ensure!(
-        ours,
-        "this home's consensus key is not a validator of {}; engine local runs only where the network was founded. \
-         To join the network, leave services.ledger out of the configuration",
-        home.genesis_file().display()
-    );
+    let key = ValidatorKey::from_seed(&*keyring.consensus_seed()?);
     let folder = home.data("ledger");
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make {}", folder.display()))?;
-    let chain = ChainGenesis::new(&genesis.chain_id, genesis.time)?;
+    refuse_other_engine(home, settings.engine, &folder)?;
+    let canonical = genesis.encode().into();
+    let chain = match settings.engine {
+        Engine::Local => ChainGenesis::new(&genesis.chain_id, genesis.time)?,
+        Engine::Cometbft => ChainGenesis::of_network(&genesis)?,
+    };
+    let chains = chains(&keyring, &genesis, &key)?;
+    if settings.engine == Engine::Local {
+        anyhow::ensure!(
+            genesis
+                .validators
+                .iter()
+                .any(|ours| ours.key == key.public_key()),
+            "this home's consensus key is not a validator of {}; engine local runs only where the network was founded. \
+             To join the network, leave services.ledger out of the configuration",
+            home.genesis_file().display()
+        );
+    }
     let mut options = storage_options();
     options.keep_versions = settings.keep_versions;
     let storage = Storage::open(folder.join("state.redb"), options)?;
-    let chains = chains(&keyring, &genesis)?;
     let app = Arc::new(LedgerApp::new(genesis, storage, Some(chains)));
+    if settings.engine == Engine::Cometbft {
+        let (engine, handle) = cometbft::open(cometbft::Parts::new(chain, app))?;
+        return Ok(Opened::CometBft(engine, handle));
+    }
     let store = BlockStore::open(folder.join("blocks.redb"))?;
-    let engine = local::Config {
-        interval: Duration::from_millis(settings.block_interval_ms),
+    let pace = local::Config {
+        interval: settings.block_interval(),
         ..local::Config::default()
     };
-    Ok(local::open(
-        local::Parts::new(chain, key, app, store),
-        engine,
-    )?)
+    let (engine, handle) = local::open(local::Parts::new(chain, key, app, store), pace)?;
+    let service = rpc::Service {
+        handle,
+        genesis: canonical,
+        moniker: config.network.chain_id.clone(),
+        limits: RpcLimits::default(),
+    };
+    Ok(Opened::Local(Box::new(engine), service))
 }
 
-/// The beacon chains this home reveals from, each as long as the one of the genesis, which is the first.
-fn chains(keyring: &Keyring, genesis: &Genesis) -> anyhow::Result<HashChains> {
-    let length = genesis
-        .validators
-        .first()
-        .context("the genesis has no validator")?
-        .chain_length;
-    let chains = HashChains::new(*keyring.beacon_seed()?, length);
-    let first = chains.kept()[0].end();
-    let registered = genesis
+/// A chain goes on under the engine that it began with: only that one has its blocks.
+fn refuse_other_engine(home: &Home, engine: Engine, folder: &Path) -> anyhow::Result<()> {
+    let (other, blocks) = match engine {
+        Engine::Local => (
+            "cometbft",
+            program::home(home).root().join("data/blockstore.db"),
+        ),
+        Engine::Cometbft => ("local", folder.join("blocks.redb")),
+    };
+    anyhow::ensure!(
+        !blocks.exists(),
+        "the chain of this home runs under engine {other}, and {} holds its blocks: set services.ledger.engine to {other}, \
+         or begin a new network in another home",
+        blocks.display()
+    );
+    Ok(())
+}
+
+/// The beacon chains this home reveals from, each as long as those of the genesis.
+fn chains(keyring: &Keyring, genesis: &Genesis, key: &ValidatorKey) -> anyhow::Result<HashChains> {
+    let chains = HashChains::new(*keyring.beacon_seed()?, genesis::beacon_chain(genesis)?);
+    let ours = genesis
         .validators
         .iter()
-        .any(|validator| validator.chain_end == first);
+        .find(|validator| validator.key == key.public_key());
     anyhow::ensure!(
-        registered,
+        ours.is_none_or(|validator| validator.chain_end == chains.kept()[0].end()),
         "this home's beacon seed is not the one that the genesis was made with"
     );
     Ok(chains)

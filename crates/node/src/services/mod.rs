@@ -1,4 +1,5 @@
-//! Services that hold no role: the ledger, and the public gateway.
+//! Services that hold no role: the ledger, CometBFT beside it, and the public gateway.
 
+pub mod cometbft;
 pub mod gateway;
 pub mod ledger;

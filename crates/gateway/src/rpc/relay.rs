@@ -1,0 +1,206 @@
+//! The RPC under engine `cometbft`: CometBFT answers, and we add what makes clients' lives easier.
+
+use std::path::Path;
+use std::time::Duration;
+
+use r3mes_consensus::cometbft::CometHandle;
+use r3mes_consensus::genesis::Genesis;
+use r3mes_consensus::local::{TxState, WaitError};
+use r3mes_types::ConsensusKey;
+use reqwest::{RequestBuilder, Url};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::rpc::methods::{self, Signature, patience};
+use crate::rpc::request::{Params, RpcError};
+use crate::rpc::serve::RpcLimits;
+use crate::rpc::shapes;
+
+/// Methods that CometBFT has and engine `local` has not.
+pub(super) const MORE_METHODS: &[Signature] = &[
+    ("block_search", &["query", "page", "per_page", "order_by"]),
+    ("broadcast_evidence", &["evidence"]),
+    ("consensus_state", &[]),
+    ("dump_consensus_state", &[]),
+    ("genesis_chunked", &["chunk"]),
+    ("header_by_hash", &["hash"]),
+    (
+        "tx_search",
+        &["query", "prove", "page", "per_page", "order_by"],
+    ),
+    ("unconfirmed_txs", &["limit"]),
+];
+
+/// Pause between two tries of a CometBFT that is away.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// The longest answer that is passed on.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// What a Unix socket's server is called; it does not look at it.
+const SOCKET_URL: &str = "http://cometbft/";
+
+/// Passes calls on to CometBFT.
+///
+/// `abci_query`, `wait_height` and `wait_tx` are answered from the application beside us, so that they
+/// go on while CometBFT is started again. Other calls wait for it a while, and are then refused with
+/// status 503.
+#[derive(Clone, Debug)]
+pub struct Relay {
+    handle: CometHandle,
+    http: reqwest::Client,
+    url: Url,
+    limits: RpcLimits,
+}
+
+/// The address of CometBFT's RPC is not one.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{address:?} is not the address of CometBFT's RPC: write it as unix:///folder/rpc.sock or http://127.0.0.1:26657"
+)]
+pub struct UpstreamError {
+    address: String,
+}
+
+impl Relay {
+    /// A relay to the CometBFT whose RPC listens at `address`: `unix:///path` or `http://host:port`.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] if it is neither.
+    pub fn new(
+        handle: CometHandle,
+        address: &str,
+        limits: RpcLimits,
+    ) -> Result<Self, UpstreamError> {
+        let refused = || UpstreamError {
+            address: address.to_owned(),
+        };
+        let http = reqwest::Client::builder().no_proxy();
+        let (http, url) = match address.strip_prefix("unix://") {
+            Some(path) => (http.unix_socket(Path::new(path)), SOCKET_URL),
+            None if address.starts_with("http://") => (http, address),
+            None => return Err(refused()),
+        };
+        Ok(Self {
+            handle,
+            http: http.build().map_err(|_| refused())?,
+            url: Url::parse(url).map_err(|_| refused())?,
+            limits,
+        })
+    }
+
+    pub(super) fn limits(&self) -> RpcLimits {
+        self.limits
+    }
+
+    /// Calls a method that is known.
+    pub(super) async fn call(&self, method: &str, params: &Params) -> Result<Value, RpcError> {
+        match method {
+            "abci_query" => {
+                let answer = self.handle.query(methods::query(params)?).await?;
+                Ok(shapes::query_answer(&answer))
+            }
+            "wait_height" => self.wait_height(params).await,
+            "wait_tx" => self.wait_tx(params).await,
+            _ => self.pass_on(method, params).await,
+        }
+    }
+
+    async fn wait_height(&self, params: &Params) -> Result<Value, RpcError> {
+        let above = params.number("above")?.unwrap_or_default();
+        let patience = patience(&self.limits, params)?;
+        let height = match self.handle.wait_for_height(above, patience).await {
+            Ok(height) => height,
+            Err(WaitError::TimedOut { .. }) => self.handle.height(),
+            Err(error) => return Err(RpcError::caused(&error)),
+        };
+        Ok(json!({"height": height.to_string()}))
+    }
+
+    async fn wait_tx(&self, params: &Params) -> Result<Value, RpcError> {
+        let hash = params.hash("hash")?;
+        let patience = patience(&self.limits, params)?;
+        let state = self.handle.wait_for_tx(hash, patience).await?;
+        if state != TxState::Unknown {
+            return Ok(shapes::tx_state(&state));
+        }
+        // Perhaps of a block before this process started: CometBFT's index knows.
+        let by_hash = json!({"hash": shapes::base64(&hash)});
+        let by_hash = Params::from_json(Some(by_hash), &[])?;
+        match self.pass_on("tx", &by_hash).await {
+            Ok(tx) => Ok(json!({"state": "included", "tx": tx})),
+            Err(error) if error.is_unavailable() => Err(error),
+            Err(_) => Ok(shapes::tx_state(&state)),
+        }
+    }
+
+    async fn pass_on(&self, method: &str, params: &Params) -> Result<Value, RpcError> {
+        let changes_nothing = !method.starts_with("broadcast_");
+        let deadline = Instant::now() + self.limits.longest_wait;
+        loop {
+            let error = match self.send(self.request(method, params)).await {
+                Ok(mut answer) => {
+                    return match &answer["error"] {
+                        Value::Null => Ok(answer["result"].take()),
+                        error => Err(RpcError::relayed(error)),
+                    };
+                }
+                Err(Failed::Answer(what)) => {
+                    let what = format!("CometBFT's answer to {method} {what}");
+                    return Err(RpcError::internal(what));
+                }
+                Err(Failed::Http(error)) => error,
+            };
+            let again = error.is_connect() || (changes_nothing && !error.is_timeout());
+            if !again || Instant::now() + RETRY_PAUSE > deadline {
+                return Err(RpcError::unavailable(format!(
+                    "CometBFT does not answer: see its log ({error})"
+                )));
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    fn request(&self, method: &str, params: &Params) -> RequestBuilder {
+        let request = match params {
+            Params::Uri(params) => {
+                let mut url = self.url.clone();
+                url.set_path(method);
+                self.http.get(url).query(params)
+            }
+            Params::Json(params) => {
+                let call = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+                self.http.post(self.url.clone()).json(&call)
+            }
+        };
+        request.timeout(self.limits.timeout)
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Value, Failed> {
+        let mut response = request.send().await.map_err(Failed::Http)?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(Failed::Http)? {
+            if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+                return Err(Failed::Answer("is too long"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        serde_json::from_slice(&body).map_err(|_| Failed::Answer("is no JSON"))
+    }
+}
+
+enum Failed {
+    Http(reqwest::Error),
+    Answer(&'static str),
+}
+
+/// The genesis file that CometBFT starts from, with block validators and their powers. `ledger` is the
+/// ledger's own genesis, canonically encoded: who joins takes it from any node's RPC.
+pub fn genesis_file(
+    chain: &Genesis,
+    validators: impl IntoIterator<Item = (ConsensusKey, u64)>,
+    ledger: &[u8],
+) -> String {
+    let validators = validators
+        .into_iter()
+        .map(|(key, power)| shapes::genesis_validator(&key, power));
+    shapes::genesis(chain, validators.collect(), ledger).to_string()
+}

@@ -1,0 +1,207 @@
+//! The RPC under engine `cometbft`, with the real program: what CometBFT answers, what we add, and what
+//! a client sees while CometBFT is away.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use r3mes_consensus::app::{LedgerApp, storage_options};
+use r3mes_consensus::cometbft::home::{CometHome, Settings};
+use r3mes_consensus::cometbft::{Listener, Parts, open, remove_socket};
+use r3mes_consensus::genesis::Genesis;
+use r3mes_consensus::key::ValidatorKey;
+use r3mes_consensus::mempool::Limits;
+use r3mes_gateway::rpc::{
+    Client, ClientError, Relay, RpcLimits, TxClient, TxState, genesis_file, relay_router,
+};
+use r3mes_gateway::server;
+use r3mes_ledger::genesis::{DEVELOPMENT_CHAIN, DEVELOPMENT_SECRET};
+use r3mes_state::Storage;
+use r3mes_types::Amount;
+use r3mes_types::bank::QueryBalance;
+use r3mes_types::beacon::HashChains;
+use r3mes_types::wire::Wire;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::rpc::{key, ledger_genesis, send, validator_key};
+use super::support;
+
+/// Long enough for anything that should happen; only failures wait so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program, or `None` if its tests are to be left out.
+fn program() -> Option<PathBuf> {
+    if std::env::var_os("R3MES_SKIP_COMETBFT").is_some_and(|skip| !skip.is_empty()) {
+        eprintln!("left out, because R3MES_SKIP_COMETBFT is set");
+        return None;
+    }
+    let folder = std::env::var_os("R3MES_PROGRAMS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.programs/bin"),
+        PathBuf::from,
+    );
+    let program = folder.join("cometbft");
+    assert!(
+        program.is_file(),
+        "{} is missing: build it with tools/programs (this needs Go), or leave these tests out with R3MES_SKIP_COMETBFT=1",
+        program.display()
+    );
+    Some(program)
+}
+
+/// CometBFT in a process of its own, killed when it is dropped.
+struct Comet(Child);
+
+impl Drop for Comet {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start_comet(program: &Path, directory: &Path) -> Comet {
+    let socket = |name: &str| format!("unix://{}", directory.join(name).display());
+    let settings = Settings {
+        moniker: "relayed".into(),
+        abci: socket("abci"),
+        rpc: socket("rpc"),
+        p2p: "tcp://127.0.0.1:0".into(),
+        external_address: String::new(),
+        persistent_peers: Vec::new(),
+        block_interval: Duration::from_millis(50),
+        mempool: Limits::default(),
+    };
+    let genesis = ledger_genesis();
+    let chain = Genesis::of_network(&genesis).unwrap();
+    let validators = genesis.validators.iter();
+    let validators = validators.map(|validator| (validator.key, validator.power));
+    let file = genesis_file(&chain, validators, &genesis.encode());
+    let home = CometHome::new(directory.join("comet"));
+    let node = ValidatorKey::from_seed(&[6; 32]);
+    home.write(&settings, file.as_bytes(), &validator_key(), &node)
+        .unwrap();
+    remove_socket(&directory.join("rpc")).unwrap();
+    let child = Command::new(program)
+        .args(["start", "--home"])
+        .arg(home.root())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn();
+    Comet(child.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_work_unchanged_over_cometbft_and_wait_while_it_is_away() {
+    let Some(program) = program() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let genesis = ledger_genesis();
+    let chain = Genesis::of_network(&genesis).unwrap();
+    let beacon = HashChains::new(DEVELOPMENT_SECRET, DEVELOPMENT_CHAIN);
+    let storage = Storage::memory(storage_options()).unwrap();
+    let app = Arc::new(LedgerApp::new(genesis.clone(), storage, Some(beacon)));
+    let (engine, handle) = open(Parts::new(chain, app)).unwrap();
+    let shutdown = CancellationToken::new();
+    let listener = Listener::unix(&directory.path().join("abci")).unwrap();
+    let engine = tokio::spawn(engine.run(listener, shutdown.clone()));
+    let upstream = format!("unix://{}", directory.path().join("rpc").display());
+    let limits = RpcLimits {
+        longest_wait: Duration::from_millis(500),
+        ..RpcLimits::default()
+    };
+    let relay = Relay::new(handle, &upstream, limits).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = tokio::spawn(server::serve(
+        listener,
+        relay_router(relay),
+        shutdown.clone(),
+    ));
+    let client = Client::new(&url).unwrap();
+
+    // The client asks before there is a CometBFT, and gets its answer.
+    let asked = tokio::spawn({
+        let client = client.clone();
+        async move { client.genesis().await }
+    });
+    let mut comet = start_comet(&program, directory.path());
+    assert_eq!(asked.await.unwrap().unwrap(), genesis.encode());
+    let mut height = 0;
+    while height == 0 {
+        height = client.wait_height(0).await.unwrap();
+    }
+    let status = client.status().await.unwrap();
+    assert_eq!(status.chain_id, genesis.chain_id.to_string());
+    assert_eq!(status.moniker, "relayed");
+
+    let sender = TxClient::new(client.clone(), key(1));
+    let outcome = sender
+        .send(send(&key(1), &key(2), Amount::remes(3)))
+        .await
+        .unwrap();
+    let balance = QueryBalance {
+        address: key(2).address(),
+    };
+    let balance = client.query(&balance).await.unwrap();
+    assert_eq!(balance.amount, Amount::remes(1_003));
+    let tx = client.tx(&outcome.hash).await.unwrap().unwrap();
+    assert_eq!(tx, outcome);
+    let (height, root) = client.committed().await.unwrap();
+    while client.status().await.unwrap().height <= height {
+        client.wait_height(height).await.unwrap();
+    }
+    assert_eq!(client.app_hash_after(height).await.unwrap(), root);
+
+    // What only CometBFT has, by both ways of asking.
+    let query = format!("tx.height={}", outcome.height);
+    let found = client.raw("tx_search", json!({"query": query, "prove": true}));
+    let found = found.await.unwrap();
+    assert_eq!(found["txs"].as_array().unwrap().len(), 2, "{found}");
+    let by_uri = format!("{url}/tx_search?query=\"{query}\"");
+    let answer = support::client().get(by_uri).send().await.unwrap();
+    let answer: Value = answer.json().await.unwrap();
+    assert_eq!(answer["result"]["total_count"], "2", "{answer}");
+    let refused = client.raw("block", json!({"height": "1000000"})).await;
+    assert!(
+        matches!(&refused, Err(ClientError::Call { message, .. })
+        if message.contains("must be less than or equal")),
+        "{refused:?}"
+    );
+    let refused = client.raw("no_such", json!({})).await;
+    assert!(matches!(refused, Err(ClientError::Call { .. })));
+
+    // While it is away, state can be read, and what needs it waits, and is told in the end.
+    drop(comet);
+    assert!(
+        client
+            .query(&QueryBalance {
+                address: key(2).address()
+            })
+            .await
+            .is_ok()
+    );
+    let hasty = client.clone().retry_for(Duration::ZERO);
+    let refused = hasty.status().await;
+    assert!(
+        matches!(refused, Err(ClientError::Unreachable { .. })),
+        "{refused:?}"
+    );
+    let waiting = tokio::spawn({
+        let sender = sender.clone();
+        async move { sender.send(send(&key(1), &key(2), Amount::remes(1))).await }
+    });
+    comet = start_comet(&program, directory.path());
+    let outcome = tokio::time::timeout(PATIENCE, waiting).await.unwrap();
+    let outcome = outcome.unwrap().unwrap();
+    // A transaction of before is found in CometBFT's index.
+    let state = client.wait_tx(&tx.hash, Duration::ZERO).await.unwrap();
+    assert!(matches!(state, TxState::Included(included) if included == tx));
+    assert!(outcome.height > tx.height);
+
+    drop(comet);
+    shutdown.cancel();
+    server.await.unwrap();
+    engine.await.unwrap().unwrap();
+}

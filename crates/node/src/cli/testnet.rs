@@ -1,0 +1,109 @@
+//! `r3mes testnet`
+
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    args::{Overrides, Testnet as Typed},
+    output::Output,
+};
+use crate::{
+    config::Log,
+    telemetry,
+    testnet::{self, Options, Running, Testnet, parse_hosts},
+};
+
+/// Makes a network, and runs it unless it is for other machines. With `--check`, fails unless
+/// everything checked holds.
+pub(super) fn run(typed: &Typed, overrides: &Overrides, out: &Output) -> anyhow::Result<()> {
+    let log = Log {
+        level: overrides
+            .log_level
+            .clone()
+            .unwrap_or_else(|| "error".to_owned()),
+        ..Log::default()
+    };
+    telemetry::start(&log)?;
+    let hosts = match &typed.hosts {
+        None => Vec::new(),
+        Some(file) => {
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("cannot read {}", file.display()))?;
+            parse_hosts(&text).with_context(|| format!("{} names no hosts", file.display()))?
+        }
+    };
+    let options = Options {
+        validators: match hosts.len() {
+            0 => typed.validators.into(),
+            count => count,
+        },
+        hosts,
+        dir: typed.dir.clone(),
+        port: typed.port,
+        block_interval: Duration::from_millis(typed.block_interval_ms),
+        rounds: typed.rounds,
+        child_args: overrides.to_args(),
+    };
+    let (testnet, made) = Testnet::open_or_make(&options)?;
+    if !options.hosts.is_empty() {
+        anyhow::ensure!(
+            made,
+            "{} holds a network already; name a new folder with --dir",
+            options.dir.display()
+        );
+        let homes: Vec<String> = testnet
+            .nodes
+            .iter()
+            .map(|node| node.home.root().display().to_string())
+            .collect();
+        return out.show(&homes, || written(&testnet));
+    }
+    let checks = super::runtime()?.block_on(async {
+        let shutdown = CancellationToken::new();
+        super::cancel_on_signal(shutdown.clone())?;
+        let say = |running: &Running| match out.json || typed.check {
+            true => Ok(()),
+            false => out.show(running, || runs(&options, running)),
+        };
+        testnet::run(&testnet, &options, typed.check, shutdown, say).await
+    })?;
+    if typed.check {
+        let lines = || {
+            let lines = checks.iter().map(|check| {
+                let verdict = if check.holds { "ok    " } else { "FAILED" };
+                format!("{verdict} {}: {}", check.name, check.found)
+            });
+            lines.collect::<Vec<_>>().join("\n")
+        };
+        out.show(&checks, lines)?;
+        let failed: Vec<&str> = checks.iter().filter(|c| !c.holds).map(|c| c.name).collect();
+        anyhow::ensure!(!checks.is_empty(), "stopped before everything was checked");
+        anyhow::ensure!(failed.is_empty(), "does not hold: {}", failed.join("; "));
+    }
+    Ok(())
+}
+
+fn written(testnet: &Testnet) -> String {
+    let mut lines = vec!["A home for each machine. Copy each to its machine as ~/.r3mes, and run `r3mes start` there:".to_owned()];
+    lines.extend(
+        testnet
+            .nodes
+            .iter()
+            .map(|node| format!("  {}  {}", node.name, node.home.root().display())),
+    );
+    lines.push("Each holds keys: copy it to its own machine only. Ports 26656 and 8090 to 8100 must be open between them.".to_owned());
+    lines.join("\n")
+}
+
+fn runs(options: &Options, running: &Running) -> String {
+    let mut lines = vec![format!(
+        "{} validators run; files and logs are in {}. Ctrl-C stops all; the same command goes on.",
+        running.rpc.len(),
+        options.dir.display()
+    )];
+    lines.extend(running.rpc.iter().map(|rpc| format!("  RPC {rpc}")));
+    lines.extend(running.api.map(|api| format!("  API http://{api}")));
+    lines.join("\n")
+}

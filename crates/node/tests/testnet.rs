@@ -1,0 +1,210 @@
+//! Networks under the real CometBFT, each part a process of its own, as a person starts them.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// Longest that anything may take; only failures wait so long.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How often files and answers are looked at.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Whether the tests with CometBFT are to be left out. Without the program they fail.
+fn left_out() -> bool {
+    if std::env::var_os("R3MES_SKIP_COMETBFT").is_some_and(|skip| !skip.is_empty()) {
+        eprintln!("left out, because R3MES_SKIP_COMETBFT is set");
+        return true;
+    }
+    let folder = std::env::var_os("R3MES_PROGRAMS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.programs/bin"),
+        PathBuf::from,
+    );
+    assert!(
+        folder.join("cometbft").is_file(),
+        "{} is missing: build it with tools/programs (this needs Go), or leave these tests out with R3MES_SKIP_COMETBFT=1",
+        folder.join("cometbft").display()
+    );
+    false
+}
+
+fn r3mes(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_r3mes"));
+    command.arg("--json").arg("--home").arg(home);
+    command
+}
+
+/// What a command prints as JSON.
+fn json(command: &mut Command) -> Value {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().expect("the command starts");
+    assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+    serde_json::from_slice(&stdout).expect("the command prints JSON")
+}
+
+/// Asks until the answer is as wanted.
+fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = ask() {
+            return found;
+        }
+        assert!(began.elapsed() < PATIENCE, "never: {what}");
+        std::thread::sleep(POLL);
+    }
+}
+
+/// A `r3mes start` that is stopped when it is dropped.
+struct Started(Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
+        if let Some(pid) = pid {
+            // It may have ended by itself, which the test has seen then.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let _ = self.0.wait();
+    }
+}
+
+fn start(home: &Path, args: &[&str]) -> Started {
+    let child = r3mes(home)
+        .arg("start")
+        .args(args)
+        .stdout(Stdio::null())
+        .spawn();
+    Started(child.expect("r3mes starts"))
+}
+
+/// What `r3mes status` says once `wanted` holds.
+fn status(home: &Path, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    until(what, || {
+        let status = json(r3mes(home).arg("status"));
+        wanted(&status).then_some(status)
+    })
+}
+
+fn height(status: &Value) -> u64 {
+    status["network"]["height"].as_u64().unwrap_or_default()
+}
+
+/// Gives a home ports of its own.
+fn set_ports(home: &Path, ports: &[(&str, u16)]) {
+    let file = home.join("config.yaml");
+    let mut config = fs::read_to_string(&file).expect("the configuration is there");
+    for (default, port) in ports {
+        config = config.replace(default, &format!("127.0.0.1:{port}"));
+    }
+    fs::write(&file, config).expect("the configuration can be written");
+}
+
+fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners: [_; N] =
+        std::array::from_fn(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("it has an address").port())
+}
+
+#[test]
+fn four_validators_agree_close_a_round_and_take_back_one_that_was_killed() {
+    if left_out() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let dir = folder.path().join("net");
+    let checks = json(
+        r3mes(folder.path())
+            .args(["testnet", "--validators", "4", "--check", "--port", "0"])
+            .args(["--block-interval-ms", "200", "--rounds", "2", "--dir"])
+            .arg(&dir),
+    );
+    let checks = checks.as_array().expect("a list of checks");
+    assert_eq!(checks.len(), 3, "{checks:?}");
+    assert!(
+        checks.iter().all(|check| check["holds"] == true),
+        "{checks:?}"
+    );
+}
+
+#[test]
+fn a_node_under_cometbft_outlives_kills_of_it_and_serves_a_role_elsewhere() {
+    if left_out() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let home = folder.path().join("node");
+    let made = json(r3mes(&home).args(["init", "--engine", "cometbft", "--roles", "validator"]));
+    let [rpc, blobs, p2p, api, validator, miner] = free_ports();
+    set_ports(
+        &home,
+        &[
+            ("127.0.0.1:26657", rpc),
+            ("127.0.0.1:26656", p2p),
+            ("127.0.0.1:8090", blobs),
+            ("127.0.0.1:8000", api),
+            ("127.0.0.1:8093", validator),
+        ],
+    );
+    let config = fs::read_to_string(home.join("config.yaml")).expect("it is there");
+    let with_interval = config.replace(
+        "engine: cometbft",
+        "engine: cometbft\n    block_interval_ms: 100",
+    );
+    fs::write(home.join("config.yaml"), with_interval).expect("it can be written");
+    let mut node = start(&home, &[]);
+    let ready = |status: &Value| {
+        let services = status["services"].as_object();
+        services
+            .is_some_and(|all| all.len() == 4 && all.values().all(|one| one["phase"] == "ready"))
+    };
+    let before = status(&home, "everything is ready", ready);
+
+    for label in ["cometbft", "ledger"] {
+        let pid = before["services"][label]["pid"].as_i64().expect("it runs");
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a process id"), Signal::KILL).expect("it runs");
+        let again = |status: &Value| {
+            ready(status) && status["services"][label]["restarts"].as_u64() >= Some(1)
+        };
+        let at = height(&status(&home, "it is started again", again));
+        status(&home, "blocks go on", |status| height(status) > at + 1);
+    }
+
+    // A machine without a ledger: nothing but a role, and the address of this one.
+    let url = format!("http://127.0.0.1:{rpc}");
+    let away = folder.path().join("miner");
+    let account = json(r3mes(&away).args(["init", "--roles", "miner", "--join", &url]));
+    set_ports(&away, &[("127.0.0.1:8091", miner)]);
+    let address = account["address"].as_str().expect("it has an account");
+    assert_ne!(account["address"], made["address"]);
+    json(r3mes(&home).args(["tx", "send", address, "50000000uremes"]));
+    let role = start(&away, &["--roles", "miner", "--chain", &url[7..]]);
+    status(&away, "the miner is ready", |status| {
+        status["services"]["miner"]["phase"] == "ready" && status["services"]["ledger"].is_null()
+    });
+    let registered = json(r3mes(&home).args(["query", "node", address]));
+    assert!(registered.to_string().contains("miner"), "{registered}");
+    drop(role);
+
+    // The chain goes on only under the engine that has its blocks.
+    let pid = i32::try_from(node.0.id()).ok().and_then(Pid::from_raw);
+    kill_process(pid.expect("a process id"), Signal::TERM).expect("it runs");
+    node.0.wait().expect("it ends");
+    let refused = r3mes(&home)
+        .args(["start", "--engine", "local"])
+        .output()
+        .expect("it starts");
+    let why = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && why.contains("runs under engine cometbft"),
+        "{why}"
+    );
+}

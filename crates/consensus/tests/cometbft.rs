@@ -4,10 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,12 +17,10 @@ use r3mes_consensus::application::{
     InitChain, Proposal, Query, QueryResult,
 };
 use r3mes_consensus::block::{results_hash, to_tendermint_time, tx_hash};
-use r3mes_consensus::cometbft::home::{CometHome, Settings};
-use r3mes_consensus::cometbft::{CometHandle, EngineError, Listener, Parts, open, remove_socket};
+use r3mes_consensus::cometbft::{CometHandle, EngineError, Listener, Parts, open};
 use r3mes_consensus::genesis::Genesis;
 use r3mes_consensus::key::ValidatorKey;
 use r3mes_consensus::local::TxState;
-use r3mes_consensus::mempool::Limits;
 use r3mes_ledger::genesis::{DEVELOPMENT_CHAIN, DEVELOPMENT_SECRET};
 use r3mes_state::Storage;
 use r3mes_types::Time;
@@ -32,38 +29,19 @@ use r3mes_types::beacon::HashChains;
 use r3mes_types::query::Query as Question;
 use r3mes_types::tx::Signer;
 use r3mes_types::wire::Wire;
-use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 #[path = "support/bank.rs"]
 mod bank;
+#[path = "support/comet.rs"]
+mod comet;
 
 use bank::{CHAIN, key, ledger_genesis, send, validator};
+use comet::{Comet, PATIENCE, program, settings};
 
-/// Long enough for anything that should happen; only failures wait so long.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// The pause between blocks.
 const INTERVAL: Duration = Duration::from_millis(50);
-
-/// The program, or `None` if its tests are to be left out.
-fn program() -> Option<PathBuf> {
-    if std::env::var_os("R3MES_SKIP_COMETBFT").is_some_and(|skip| !skip.is_empty()) {
-        eprintln!("left out, because R3MES_SKIP_COMETBFT is set");
-        return None;
-    }
-    let folder = std::env::var_os("R3MES_PROGRAMS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.programs/bin"),
-        PathBuf::from,
-    );
-    let program = folder.join("cometbft");
-    assert!(
-        program.is_file(),
-        "{} is missing: build it with tools/programs (this needs Go), or leave these tests out with R3MES_SKIP_COMETBFT=1",
-        program.display()
-    );
-    Some(program)
-}
 
 /// Where an application stops for good or until it is told to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,98 +194,17 @@ impl Running {
     }
 }
 
-/// CometBFT in a process of its own, killed when it is dropped.
-struct Comet {
-    child: Child,
-    directory: PathBuf,
-}
-
-impl Drop for Comet {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-/// Starts CometBFT for the application at `directory/abci`, its RPC at `directory/rpc`.
+/// Starts CometBFT for the application at `directory/abci`.
 fn start_comet(program: &Path, directory: &Path) -> Comet {
-    let socket = |name: &str| format!("unix://{}", directory.join(name).display());
-    let settings = Settings {
-        moniker: "test".into(),
-        abci: socket("abci"),
-        rpc: socket("rpc"),
-        p2p: "tcp://127.0.0.1:0".into(),
-        external_address: String::new(),
-        persistent_peers: Vec::new(),
-        block_interval: INTERVAL,
-        mempool: Limits::default(),
-    };
-    let home = CometHome::new(directory.join("comet"));
     let node = ValidatorKey::from_seed(&[6; 32]);
-    home.write(&settings, genesis_file().as_bytes(), &validator(), &node)
-        .unwrap();
-    remove_socket(&directory.join("rpc")).unwrap();
-    let child = Command::new(program)
-        .args(["start", "--home"])
-        .arg(home.root())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    Comet {
-        child,
-        directory: directory.to_owned(),
-    }
-}
-
-fn genesis_file() -> String {
-    use base64::Engine as _;
-    let genesis = ledger_genesis();
-    let validator = &genesis.validators[0];
-    let public = base64::engine::general_purpose::STANDARD.encode(validator.key.as_bytes());
-    json!({
-        "genesis_time": to_tendermint_time(genesis.time).to_rfc3339(),
-        "chain_id": CHAIN,
-        "initial_height": "1",
-        "validators": [{
-            "address": validator.key.address().to_string(),
-            "pub_key": {"type": "tendermint/PubKeyEd25519", "value": public},
-            "power": validator.power.to_string(),
-            "name": "",
-        }],
-        "app_hash": "",
-    })
-    .to_string()
-}
-
-impl Comet {
-    /// Kills it at once, with SIGKILL.
-    fn kill(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-
-    /// What CometBFT's RPC answers.
-    fn get(&self, call: &str) -> Value {
-        let mut stream = UnixStream::connect(self.directory.join("rpc")).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "GET /{call} HTTP/1.0\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-        let body: Value = serde_json::from_str(body).unwrap();
-        assert!(body["error"].is_null(), "{call}: {body}");
-        body["result"].clone()
-    }
-
-    fn broadcast(&self, tx: &[u8]) {
-        let answer = self.get(&format!("broadcast_tx_sync?tx=0x{}", hex::encode(tx)));
-        assert_eq!(answer["code"], 0, "{answer}");
-    }
-
-    fn header(&self, height: u64) -> Value {
-        self.get(&format!("header?height={height}"))["header"].clone()
-    }
+    let settings = settings(directory, INTERVAL);
+    Comet::start(
+        program,
+        directory,
+        &settings,
+        &ledger_genesis(),
+        [&validator(), &node],
+    )
 }
 
 /// A transfer from the first account to the second.

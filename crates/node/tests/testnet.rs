@@ -15,22 +15,23 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// How often files and answers are looked at.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Whether the tests with CometBFT are to be left out. Without the program they fail.
-fn left_out() -> bool {
+/// The program CometBFT, or `None` if its tests are to be left out. Without it they fail.
+fn program() -> Option<PathBuf> {
     if std::env::var_os("R3MES_SKIP_COMETBFT").is_some_and(|skip| !skip.is_empty()) {
         eprintln!("left out, because R3MES_SKIP_COMETBFT is set");
-        return true;
+        return None;
     }
     let folder = std::env::var_os("R3MES_PROGRAMS").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.programs/bin"),
         PathBuf::from,
     );
+    let program = folder.join("cometbft");
     assert!(
-        folder.join("cometbft").is_file(),
+        program.is_file(),
         "{} is missing: build it with tools/programs (this needs Go), or leave these tests out with R3MES_SKIP_COMETBFT=1",
-        folder.join("cometbft").display()
+        program.display()
     );
-    false
+    Some(program)
 }
 
 fn r3mes(home: &Path) -> Command {
@@ -115,7 +116,7 @@ fn free_ports<const N: usize>() -> [u16; N] {
 
 #[test]
 fn four_validators_agree_close_a_round_and_take_back_one_that_was_killed() {
-    if left_out() {
+    if program().is_none() {
         return;
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -136,9 +137,7 @@ fn four_validators_agree_close_a_round_and_take_back_one_that_was_killed() {
 
 #[test]
 fn a_node_under_cometbft_outlives_kills_of_it_and_serves_a_role_elsewhere() {
-    if left_out() {
-        return;
-    }
+    let Some(program) = program() else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let home = folder.path().join("node");
     let made = json(r3mes(&home).args(["init", "--engine", "cometbft", "--roles", "validator"]));
@@ -194,6 +193,8 @@ fn a_node_under_cometbft_outlives_kills_of_it_and_serves_a_role_elsewhere() {
     assert!(registered.to_string().contains("miner"), "{registered}");
     drop(role);
 
+    let last = height(&json(r3mes(&home).arg("status")));
+
     // The chain goes on only under the engine that has its blocks.
     let pid = i32::try_from(node.0.id()).ok().and_then(Pid::from_raw);
     kill_process(pid.expect("a process id"), Signal::TERM).expect("it runs");
@@ -207,4 +208,67 @@ fn a_node_under_cometbft_outlives_kills_of_it_and_serves_a_role_elsewhere() {
         !refused.status.success() && why.contains("runs under engine cometbft"),
         "{why}"
     );
+
+    // It goes on with a CometBFT that somebody else starts.
+    let [abci, comet_rpc] = free_ports();
+    let attach = format!(
+        "cometbft:\n      attach: {{abci: 'tcp://127.0.0.1:{abci}', rpc: 'http://127.0.0.1:{comet_rpc}'}}\n"
+    );
+    let config = fs::read_to_string(home.join("config.yaml")).expect("it is there");
+    let ledger = config.replace(
+        "engine: cometbft\n",
+        &format!("engine: cometbft\n    {attach}"),
+    );
+    fs::write(home.join("config.yaml"), ledger).expect("it can be written");
+    let _node = start(&home, &["--services", "node"]);
+    let files = home.join("data/cometbft");
+    until("CometBFT's files are written for it", || {
+        let written = fs::read_to_string(files.join("config/config.toml")).ok()?;
+        written
+            .contains(&format!("tcp://127.0.0.1:{comet_rpc}"))
+            .then_some(())
+    });
+    let comet = Command::new(program)
+        .args(["start", "--home"])
+        .arg(&files)
+        .stdout(Stdio::null())
+        .spawn();
+    let _comet = Started(comet.expect("CometBFT starts"));
+    let attached = status(&home, "blocks go on", |status| {
+        status["network_error"].is_null() && height(status) > last + 1
+    });
+    let services = attached["services"].as_object().expect("what runs");
+    assert_eq!(services.keys().collect::<Vec<_>>(), ["ledger"]);
+}
+
+#[test]
+fn homes_for_several_machines_name_each_other() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (hosts, dir) = (folder.path().join("hosts"), folder.path().join("net"));
+    fs::write(&hosts, "10.0.0.1\nb.example\n").expect("it can be written");
+    let mut make = r3mes(folder.path());
+    make.arg("testnet").arg("--hosts").arg(&hosts);
+    make.arg("--dir").arg(&dir);
+    let homes = json(&mut make);
+    assert_eq!(homes.as_array().map(Vec::len), Some(2), "{homes}");
+    let read = |host: &str, file: &str| {
+        fs::read_to_string(dir.join(host).join(file)).expect("the file is there")
+    };
+    for (host, other) in [("10.0.0.1", "b.example"), ("b.example", "10.0.0.1")] {
+        let peer = json(r3mes(&dir.join(other)).args(["keys", "show"]));
+        let id = peer["peer"].as_str().expect("it has an ID");
+        let config = read(host, "config.yaml");
+        for named in [
+            format!("{id}@{other}:26656"),
+            format!("external_address: {host}:26656"),
+            format!("http://{other}:8090"),
+        ] {
+            assert!(config.contains(&named), "{named} is not in {config}");
+        }
+    }
+    let genesis = |host: &str| fs::read(dir.join(host).join("genesis.pb")).expect("a genesis");
+    assert_eq!(genesis("10.0.0.1"), genesis("b.example"));
+    // A second time nothing is replaced.
+    let again = make.output().expect("the command starts");
+    assert!(!again.status.success());
 }

@@ -1,0 +1,341 @@
+//! Several validators, each with the real CometBFT: who signs blocks follows the ledger's nodes, and who
+//! signs twice is punished.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use r3mes_consensus::app::{LedgerApp, storage_options};
+use r3mes_consensus::application::Query;
+use r3mes_consensus::block::tx_hash;
+use r3mes_consensus::cometbft::home::{Settings, node_id};
+use r3mes_consensus::cometbft::{CometHandle, EngineError, Listener, Parts, open};
+use r3mes_consensus::genesis::Genesis;
+use r3mes_consensus::key::ValidatorKey;
+use r3mes_consensus::local::{TxInfo, TxState};
+use r3mes_ledger::genesis::{GenesisValidator, development};
+use r3mes_state::Storage;
+use r3mes_types::auth::QueryAccount;
+use r3mes_types::bank::Balance;
+use r3mes_types::beacon::{HashChain, HashChains, MsgRegisterChain};
+use r3mes_types::nodes::{MsgLeave, MsgRegister, NodeSpec, NodeStatus, QueryNode, QuerySlashes};
+use r3mes_types::query::Query as Question;
+use r3mes_types::tx::{Fee, Signer, Unsigned};
+use r3mes_types::wire::{List, Text, Wire};
+use r3mes_types::{Amount, Message, Resources, Role, RoleSet, SecretKey};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+#[path = "support/comet.rs"]
+mod comet;
+
+use comet::{Comet, PATIENCE, program, settings};
+
+const CHAIN: &str = "r3mes-validators";
+/// The pause between blocks.
+const INTERVAL: Duration = Duration::from_millis(50);
+/// Validators of the genesis.
+const FOUNDERS: u8 = 4;
+/// Elements of each hash chain of the beacon: few, so that they are used up.
+const ELEMENTS: u64 = 6;
+const STAKE: Amount = Amount::remes(1_000);
+
+/// Everything secret about a node; all of it follows from its number.
+struct Keys {
+    operator: SecretKey,
+    validator: ValidatorKey,
+    node: ValidatorKey,
+    beacon: [u8; 32],
+}
+
+impl Keys {
+    fn of(number: u8) -> Self {
+        Self {
+            operator: SecretKey::from_bytes(&[number; 32]).unwrap(),
+            validator: ValidatorKey::from_seed(&[number; 32]),
+            node: ValidatorKey::from_seed(&[100 + number; 32]),
+            beacon: [number; 32],
+        }
+    }
+
+    fn registration(&self) -> MsgRegister {
+        let spec = NodeSpec {
+            moniker: Text::default(),
+            roles: RoleSet::of(&[Role::Validator]),
+            primary_role: None,
+            stake: STAKE,
+            resources: Resources::default(),
+            allocations: List::default(),
+            endpoints: List::default(),
+            consensus_key: Some(self.validator.public_key()),
+        };
+        MsgRegister {
+            address: self.operator.address(),
+            spec,
+        }
+    }
+
+    fn chain(&self) -> HashChain {
+        HashChain::new(&self.beacon, ELEMENTS)
+    }
+}
+
+/// A network whose founders are registered nodes; one more account is rich enough to join.
+fn genesis() -> r3mes_ledger::Genesis {
+    let mut balances: Vec<Balance> = (1..=FOUNDERS + 1)
+        .map(|number| Balance {
+            address: Keys::of(number).operator.address(),
+            amount: Amount::remes(10_000),
+        })
+        .collect();
+    balances.sort_by_key(|balance| balance.address);
+    let authority = Keys::of(1).operator.address();
+    let mut genesis = development(CHAIN, authority, &balances);
+    genesis.params.nodes.max_block_validators = 100;
+    let founders: Vec<Keys> = (1..=FOUNDERS).map(Keys::of).collect();
+    let validators = founders.iter().map(|keys| GenesisValidator {
+        operator: keys.operator.address(),
+        key: keys.validator.public_key(),
+        power: 1_000,
+        chain_end: keys.chain().end(),
+        chain_length: ELEMENTS,
+    });
+    genesis.validators = List::new(validators.collect()).unwrap();
+    let nodes = founders.iter().map(Keys::registration);
+    genesis.nodes = List::new(nodes.collect()).unwrap();
+    genesis
+}
+
+/// A node: the ledger in this process, CometBFT in its own.
+struct Node {
+    keys: Keys,
+    comet: Comet,
+    handle: CometHandle,
+    shutdown: CancellationToken,
+    engine: JoinHandle<Result<(), EngineError>>,
+}
+
+impl Node {
+    fn start(program: &Path, directory: PathBuf, keys: Keys, settings: &Settings) -> Self {
+        let genesis = genesis();
+        let chain = Genesis::of_network(&genesis).unwrap();
+        let beacon = HashChains::new(keys.beacon, ELEMENTS);
+        let storage = Storage::memory(storage_options()).unwrap();
+        let app = LedgerApp::new(genesis.clone(), storage, Some(beacon));
+        let (engine, handle) = open(Parts::new(chain, Arc::new(app))).unwrap();
+        let listener = Listener::unix(&directory.join("abci")).unwrap();
+        let shutdown = CancellationToken::new();
+        let engine = tokio::spawn(engine.run(listener, shutdown.clone()));
+        let both = [&keys.validator, &keys.node];
+        let comet = Comet::start(program, &directory, settings, &genesis, both);
+        Self {
+            keys,
+            comet,
+            handle,
+            shutdown,
+            engine,
+        }
+    }
+
+    async fn ask<Q: Question>(&self, question: &Q) -> Q::Answer {
+        let query = Query {
+            path: Q::PATH.into(),
+            data: question.encode(),
+            ..Query::default()
+        };
+        let answer = self.handle.query(query).await.unwrap();
+        assert_eq!(answer.code, 0, "{}", answer.log);
+        Q::Answer::decode(&answer.value).unwrap()
+    }
+
+    /// Signs with the node's own key, sends, and waits for the block.
+    async fn send(&self, messages: Vec<Message>) -> TxInfo {
+        let key = &self.keys.operator;
+        let question = QueryAccount {
+            address: key.address(),
+        };
+        let account = self.ask(&question).await.account.unwrap();
+        let signer = Signer {
+            chain_id: CHAIN,
+            account_number: account.number,
+            sequence: account.sequence,
+        };
+        let tx = Unsigned::new(messages)
+            .with_fee(Fee::of(Amount::remes(1), 1_000_000))
+            .sign(key, &signer)
+            .unwrap();
+        self.comet.broadcast(&tx);
+        match self.handle.wait_for_tx(tx_hash(&tx), PATIENCE).await {
+            Ok(TxState::Included(info)) if info.result.code == 0 => info,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Waits until CometBFT itself, which stores a block before the ledger has it, is at a height.
+    async fn reach(&self, height: u64) {
+        let reached = self.handle.wait_for_height(height - 1, PATIENCE).await;
+        reached.unwrap();
+    }
+
+    /// Addresses of those who sign the block at a height.
+    fn validators(&self, height: u64) -> BTreeSet<String> {
+        let answer = self.comet.get(&format!("validators?height={height}"));
+        let validators = answer["validators"].as_array().unwrap().iter();
+        validators
+            .map(|validator| validator["address"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    async fn stop(self) {
+        drop(self.comet);
+        self.shutdown.cancel();
+        self.engine.await.unwrap().unwrap();
+    }
+}
+
+/// Starts a node for each of the keys, all of them peers of each other.
+fn start(program: &Path, folder: &TempDir, all: Vec<Keys>) -> Vec<Node> {
+    let listeners: Vec<TcpListener> = all
+        .iter()
+        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
+    let addresses: Vec<_> = listeners.iter().map(|l| l.local_addr().unwrap()).collect();
+    drop(listeners);
+    let peers: Vec<String> = all
+        .iter()
+        .zip(&addresses)
+        .map(|(keys, address)| format!("{}@{address}", node_id(&keys.node)))
+        .collect();
+    let mut nodes = Vec::new();
+    for (number, keys) in all.into_iter().enumerate() {
+        let directory = folder.path().join(number.to_string());
+        std::fs::create_dir(&directory).unwrap();
+        let others = peers
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != number);
+        let settings = Settings {
+            p2p: format!("tcp://{}", addresses[number]),
+            persistent_peers: others.map(|(_, peer)| peer.clone()).collect(),
+            ..settings(&directory, INTERVAL)
+        };
+        nodes.push(Node::start(program, directory, keys, &settings));
+    }
+    nodes
+}
+
+fn address(keys: &Keys) -> String {
+    keys.validator.address().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_joins_or_leaves_changes_who_signs_and_beacon_chains_go_on() {
+    let Some(program) = program() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let nodes = start(
+        &program,
+        &folder,
+        (1..=FOUNDERS + 1).map(Keys::of).collect(),
+    );
+    let joiner = nodes.last().unwrap();
+    joiner.reach(2).await;
+    let founders = joiner.validators(1);
+    assert_eq!(founders.len(), usize::from(FOUNDERS));
+
+    // The node and its first beacon chain, as `r3mes start` registers them.
+    let chain = MsgRegisterChain {
+        operator: joiner.keys.operator.address(),
+        end: joiner.keys.chain().end(),
+        length: ELEMENTS,
+    };
+    let joined = joiner
+        .send(vec![joiner.keys.registration().into(), chain.into()])
+        .await;
+    joiner.reach(joined.height + 3).await;
+    assert_eq!(joiner.validators(joined.height + 1), founders);
+    let with_joiner = joiner.validators(joined.height + 2);
+    assert_eq!(with_joiner.len(), usize::from(FOUNDERS) + 1);
+    assert!(with_joiner.contains(&address(&joiner.keys)));
+
+    // All chains of the beginning together have fewer elements than this has blocks, so each
+    // proposer has gone on to another one; and the joiner has proposed.
+    let enough = joined.height + (u64::from(FOUNDERS) + 1) * ELEMENTS + 10;
+    joiner.reach(enough + 1).await;
+    let mut proposers = BTreeSet::new();
+    for height in joined.height + 3..=enough {
+        let header = joiner.comet.header(height);
+        proposers.insert(header["proposer_address"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(proposers, with_joiner);
+
+    let leave = MsgLeave {
+        address: joiner.keys.operator.address(),
+    };
+    let left = joiner.send(vec![leave.into()]).await;
+    joiner.reach(left.height + 3).await;
+    assert_eq!(joiner.validators(left.height + 1), with_joiner);
+    assert_eq!(joiner.validators(left.height + 2), founders);
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_validator_that_signs_twice_is_slashed_and_jailed() {
+    let Some(program) = program() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    // Another process with the last founder's key: both sign, each its own proposals.
+    let mut keys: Vec<Keys> = (1..=FOUNDERS).map(Keys::of).collect();
+    keys.push(Keys {
+        node: ValidatorKey::from_seed(&[99; 32]),
+        ..Keys::of(FOUNDERS)
+    });
+    let nodes = start(&program, &folder, keys);
+    let (honest, twin) = (&nodes[0], &nodes[usize::from(FOUNDERS)]);
+    let cheat = twin.keys.operator.address();
+    let mut height = 0;
+    let node = loop {
+        height = honest
+            .handle
+            .wait_for_height(height, PATIENCE)
+            .await
+            .unwrap();
+        let node = honest
+            .ask(&QueryNode { address: cheat })
+            .await
+            .node
+            .unwrap();
+        if node.status != NodeStatus::Active {
+            break node;
+        }
+    };
+    assert_eq!(node.status, NodeStatus::Jailed);
+    assert!(node.jail_reason.contains("signed two blocks"), "{node:?}");
+    let question = QuerySlashes {
+        node: Some(cheat),
+        page: None,
+    };
+    let slashes = honest.ask(&question).await.slashes;
+    let slashed = slashes.iter().map(|slash| slash.amount);
+    let slashed = slashed.fold(Amount::ZERO, Amount::saturating_add);
+    assert_eq!(
+        slashes[0].amount,
+        Amount::remes(50),
+        "a twentieth of the stake"
+    );
+    assert_eq!(node.bonded, STAKE.saturating_sub(slashed));
+
+    // It signs no more, and the others go on.
+    honest.reach(height + 4).await;
+    let validators = honest.validators(height + 3);
+    assert!(!validators.contains(&address(&twin.keys)));
+    assert_eq!(validators.len(), usize::from(FOUNDERS) - 1);
+    for node in nodes {
+        node.stop().await;
+    }
+}

@@ -13,9 +13,11 @@ import gguf
 import numpy as np
 
 SHAPES = {
-    # name: hidden, layers, feed-forward, heads, key and value heads, vocabulary, activation
-    "d768": (768, 12, 2048, 12, 12, 32000, "silu"),
-    "2B-4T": (2560, 30, 6912, 20, 5, 128256, "relu2"),
+    # name: hidden, layers, feed-forward, heads, key and value heads, vocabulary, activation, and
+    # llama.cpp's architecture. Its `bitnet` has the norms before the output and down projections,
+    # as BitNet b1.58 2B-4T has, but SiLU where that has a squared ReLU.
+    "d768": (768, 12, 2048, 12, 12, 32000, "silu", "llama"),
+    "2B-4T": (2560, 30, 6912, 20, 5, 128256, "relu2", "bitnet"),
 }
 CONTEXT, EPSILON, THETA = 1024, 1e-5, 10_000.0
 
@@ -68,7 +70,7 @@ class Checkpoint:
 
 def main():
     name, folder = sys.argv[1:]
-    hidden, layers, feed_forward, heads, kv_heads, vocabulary, activation = SHAPES[name]
+    hidden, layers, feed_forward, heads, kv_heads, vocabulary, activation, architecture = SHAPES[name]
     os.makedirs(folder, exist_ok=True)
     random = np.random.default_rng(1)
     key = hidden // heads * kv_heads
@@ -81,14 +83,22 @@ def main():
         ("mlp.up_proj", "ffn_up", feed_forward, hidden),
         ("mlp.down_proj", "ffn_down", hidden, feed_forward),
     ]
-    norms = [("input_layernorm", "attn_norm"), ("post_attention_layernorm", "ffn_norm")]
+    norms = [
+        ("input_layernorm", "attn_norm", hidden),
+        ("post_attention_layernorm", "ffn_norm", hidden),
+    ]
+    if architecture == "bitnet":
+        norms += [
+            ("self_attn.attn_sub_norm", "attn_sub_norm", hidden),
+            ("mlp.ffn_sub_norm", "ffn_sub_norm", feed_forward),
+        ]
 
     sizes = [("model.embed_tokens.weight", (vocabulary, hidden), "int8")]
     sizes += [("model.embed_tokens.weight_scale", (vocabulary,), "float32")]
     sizes += [("model.norm.weight", (hidden,), "float32")]
     for layer in range(layers):
         base = f"model.layers.{layer}"
-        sizes += [(f"{base}.{norm}.weight", (hidden,), "float32") for norm, _ in norms]
+        sizes += [(f"{base}.{norm}.weight", (width,), "float32") for norm, _, width in norms]
         for linear, _, outputs, inputs in linears:
             sizes += [(f"{base}.{linear}.weight", (outputs // 4, inputs), "uint8")]
             sizes += [(f"{base}.{linear}.weight_scale", (1,), "float32")]
@@ -100,13 +110,13 @@ def main():
                 "num_hidden_layers": layers, "num_attention_heads": heads,
                 "num_key_value_heads": kv_heads, "vocab_size": vocabulary,
                 "max_position_embeddings": CONTEXT, "rms_norm_eps": EPSILON, "rope_theta": THETA,
-                "rope_interleaved": True, "hidden_act": activation, "tie_word_embeddings": True,
+                "rope_interleaved": architecture == "llama", "hidden_act": activation, "tie_word_embeddings": True,
                 "quantization_config": {"quant_method": "bitnet", "linear_class": "autobitlinear"},
             },
             config,
         )
 
-    theirs = gguf.GGUFWriter(f"{folder}/model.gguf", "llama", use_temp_file=True)
+    theirs = gguf.GGUFWriter(f"{folder}/model.gguf", architecture, use_temp_file=True)
     theirs.add_block_count(layers)
     theirs.add_context_length(CONTEXT)
     theirs.add_embedding_length(hidden)
@@ -129,9 +139,10 @@ def main():
     theirs.add_tensor("token_embd.weight", q8_0(codes, scale), raw_dtype=gguf.GGMLQuantizationType.Q8_0)
     theirs.add_tensor("output_norm.weight", ones)
     for layer in range(layers):
-        for _, norm in norms:
-            ours.write(ones)
-            theirs.add_tensor(f"blk.{layer}.{norm}.weight", ones)
+        for _, norm, width in norms:
+            gains = np.ones(width, np.float32)
+            ours.write(gains)
+            theirs.add_tensor(f"blk.{layer}.{norm}.weight", gains)
         for _, linear, outputs, inputs in linears:
             scale = float(np.float16((1.5 / inputs) ** 0.5))
             codes = random.integers(-1, 2, (outputs, inputs), np.int8)

@@ -22,9 +22,10 @@ if ! cmp -s requirements.txt $work/requirements.txt; then
     -d $work/source -r requirements.txt
   tar -xzf $work/source/*.tar.gz -C $work/source --strip-components 1
   cmake -S $work/source/vendor/llama.cpp -B $work/build -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON \
+    -DCMAKE_C_FLAGS=-w -DCMAKE_CXX_FLAGS=-w \
     -DBUILD_SHARED_LIBS=OFF -DLLAMA_BUILD_COMMON=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_TOOLS=OFF \
     -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_APP=OFF >/dev/null
-  cmake --build $work/build --parallel --target llama >/dev/null
+  cmake --build $work/build --parallel "$(nproc)" --target llama >/dev/null
   cp requirements.txt $work/requirements.txt
 fi
 if [ turns.cpp -nt $work/turns ]; then

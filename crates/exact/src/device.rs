@@ -3,7 +3,8 @@
 use std::fmt::Debug;
 
 use crate::{
-    Activation, AdamW, AttentionShape, Bytes, LoraSite, NotFinite, RopeDirection, RopeShape, Write,
+    Activation, AdamW, AttentionShape, Bytes, Isa, LoraSite, NotFinite, RopeDirection, RopeShape,
+    Write,
 };
 
 /// A type of element that device buffers hold: numbers, any bits of which are a value.
@@ -50,6 +51,9 @@ pub trait Device: Clone + Send + Sync + 'static {
     type Rope: Send + Sync;
     /// Keys and values of one sequence in one layer.
     type KvCache: Send + Sync;
+
+    /// The kernels for what the processor computes beside the device: choosing tokens.
+    fn host_isa(&self) -> Isa;
 
     // Memory.
 

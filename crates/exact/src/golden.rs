@@ -10,8 +10,8 @@ use crate::elementary::{exp, exp_f64, ln, ln_f64, sin_cos_f64};
 use crate::environment::Environment;
 use crate::{
     Activation, AdamW, AttentionBackward, AttentionShape, Bytes, CanonicalHasher, Device,
-    GatedBackward, LoraBackward, LoraSite, NotFinite, Philox, RopeDirection, RopePairs, RopeShape,
-    Sampling, TOP_P_ALL, Write, int8, lane_sum, signed_unit, ternary, top_k,
+    GatedBackward, Isa, LoraBackward, LoraSite, NotFinite, Philox, RopeDirection, RopePairs,
+    RopeShape, Sampling, TOP_P_ALL, Write, int8, lane_sum, signed_unit, ternary, top_k,
 };
 
 /// The seed of the pinned hashes.
@@ -54,7 +54,7 @@ pub fn transcript<D: Device>(device: &D, seed: u64) -> Result<Vec<Golden>, NotFi
     let mut draw = Draw::new(seed);
     Ok(vec![
         elementary(&mut draw),
-        random_and_order(&mut draw)?,
+        random_and_order(device.host_isa(), &mut draw)?,
         rows(device, &mut draw)?,
         ternary_products(device, &mut draw)?,
         int8_products(device, &mut draw)?,
@@ -195,7 +195,7 @@ fn elementary(draw: &mut Draw) -> Golden {
     }
 }
 
-fn random_and_order(draw: &mut Draw) -> Result<Golden, NotFinite> {
+fn random_and_order(isa: Isa, draw: &mut Draw) -> Result<Golden, NotFinite> {
     let mut hasher = CanonicalHasher::default();
     let random = Philox::derive(&[draw.word() as u8; 32], b"golden", draw.at, "golden");
     hasher.u32(&(0..64).map(|i| random.word(i)).collect::<Vec<_>>());
@@ -211,8 +211,8 @@ fn random_and_order(draw: &mut Draw) -> Result<Golden, NotFinite> {
         presence_penalty: 0.1,
     };
     for position in 0..100 {
-        let greedy = Sampling::default().choose(&mut values.clone(), &seen, &random, position)?;
-        let token = sampling.choose(&mut values.clone(), &seen, &random, position)?;
+        let greedy = Sampling::default().choose(isa, &values, &seen, &random, position)?;
+        let token = sampling.choose(isa, &values, &seen, &random, position)?;
         hasher.u32(&[greedy, token]);
     }
     Ok(Golden {

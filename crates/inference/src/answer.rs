@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use r3mes_exact::elementary::{exp, ln};
-use r3mes_exact::{NotFinite, Philox};
+use r3mes_exact::{Isa, NotFinite, Philox};
 use r3mes_model::{Decoder, Tokenizer, TokenizerError};
 
 use crate::engine::{Alternative, Piece, TokenInfo};
@@ -35,6 +35,8 @@ impl Terms {
 #[derive(Debug)]
 pub(crate) struct Growing<'a> {
     terms: Terms,
+    /// The kernels that choose tokens.
+    isa: Isa,
     random: Philox,
     output: Vec<u32>,
     seen: BTreeMap<u32, u32>,
@@ -57,8 +59,9 @@ pub(crate) enum GrowError {
 }
 
 impl<'a> Growing<'a> {
-    pub(crate) fn new(tokenizer: &'a Tokenizer, terms: Terms) -> Self {
+    pub(crate) fn new(tokenizer: &'a Tokenizer, isa: Isa, terms: Terms) -> Self {
         Self {
+            isa,
             random: Philox::from_seed(terms.sampling.seed),
             output: Vec::new(),
             seen: BTreeMap::new(),
@@ -89,7 +92,7 @@ impl<'a> Growing<'a> {
     pub(crate) fn choose(&self, logits: &[f32]) -> Result<u32, NotFinite> {
         let position = (self.terms.prompt.len() + self.output.len()) as u64;
         let sampler = self.terms.sampling.sampler();
-        sampler.choose(&mut logits.to_vec(), &self.seen, &self.random, position)
+        sampler.choose(self.isa, logits, &self.seen, &self.random, position)
     }
 
     /// Adds `token`; returns what has become certain of the answer. `logits` are those that it

@@ -189,7 +189,11 @@ fn recompute<D: Device>(claim: &Claim, evidence: &Evidence<'_, D>) -> Result<(),
         tokenizer,
     } = evidence;
     let loaded = adapter.map(|(loaded, _)| loaded);
-    let mut growing = Growing::new(tokenizer, terms(claim, model.config().eos.clone()));
+    let mut growing = Growing::new(
+        tokenizer,
+        model.device().host_isa(),
+        terms(claim, model.config().eos.clone()),
+    );
     let mut transcript =
         Transcript::new(EXACT_VERSION, &model.id(), adapter.as_ref().map(|a| &a.1));
     let mut cache = model.cache();

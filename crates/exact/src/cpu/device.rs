@@ -5,7 +5,7 @@ use crate::environment::Environment;
 use crate::scalar::elementwise::AdamWStep;
 use crate::{
     Activation, AdamW, AttentionBackward, AttentionShape, Bytes, Device, Element, GatedBackward,
-    LoraBackward, LoraSite, NotFinite, RopeDirection, RopeShape, Write, int8, kernels,
+    Isa, LoraBackward, LoraSite, NotFinite, RopeDirection, RopeShape, Write, int8, kernels,
 };
 
 /// Elements that a thread takes at once in operations on single elements.
@@ -18,6 +18,10 @@ impl Device for Cpu {
     type Codes = CpuCodes;
     type Rope = CpuRope;
     type KvCache = CpuKvCache;
+
+    fn host_isa(&self) -> Isa {
+        self.isa
+    }
 
     fn zeros<T: Element>(&self, len: usize) -> CpuBuffer<T> {
         CpuBuffer::zeros(len)

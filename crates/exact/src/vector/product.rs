@@ -110,9 +110,13 @@ fn strip<S: Simd>(
             tile::<S, 1, 4>(s, p, finish, out, row, col);
             col += 4 * LANES;
         }
-        while col < end {
-            tile::<S, 1, 1>(s, p, finish, out, row, col);
-            col += LANES;
+        // One row is a chain for each vector, and each chain waits for itself: all that is left
+        // goes together.
+        match (end - col) / LANES {
+            3 => tile::<S, 1, 3>(s, p, finish, out, row, col),
+            2 => tile::<S, 1, 2>(s, p, finish, out, row, col),
+            1 => tile::<S, 1, 1>(s, p, finish, out, row, col),
+            _ => {}
         }
         row += 1;
     }

@@ -229,7 +229,7 @@ impl<'a, D: Device> Slot<'a, D> {
         let reserved = terms.positions();
         Self {
             transcript: Transcript::new(EXACT_VERSION, &model.id(), adapter),
-            growing: Growing::new(tokenizer, terms),
+            growing: Growing::new(tokenizer, model.device().host_isa(), terms),
             cache: model.cache(),
             prefilled: 0,
             reserved,

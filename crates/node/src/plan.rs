@@ -85,6 +85,8 @@ impl Plan {
             kept_rounds: self.rounds,
             preset: Preset::Demonstration,
             adapter_seed: founding.adapter_seed,
+            // Second audits would have miners keep the states of every round, on a machine of one's own.
+            reaudited_share: Ppm::ZERO,
         })
     }
 }

@@ -25,6 +25,9 @@ pub enum Behaviour {
     WrongFeedback,
     /// A miner that lies in every step and asks for its stake as soon as its package is revealed.
     Leaver,
+    /// A miner that falsifies so many of its steps, and asks for its stake once a package of it is
+    /// accepted.
+    Quitter(u32),
     /// A proposer that posts another aggregate.
     WrongAggregate,
     /// A validator that gives no verdicts and no votes.
@@ -47,14 +50,14 @@ impl Behaviour {
     /// Whether the node keeps to the protocol.
     #[must_use]
     pub fn is_honest(self) -> bool {
-        self == Self::Honest
+        matches!(self, Self::Honest | Self::Quitter(0))
     }
 
     /// Whether every audit of this miner finds something wrong.
     #[must_use]
     pub fn is_caught_by_every_audit(self, steps: u32) -> bool {
         match self {
-            Self::FalsifiedSteps(falsified) => falsified >= steps,
+            Self::FalsifiedSteps(falsified) | Self::Quitter(falsified) => falsified >= steps,
             Self::CopiedPackage
             | Self::StalePackage
             | Self::WithheldStates

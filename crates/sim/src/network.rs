@@ -25,6 +25,8 @@ use crate::rng::Rng;
 pub const STAKE: Amount = Amount::remes(20_000);
 /// How long each phase may take. An honest node that is cut off or down is back well within it.
 pub const WINDOW: Millis = Millis::seconds(60);
+/// Closed rounds that the ledger keeps in full.
+pub const KEPT_ROUNDS: u32 = 3;
 
 /// What to simulate.
 #[derive(Clone, Debug)]
@@ -41,6 +43,8 @@ pub struct Network {
     pub rounds: u32,
     /// Share of packages that are audited.
     pub audited: Ppm,
+    /// Share of the kept packages that are audited again when their miner takes stake back.
+    pub reaudited: Ppm,
     /// Members of a panel.
     pub panel: u32,
     /// Steps of a round.
@@ -62,6 +66,7 @@ impl Network {
             proposers: vec![Behaviour::Honest; proposers],
             rounds: 1,
             audited: Ppm::ONE,
+            reaudited: Ppm::ZERO,
             panel: 2,
             steps: 8,
             drawn: 1,
@@ -85,6 +90,8 @@ impl Network {
             B::WithheldStates,
             B::WrongFeedback,
             B::Leaver,
+            B::Quitter(0),
+            B::Quitter(8),
         ];
         network.miners[..liars.len()].copy_from_slice(&liars);
         let liars = [
@@ -97,6 +104,7 @@ impl Network {
         network.proposers[0] = B::WrongAggregate;
         network.rounds = rounds;
         network.audited = Ppm::percent(60);
+        network.reaudited = Ppm::percent(50);
         network.panel = 3;
         network.weather = true;
         network
@@ -218,9 +226,10 @@ impl Network {
                 validator: penalty,
                 proposer: penalty,
             },
-            kept_rounds: 3,
+            kept_rounds: KEPT_ROUNDS,
             preset: Preset::Demonstration,
             adapter_seed: Hash::of(b"adapter seed"),
+            reaudited_share: self.reaudited,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use r3mes_training::agent::{Action, Facts, RoundKey, Trained};
+use r3mes_training::agent::{Action, AuditKey, Facts, RoundKey, Trained};
 use r3mes_training::commitment::Commitment;
 use r3mes_types::commitment::package_state;
 use r3mes_types::task::Task;
@@ -69,9 +69,13 @@ pub struct Node {
     pub facts: Facts,
     /// It is down or cut off until then.
     pub away_until: Time,
+    /// It has asked for its stake.
+    pub leaves: bool,
     /// When it looks at the ledger next.
     pub wakes_at: Option<Time>,
     secret: [u8; 32],
+    /// The newest round in which it has sent a commitment.
+    committed: Option<u32>,
     files: BTreeMap<RoundKey, Files>,
     /// Survives a crash.
     feedback: BTreeMap<Hash, Vec<u8>>,
@@ -91,8 +95,10 @@ impl Node {
             backend: backends[usize::from(secret[0]) % backends.len()],
             facts: Facts::new(address, secret),
             away_until: Time::default(),
+            leaves: false,
             wakes_at: None,
             secret,
+            committed: None,
             files: BTreeMap::new(),
             feedback: BTreeMap::new(),
             last_package: None,
@@ -111,17 +117,27 @@ impl Node {
         self.feedback.clear();
     }
 
-    /// Whether it has committed work of this round that a lost disk would make unrepeatable.
+    /// Whether it has committed work that it may still be asked about, and that a lost disk would make
+    /// unrepeatable: in the open round, or in any that is kept if it means to take its stake back.
     #[must_use]
-    pub fn is_bound(&self) -> bool {
-        !self.files.is_empty()
+    pub fn is_bound(&self, open: u32) -> bool {
+        let quits = matches!(self.behaviour, Behaviour::Quitter(_));
+        quits || self.committed.is_some_and(|round| round >= open)
     }
 
     /// Does one action; gives the messages to send.
     pub fn act(&mut self, site: &mut Site, action: Action) -> Vec<TrainingMessage> {
         match action {
-            Action::Send(message) => return self.send(*message),
+            Action::Send(message) => {
+                if let TrainingMessage::CommitStates(said) = message.as_ref() {
+                    self.committed = Some(said.round);
+                }
+                return self.send(*message);
+            }
             Action::Train(task) => self.train(site, &task),
+            Action::GiveUp { round } => {
+                self.facts.given_up.insert(round);
+            }
             Action::Publish { round, steps, .. } => self.publish(site, round, &steps),
             Action::Fetch { round, packages } => self.fetch(site, round, &packages),
             Action::Audit(owed) => {
@@ -141,11 +157,11 @@ impl Node {
         Vec::new()
     }
 
-    /// Closed rounds are of no more use.
-    pub fn forget_before(&mut self, run: u64, round: u32) {
-        self.facts.forget_before(run, round);
+    /// Closed rounds are of no more use, but for second audits of those from `oldest_kept` on.
+    pub fn forget_before(&mut self, run: u64, round: u32, oldest_kept: u32) {
+        self.facts.forget_before(run, round, oldest_kept);
         self.files
-            .retain(|key, _| key.run != run || key.round >= round);
+            .retain(|key, _| key.run != run || key.round >= oldest_kept);
     }
 
     fn send(&self, message: TrainingMessage) -> Vec<TrainingMessage> {
@@ -183,7 +199,9 @@ impl Node {
         };
         let mut dice = self.dice(round);
         let falsified = match self.behaviour {
-            Behaviour::FalsifiedSteps(count) => dice.choose(task.steps, count),
+            Behaviour::FalsifiedSteps(count) | Behaviour::Quitter(count) => {
+                dice.choose(task.steps, count)
+            }
             Behaviour::WithheldStates | Behaviour::Leaver => (0..task.steps).collect(),
             Behaviour::ForgedMoments => dice.choose(task.steps, 1),
             _ => Vec::new(),
@@ -313,16 +331,10 @@ impl Node {
         }
     }
 
-    fn verdict(
-        &self,
-        site: &Site,
-        owed: &Obligation,
-        served: bool,
-    ) -> Option<((RoundKey, Address), Verdict)> {
-        let task = owed.task.as_ref()?;
-        let round = RoundKey::of(owed);
-        let key = (round, task.miner);
-        if let (Behaviour::Accomplice, Some(claims)) = (self.behaviour, site.claims.get(&key)) {
+    fn verdict(&self, site: &Site, owed: &Obligation, served: bool) -> Option<(AuditKey, Verdict)> {
+        let key = AuditKey::of(owed)?;
+        let (round, claims) = (key.round, site.claims.get(&(key.round, key.miner)));
+        if let (Behaviour::Accomplice, Some(claims)) = (self.behaviour, claims) {
             return Some((key, self.confirm(claims, &owed.steps)?));
         }
         let mut verdict = self.compute_verdict(site, owed, served)?;

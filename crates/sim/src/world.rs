@@ -14,7 +14,7 @@ use r3mes_types::{Address, Amount, Event, Message, Millis, Time};
 use crate::behaviour::Behaviour;
 use crate::chain::{Chain, Made};
 use crate::compute::HashChain;
-use crate::network::{Built, Network};
+use crate::network::{Built, KEPT_ROUNDS, Network};
 use crate::node::{Node, Site};
 use crate::report::{Report, Standing};
 use crate::rng::Rng;
@@ -80,6 +80,8 @@ pub struct World {
     rounds: u32,
     steps: u32,
     messages: u64,
+    /// The round that is open, or opens next.
+    open: u32,
     last_kinds: BTreeSet<&'static str>,
 }
 
@@ -126,6 +128,7 @@ impl World {
             rounds: network.rounds,
             steps: network.steps,
             messages: 0,
+            open: 0,
             last_kinds: BTreeSet::new(),
         };
         world.block(Vec::new())?;
@@ -152,6 +155,17 @@ impl World {
             self.turn()?;
         }
         self.report()
+    }
+
+    /// Goes on until nothing is due any more: second audits are over, stake is paid back.
+    ///
+    /// # Errors
+    /// An invariant that does not hold; the seed is named.
+    pub fn run_out(&mut self) -> Result<()> {
+        while self.chain.next_deadline().is_some() {
+            self.step()?;
+        }
+        Ok(())
     }
 
     /// One turn: the next thing that happens, and the block after it.
@@ -244,7 +258,11 @@ impl World {
         let news = events.iter().any(|event| {
             matches!(
                 event.kind,
-                "training.phase" | "training.open_round" | "training.propose" | "training.backup"
+                "training.phase"
+                    | "training.open_round"
+                    | "training.propose"
+                    | "training.backup"
+                    | "training.reaudit"
             )
         });
         self.last_kinds = events.iter().map(|event| event.kind).collect();
@@ -281,7 +299,7 @@ impl World {
 
     /// Outages strike some nodes as a phase begins.
     fn strike(&mut self) {
-        let now = self.chain.time();
+        let (now, open) = (self.chain.time(), self.open);
         for node in &mut self.nodes {
             if !self.rng.percent(self.weather.struck) {
                 continue;
@@ -290,7 +308,7 @@ impl World {
             node.away_until = now.after(outage);
             match self.rng.below(3) {
                 0 => {} // cut off from the ledger
-                1 if !node.is_bound() => node.lose_disk(),
+                1 if !node.is_bound(open) => node.lose_disk(),
                 _ => node.crash(),
             }
         }
@@ -303,11 +321,36 @@ impl World {
             claims.contains_key(&(round, miner))
         })?;
         self.hand_down(&record);
-        self.site.claims.retain(|(key, _), _| key.round > number);
+        self.open = number + 1;
+        let oldest_kept = self.open.saturating_sub(KEPT_ROUNDS);
+        self.site
+            .claims
+            .retain(|(key, _), _| key.round >= oldest_kept);
         for node in &mut self.nodes {
-            node.forget_before(RUN, number + 1);
+            node.forget_before(RUN, self.open, oldest_kept);
         }
+        self.quit(&record);
         Ok(())
+    }
+
+    /// Quitters whose package was accepted ask for their stake.
+    fn quit(&mut self, record: &RoundRecord) {
+        let accepted = |address: &Address| {
+            let mut entries = record.entries.iter();
+            let entry = entries.find(|entry| entry.miner == *address);
+            entry.is_some_and(|entry| entry.outcome == Some(Outcome::Accepted))
+        };
+        let mut quitting = Vec::new();
+        for node in &mut self.nodes {
+            let quits = matches!(node.behaviour, Behaviour::Quitter(_)) && !node.leaves;
+            if quits && accepted(&node.address) {
+                node.leaves = true;
+                quitting.push(node.address);
+            }
+        }
+        for address in quitting {
+            self.mail(self.chain.time(), MsgLeave { address }.into());
+        }
     }
 
     /// Copiers keep what others sent in the round that closed, and sluggards what they sent themselves.

@@ -1,4 +1,4 @@
-//! Hashes by which nodes commit to what they will reveal: training steps and verdicts.
+//! Hashes by which nodes commit to what they will reveal: the states of training steps.
 
 use crate::{Address, Hash, Hasher};
 
@@ -41,16 +41,6 @@ pub fn package_state(package: &Hash, feedback: &Hash) -> Hash {
         .finish()
 }
 
-/// What a panel member commits to before anybody reveals: the states it computed around one step.
-pub fn verdict_commitment(validator: &Address, nonce: &Hash, before: &Hash, after: &Hash) -> Hash {
-    Hasher::new("r3mes verdict commitment v1")
-        .part(validator.as_ref())
-        .part(nonce.as_ref())
-        .part(before.as_ref())
-        .part(after.as_ref())
-        .finish()
-}
-
 fn work_hasher(domain: &str, work: &Work) -> Hasher {
     Hasher::new(domain)
         .number(work.run)
@@ -72,14 +62,12 @@ mod tests {
         let salt = leaf_salt(&[4; 32], &work, 5);
         let leaf = state_leaf(&work, 5, &salt, &Hash::of(b"state"));
         let package = package_state(&Hash::of(b"package"), &Hash::of(b"feedback"));
-        let verdict = verdict_commitment(&work.miner, &salt, &leaf, &package);
         assert_eq!(
-            [salt, leaf, package, verdict].map(|hash| hash.to_string()),
+            [salt, leaf, package].map(|hash| hash.to_string()),
             [
                 "fe2f75e1f8e74f23f6b8202483137a4d7303a927e6c5e78e3573d234a3470c7d",
                 "31c569ceaa3049f2e1c79de2496d948b4ecd1f3ef3f6992fe3373c8251e67fd6",
                 "74c7a822c77a834e2642ad46b51501831bbce60c03b6339ab3aaaf2afab0eb06",
-                "f372e5d80dc3cbb3fe9955ac16e49cc08b64e776f9ae88df74bd53a175603808",
             ]
         );
     }

@@ -5,7 +5,7 @@ use r3mes_types::wire::List;
 use r3mes_types::{Address, Amount, Millis, Time};
 
 use super::events;
-use super::state::{LOCKS, MAX_DUE, PARAMS, RELEASE_DUE, require, save};
+use super::state::{LEAVERS, LOCKS, MAX_DUE, PARAMS, RELEASE_DUE, require, save};
 use crate::bank::{self, Module};
 use crate::error::LedgerError;
 use crate::store::{Context, View};
@@ -97,6 +97,41 @@ pub fn dispute_closed(ctx: &mut Context<'_>, address: &Address) -> Result<(), Le
     save(ctx, Some(&before), &node)
 }
 
+/// Nodes that have begun to take stake back, at most `limit`, ascending by address bytes. Nothing is
+/// paid out to them before [`leaver_seen`].
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn leavers(view: &dyn View, limit: usize) -> Result<Vec<Address>, LedgerError> {
+    let found = LEAVERS.range(view, None, limit)?;
+    Ok(found.into_iter().map(|(address, _)| address).collect())
+}
+
+/// Takes a node off the list of [`leavers`]: whoever holds its stake back for a second audit has opened
+/// a dispute.
+///
+/// # Errors
+/// When the gas is used up.
+pub fn leaver_seen(ctx: &mut Context<'_>, address: &Address) -> Result<(), LedgerError> {
+    LEAVERS.remove(ctx, address)
+}
+
+/// Puts a node on the list of [`leavers`] again if it has begun to take stake back at `since` or later.
+///
+/// # Errors
+/// [`NodesError::Unknown`](super::NodesError::Unknown).
+pub fn enlist_leaver(
+    ctx: &mut Context<'_>,
+    address: &Address,
+    since: Time,
+) -> Result<(), LedgerError> {
+    let node = require(ctx, address)?;
+    if node.unbonding.iter().any(|part| part.started_at >= since) {
+        LEAVERS.put(ctx, address, &true)?;
+    }
+    Ok(())
+}
+
 /// Adds a part to what is unbonding; when there are too many parts, the newest takes it in.
 fn add(node: &mut Node, part: Unbonding) {
     if node.unbonding.push(part).is_ok() {
@@ -128,6 +163,7 @@ pub(super) fn unbond(
     };
     add(node, part);
     RELEASE_DUE.put(ctx, &(release_at, node.address), &true)?;
+    LEAVERS.put(ctx, &node.address, &true)?;
     ctx.emit(events::unbonding(&node.address, amount, release_at));
     Ok(())
 }
@@ -148,10 +184,9 @@ fn release(ctx: &mut Context<'_>, address: &Address) -> Result<(), LedgerError> 
     let before = require(ctx, address)?;
     let now = ctx.now();
     let oldest_lock = oldest_lock(ctx, &before)?;
+    let free = before.disputes == 0 && !LEAVERS.contains(ctx, address)?;
     let releasable = |part: &Unbonding| {
-        before.disputes == 0
-            && part.release_at <= now
-            && oldest_lock.is_none_or(|since| since > part.started_at)
+        free && part.release_at <= now && oldest_lock.is_none_or(|since| since > part.started_at)
     };
     let (paid, kept): (Vec<_>, Vec<_>) = before.unbonding.iter().copied().partition(releasable);
     if kept.iter().any(|part| part.release_at <= now) {

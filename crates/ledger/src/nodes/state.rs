@@ -33,6 +33,8 @@ pub(super) const NEXT_SLASH: Item<u64> = Item::new("nodes/next-slash");
 pub(super) const FINAL_DUE: Map<(Time, u64), bool> = Map::new("nodes/final-due/");
 /// Nodes by when a part of their stake may be released.
 pub(super) const RELEASE_DUE: Map<(Time, Address), bool> = Map::new("nodes/release-due/");
+/// Nodes that have begun to take stake back since training last looked: see [`super::leavers`].
+pub(super) const LEAVERS: Map<Address, bool> = Map::new("nodes/leaver/");
 /// Who operates a block validator.
 pub(super) const OPERATOR_OF: Map<ConsensusAddress, Address> = Map::new("nodes/operator-of/");
 /// Those who sign blocks now.

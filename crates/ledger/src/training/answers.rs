@@ -1,11 +1,11 @@
 //! What all answers to obligations have in common: an identical repeat changes nothing, a different
 //! second answer is refused, and each counts once.
 
-use r3mes_types::training::{Audit, Duty, Entry, ObligationKind, Phase, Round, Run};
+use r3mes_types::training::{Audit, Duty, Entry, ObligationKind, Phase, Reaudit, Round, Run};
 use r3mes_types::{Address, Hash};
 
 use super::error::TrainingError;
-use super::state::{DUTIES, ENTRIES, ROUNDS, RUNS, RoundId, put_round};
+use super::state::{DUTIES, ENTRIES, ROUNDS, RUNS, RoundId, put_entry, put_round};
 use crate::error::LedgerError;
 use crate::store::{Context, View};
 
@@ -73,16 +73,122 @@ impl Asked {
         let found = DUTIES.get(view, &(self.id, address))?;
         Ok(found.ok_or(TrainingError::NotOwed { address, kind })?)
     }
+}
 
-    /// The audit of a miner, which somebody owes something about.
-    pub(super) fn audit<'e>(
-        &self,
-        entry: &'e mut Entry,
+/// Names one audit of one miner's package.
+#[derive(Clone, Copy)]
+pub(super) struct CaseId {
+    /// The package's round.
+    pub(super) round: RoundId,
+    /// Whose package.
+    pub(super) miner: Address,
+    /// Whether it is the second audit.
+    pub(super) second: bool,
+}
+
+impl CaseId {
+    /// The audit of `miner`'s package of a round: the round's own, or the second.
+    pub(super) const fn new(run: u64, round: u32, miner: Address, second: bool) -> Self {
+        Self {
+            round: RoundId { run, round },
+            miner,
+            second,
+        }
+    }
+}
+
+/// One audit of one miner's package. A second audit looks like a small round of its own: the head has
+/// its phase and deadline, the entry its audit and no outcome.
+pub(super) struct Case {
+    /// The round.
+    pub(super) asked: Asked,
+    /// The miner's part in it.
+    pub(super) entry: Entry,
+    /// In a second audit: the miner's part as the round left it.
+    kept: Option<Entry>,
+}
+
+impl Case {
+    /// The audit that somebody owes something about.
+    pub(super) fn find(
+        view: &dyn View,
+        case: CaseId,
         address: Address,
         kind: ObligationKind,
-    ) -> Result<&'e mut Audit, LedgerError> {
-        let audit = entry.audit.as_mut();
+    ) -> Result<Self, LedgerError> {
+        let CaseId { round: id, .. } = case;
+        let asked = Asked::find(view, id.run, id.round)?;
+        let entry = ENTRIES.get(view, &(id, case.miner))?;
+        let not_owed = TrainingError::NotOwed { address, kind };
+        let found = match (entry, case.second) {
+            (Some(entry), true) => Self::second(asked, entry),
+            (entry, _) => entry.map(|entry| Self {
+                asked,
+                entry,
+                kept: None,
+            }),
+        };
+        Ok(found.ok_or(not_owed)?)
+    }
+
+    /// The second audit of a package, if there is one.
+    pub(super) fn second(mut asked: Asked, kept: Entry) -> Option<Self> {
+        let reaudit = kept.reaudit.as_ref()?;
+        asked.round.phase = reaudit.phase;
+        asked.round.deadline = reaudit.deadline;
+        asked.round.pending = reaudit.pending;
+        let entry = Entry {
+            audit: Some(reaudit.audit.clone()?),
+            outcome: None,
+            ..kept.clone()
+        };
+        Some(Self {
+            asked,
+            entry,
+            kept: Some(kept),
+        })
+    }
+
+    /// Whether it is the second audit.
+    pub(super) const fn is_second(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// What was asked and answered so far.
+    pub(super) fn audit(
+        &mut self,
+        address: Address,
+        kind: ObligationKind,
+    ) -> Result<&mut Audit, LedgerError> {
+        let audit = self.entry.audit.as_mut();
         Ok(audit.ok_or(TrainingError::NotOwed { address, kind })?)
+    }
+
+    /// The record of a second audit.
+    pub(super) fn reaudit(&mut self) -> Option<&mut Reaudit> {
+        self.kept.as_mut()?.reaudit.as_mut()
+    }
+
+    /// Counts an answer and writes the case.
+    pub(super) fn count(mut self, ctx: &mut Context<'_>) -> Result<(), LedgerError> {
+        self.asked.round.pending = self.asked.round.pending.saturating_sub(1);
+        self.put(ctx)
+    }
+
+    /// Writes what has changed: entry and head, or the record of the second audit.
+    pub(super) fn put(self, ctx: &mut Context<'_>) -> Result<(), LedgerError> {
+        let Asked { round, id, .. } = self.asked;
+        let Some(mut kept) = self.kept else {
+            put_entry(ctx, id, &self.entry)?;
+            return put_round(ctx, &round);
+        };
+        if let Some(reaudit) = kept.reaudit.as_mut() {
+            reaudit.phase = round.phase;
+            reaudit.deadline = round.deadline;
+            reaudit.pending = round.pending;
+            reaudit.audit = self.entry.audit;
+        }
+        put_entry(ctx, id, &kept)
     }
 }
 
@@ -115,18 +221,34 @@ pub(super) fn repeats<T: PartialEq>(
     }
 }
 
-/// Names one obligation: (run, round, kind, subject, address). The subject is the miner concerned.
-pub(super) fn obligation(
-    id: RoundId,
-    kind: ObligationKind,
-    subject: Option<&Address>,
-    address: &Address,
-) -> Hash {
-    r3mes_types::Hasher::new("r3mes training answer v1")
-        .number(id.run)
-        .number(u64::from(id.round))
-        .number(u64::from(kind.number()))
-        .part(subject.map_or(&[], |subject| subject.as_ref()))
-        .part(address.as_ref())
-        .finish()
+/// What an answer is to.
+#[derive(Clone, Copy)]
+pub(super) struct Question<'a> {
+    /// The round.
+    pub(super) round: RoundId,
+    /// What is owed.
+    pub(super) kind: ObligationKind,
+    /// The miner concerned, if it is another than the sender.
+    pub(super) subject: Option<&'a Address>,
+    /// Whether it is about a second audit.
+    pub(super) second: bool,
+}
+
+impl Question<'_> {
+    /// Names what `address` owes: (run, round, kind, subject, address), and whether it is the second
+    /// audit.
+    pub(super) fn obligation(&self, address: &Address) -> Hash {
+        let domain = if self.second {
+            "r3mes training second answer v1"
+        } else {
+            "r3mes training answer v1"
+        };
+        r3mes_types::Hasher::new(domain)
+            .number(self.round.run)
+            .number(u64::from(self.round.round))
+            .number(u64::from(self.kind.number()))
+            .part(self.subject.map_or(&[], |subject| subject.as_ref()))
+            .part(address.as_ref())
+            .finish()
+    }
 }

@@ -76,39 +76,77 @@ impl Draw {
     }
 }
 
-/// Whether a miner is audited.
-pub(super) fn is_audited(mix: &Hash, id: RoundId, miner: &Address, share: Ppm) -> bool {
-    let drawn = Draw::new(mix, id, "audit", miner.as_ref()).below(u64::from(Ppm::ONE.millionths()));
-    drawn < u64::from(share.millionths())
+/// Which audit of a package something is drawn for. Each has draws of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Audits {
+    /// The round's own.
+    First,
+    /// The one before stake is paid back.
+    Second,
 }
 
-/// The panel of an audited miner, which is never on its own. Ascending by address.
-pub(super) fn panel(
-    mix: &Hash,
-    id: RoundId,
-    miner: &Address,
-    members: &[Member],
-    m: u32,
-) -> Vec<Address> {
-    let others: Vec<Member> = members
-        .iter()
-        .filter(|member| member.validator != *miner)
-        .cloned()
-        .collect();
-    let mut panel =
-        Draw::new(mix, id, "panel", miner.as_ref()).choose_by_power(&others, m as usize);
-    panel.sort();
-    panel
+impl Audits {
+    const fn purposes(self) -> [&'static str; 3] {
+        match self {
+            Self::First => ["audit", "panel", "steps"],
+            Self::Second => ["second audit", "second panel", "second steps"],
+        }
+    }
 }
 
-/// The steps that are re-run: `drawn` of the `steps` optimizer steps, ascending, and the packaging,
-/// which counts as step `steps`.
-pub(super) fn steps(mix: &Hash, id: RoundId, miner: &Address, steps: u32, drawn: u32) -> Vec<u32> {
-    let all: Vec<u32> = (0..steps).collect();
-    let mut chosen = Draw::new(mix, id, "steps", miner.as_ref()).choose(&all, drawn as usize);
-    chosen.sort_unstable();
-    chosen.push(steps);
-    chosen
+/// Draws about one miner's package.
+#[derive(Clone, Copy)]
+pub(super) struct PackageDraw<'a> {
+    /// The beacon's mix.
+    pub(super) mix: &'a Hash,
+    /// The round.
+    pub(super) id: RoundId,
+    /// Whose package.
+    pub(super) miner: &'a Address,
+    /// For which audit.
+    pub(super) audits: Audits,
+}
+
+impl PackageDraw<'_> {
+    fn of(&self, purpose: &str) -> Draw {
+        Draw::new(self.mix, self.id, purpose, self.miner.as_ref())
+    }
+
+    /// Whether the package is audited.
+    pub(super) fn is_audited(&self, share: Ppm) -> bool {
+        let [audit, ..] = self.audits.purposes();
+        let drawn = self.of(audit).below(u64::from(Ppm::ONE.millionths()));
+        drawn < u64::from(share.millionths())
+    }
+
+    /// Up to `count` validators in drawn order, which the miner is never among.
+    pub(super) fn order(&self, members: &[Member], count: usize) -> Vec<Address> {
+        let [_, panel, _] = self.audits.purposes();
+        let others: Vec<Member> = members
+            .iter()
+            .filter(|member| member.validator != *self.miner)
+            .cloned()
+            .collect();
+        self.of(panel).choose_by_power(&others, count)
+    }
+
+    /// The panel of `m` members, which the miner is never among. Ascending by address.
+    pub(super) fn panel(&self, members: &[Member], m: u32) -> Vec<Address> {
+        let mut panel = self.order(members, m as usize);
+        panel.sort();
+        panel
+    }
+
+    /// The steps that are re-run: `drawn` of the `steps` optimizer steps, ascending, and the packaging,
+    /// which counts as step `steps`.
+    pub(super) fn steps(&self, steps: u32, drawn: u32) -> Vec<u32> {
+        let [.., purpose] = self.audits.purposes();
+        let all: Vec<u32> = (0..steps).collect();
+        let mut chosen = self.of(purpose).choose(&all, drawn as usize);
+        chosen.sort_unstable();
+        chosen.push(steps);
+        chosen
+    }
 }
 
 /// The proposer and its backups, in order.
@@ -131,6 +169,15 @@ mod tests {
         Address::from([n; 20])
     }
 
+    fn package<'a>(mix: &'a Hash, miner: &'a Address) -> PackageDraw<'a> {
+        PackageDraw {
+            mix,
+            id: ID,
+            miner,
+            audits: Audits::First,
+        }
+    }
+
     fn mixes() -> impl Iterator<Item = Hash> {
         (0..20_000u32).map(|n| Hash::of(&n.to_le_bytes()))
     }
@@ -139,19 +186,19 @@ mod tests {
     fn the_share_of_audited_miners_is_the_parameter() {
         let share = Ppm::percent(30);
         let audited = mixes()
-            .filter(|mix| is_audited(mix, ID, &address(1), share))
+            .filter(|mix| package(mix, &address(1)).is_audited(share))
             .count();
         // 20,000 draws of 0.3: one sigma is 65.
         assert!((5_800..6_200).contains(&audited), "{audited}");
         assert!(
             mixes()
                 .take(100)
-                .all(|mix| is_audited(&mix, ID, &address(1), Ppm::ONE))
+                .all(|mix| package(&mix, &address(1)).is_audited(Ppm::ONE))
         );
         assert!(
             !mixes()
                 .take(100)
-                .any(|mix| is_audited(&mix, ID, &address(1), Ppm::ZERO))
+                .any(|mix| package(&mix, &address(1)).is_audited(Ppm::ZERO))
         );
     }
 
@@ -165,7 +212,7 @@ mod tests {
             .collect();
         let mut seats = [0u32; 5];
         for mix in mixes() {
-            let panel = panel(&mix, ID, &address(2), &members, 1);
+            let panel = package(&mix, &address(2)).panel(&members, 1);
             assert_eq!(panel.len(), 1);
             seats[usize::from(panel[0].as_ref()[0])] += 1;
         }
@@ -174,7 +221,7 @@ mod tests {
         for (validator, expected) in [(1, 2_500), (3, 7_500), (4, 10_000)] {
             assert!(seats[validator].abs_diff(expected) < 300, "{seats:?}");
         }
-        let all = panel(&Hash::of(b"mix"), ID, &address(9), &members, 16);
+        let all = package(&Hash::of(b"mix"), &address(9)).panel(&members, 16);
         assert_eq!(all, (1..=4).map(address).collect::<Vec<_>>());
     }
 
@@ -182,7 +229,7 @@ mod tests {
     fn every_step_is_drawn_equally_often_and_the_packaging_always() {
         let mut counts = [0u32; 9];
         for mix in mixes() {
-            let drawn = steps(&mix, ID, &address(1), 8, 2);
+            let drawn = package(&mix, &address(1)).steps(8, 2);
             assert_eq!(drawn.len(), 3);
             assert!(drawn.is_sorted() && drawn[0] != drawn[1]);
             drawn.iter().for_each(|&step| counts[step as usize] += 1);
@@ -193,6 +240,22 @@ mod tests {
             counts[..8].iter().all(|count| count.abs_diff(5_000) < 250),
             "{counts:?}"
         );
+    }
+
+    #[test]
+    fn the_second_audit_has_draws_of_its_own() {
+        let share = Ppm::percent(50);
+        let miner = address(1);
+        let both = mixes().filter(|mix| {
+            let first = package(mix, &miner);
+            let second = PackageDraw {
+                audits: Audits::Second,
+                ..first
+            };
+            first.is_audited(share) && second.is_audited(share)
+        });
+        // 20,000 draws of 1/4 if they are independent: one sigma is 61.
+        assert!(both.count().abs_diff(5_000) < 250);
     }
 
     #[test]

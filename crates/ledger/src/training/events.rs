@@ -25,6 +25,16 @@ pub(super) fn outcome(id: RoundId, miner: &Address, outcome: Outcome) -> Event {
     answer("training.outcome", id, miner).with("outcome", outcome)
 }
 
+/// A second audit has entered a phase.
+pub(super) fn reaudit(id: RoundId, miner: &Address, phase: Phase) -> Event {
+    answer("training.reaudit", id, miner).with("phase", phase)
+}
+
+/// A validator was paid for a second audit.
+pub(super) fn reaudit_paid(id: RoundId, address: &Address, amount: Amount) -> Event {
+    answer("training.reaudit_paid", id, address).with("amount", amount)
+}
+
 /// A node was slashed.
 pub(super) fn slashed(id: RoundId, address: &Address, amount: Amount, reason: &str) -> Event {
     answer("training.slashed", id, address)

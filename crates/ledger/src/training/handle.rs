@@ -1,11 +1,10 @@
 //! What training does with its messages.
 
-use r3mes_types::Address;
 use r3mes_types::training::{ObligationKind, TrainingMessage};
 
-use super::answers::obligation;
+use super::answers::Question;
 use super::query::obligations;
-use super::state::{DUTIES, ENTRIES, ROUNDS, RoundId, VOTES};
+use super::state::{DUTIES, ENTRIES, ROUNDS, RoundId, votes_of};
 use super::{aggregate, miner, runs, validator};
 use crate::error::LedgerError;
 use crate::obligations::Standing;
@@ -36,15 +35,17 @@ pub(crate) fn standing(
     view: &dyn View,
     message: &TrainingMessage,
 ) -> Result<Standing, LedgerError> {
-    let Some((id, kind, subject)) = answers(message) else {
+    let Some(question) = answers(message) else {
         return Ok(Standing::None);
     };
+    let Question { round: id, .. } = question;
     let actor = message.actor();
-    let name = obligation(id, kind, subject, &actor);
+    let name = question.obligation(&actor);
     let owed = obligations(view, actor)?.into_iter().any(|owed| {
         let about = owed.task.as_ref().map(|task| &task.miner);
         let same_round = owed.run == id.run && owed.round == id.round;
-        same_round && owed.kind == kind && (subject.is_none() || subject == about)
+        let same_audit = owed.kind == question.kind && owed.second == question.second;
+        same_round && same_audit && (question.subject.is_none() || question.subject == about)
     });
     Ok(if owed {
         Standing::Owed(name)
@@ -58,17 +59,26 @@ pub(crate) fn standing(
 /// Whether the same was answered before: then doing it again changes nothing.
 fn is_repeat(view: &dyn View, message: &TrainingMessage) -> Result<bool, LedgerError> {
     use TrainingMessage as Message;
-    let Some((id, kind, subject)) = answers(message) else {
+    let Some(Question {
+        round: id,
+        kind,
+        subject,
+        second,
+    }) = answers(message)
+    else {
         return Ok(false);
     };
     let actor = message.actor();
     let entry = ENTRIES.get(view, &(id, subject.copied().unwrap_or(actor)))?;
     let duty = DUTIES.get(view, &(id, actor))?;
-    let seat = entry.as_ref().and_then(|entry| {
-        let panel = &entry.audit.as_ref()?.panel;
-        panel.iter().find(|seat| seat.validator == actor)
+    let audit = entry.as_ref().and_then(|entry| {
+        if second {
+            entry.reaudit.as_ref()?.audit.as_ref()
+        } else {
+            entry.audit.as_ref()
+        }
     });
-    let audit = entry.as_ref().and_then(|entry| entry.audit.as_ref());
+    let seat = audit.and_then(|audit| audit.panel.iter().find(|seat| seat.validator == actor));
     Ok(match message {
         Message::CommitStates(m) => entry.is_some_and(|entry| entry.commitment == Some(m.root)),
         Message::RevealPackage(m) => {
@@ -95,7 +105,7 @@ fn is_repeat(view: &dyn View, message: &TrainingMessage) -> Result<bool, LedgerE
         Message::AttestAggregate(m) => {
             duty.is_some_and(|duty| duty.aggregate.as_ref() == Some(&m.aggregate))
         }
-        Message::VoteCourt(m) => VOTES
+        Message::VoteCourt(m) => votes_of(second)
             .get(view, &(id, m.miner, actor))?
             .is_some_and(|vote| vote.verdict == m.verdict),
         Message::ProposeAggregate(m) => {
@@ -111,9 +121,8 @@ fn is_repeat(view: &dyn View, message: &TrainingMessage) -> Result<bool, LedgerE
     })
 }
 
-/// What a message answers: the round, the kind, and the miner concerned if it is another. `None` for
-/// messages that nobody owes.
-fn answers(message: &TrainingMessage) -> Option<(RoundId, ObligationKind, Option<&Address>)> {
+/// What a message answers. `None` for messages that nobody owes.
+fn answers(message: &TrainingMessage) -> Option<Question<'_>> {
     use ObligationKind as Kind;
     use TrainingMessage as Message;
     let (run, round, kind, subject) = match message {
@@ -129,5 +138,18 @@ fn answers(message: &TrainingMessage) -> Option<(RoundId, ObligationKind, Option
         Message::ProposeAggregate(m) => (m.run, m.round, Kind::Propose, None),
         Message::AttestAggregate(m) => (m.run, m.round, Kind::AttestAggregate, None),
     };
-    Some((RoundId { run, round }, kind, subject))
+    let second = match message {
+        Message::ServeStates(m) => m.second,
+        Message::CommitVerdict(m) => m.second,
+        Message::RevealVerdict(m) => m.second,
+        Message::OpenLeaves(m) => m.second,
+        Message::VoteCourt(m) => m.second,
+        _ => false,
+    };
+    Some(Question {
+        round: RoundId { run, round },
+        kind,
+        subject,
+        second,
+    })
 }

@@ -9,7 +9,7 @@ use r3mes_types::training::{
 use r3mes_types::wire::List;
 use r3mes_types::{Address, Hash};
 
-use super::answers::{Asked, repeats};
+use super::answers::{Asked, Case, CaseId, repeats};
 use super::error::TrainingError;
 use super::events;
 use super::state::{RoundId, put_entry};
@@ -105,14 +105,15 @@ pub(super) fn reveal(ctx: &mut Context<'_>, message: &MsgRevealPackage) -> Resul
 /// An audited miner serves states and error feedback to its panel.
 pub(super) fn serve(ctx: &mut Context<'_>, message: &MsgServeStates) -> Result<(), LedgerError> {
     let kind = ObligationKind::Serve;
-    let asked = Asked::find(ctx, message.run, message.round)?;
-    let mut entry = asked.entry(ctx, message.miner, kind)?;
-    let starts_from_zero = entry.feedback.is_none();
-    let audit = asked.audit(&mut entry, message.miner, kind)?;
+    let id = CaseId::new(message.run, message.round, message.miner, message.second);
+    let mut case = Case::find(ctx, id, message.miner, kind)?;
+    let starts_from_zero = case.entry.feedback.is_none();
+    let due = case.asked.due(kind);
+    let audit = case.audit(message.miner, kind)?;
     if repeats(audit.served.as_ref(), &message.served, message.miner, kind)? {
         return Ok(());
     }
-    asked.due(kind)?;
+    due?;
     let expected = audit.served_steps();
     let served = &message.served;
     if !served
@@ -132,18 +133,18 @@ pub(super) fn serve(ctx: &mut Context<'_>, message: &MsgServeStates) -> Result<(
         return Err(TrainingError::Malformed { why }.into());
     }
     audit.served = Some(message.served.clone());
-    put_entry(ctx, asked.id, &entry)?;
-    ctx.emit(events::answer("training.serve", asked.id, &message.miner));
-    asked.count(ctx)
+    ctx.emit(events::answer("training.serve", id.round, &message.miner));
+    case.count(ctx)
 }
 
 /// An audited miner opens the leaves around the audited steps.
 pub(super) fn open(ctx: &mut Context<'_>, message: &MsgOpenLeaves) -> Result<(), LedgerError> {
     let kind = ObligationKind::Open;
-    let asked = Asked::find(ctx, message.run, message.round)?;
-    let mut entry = asked.entry(ctx, message.miner, kind)?;
-    let (commitment, steps) = (entry.commitment, asked.run.params.steps);
-    let audit = asked.audit(&mut entry, message.miner, kind)?;
+    let id = CaseId::new(message.run, message.round, message.miner, message.second);
+    let mut case = Case::find(ctx, id, message.miner, kind)?;
+    let (commitment, steps) = (case.entry.commitment, case.asked.run.params.steps);
+    let due = case.asked.due(kind);
+    let audit = case.audit(message.miner, kind)?;
     let opened = message
         .openings
         .iter()
@@ -159,7 +160,7 @@ pub(super) fn open(ctx: &mut Context<'_>, message: &MsgOpenLeaves) -> Result<(),
     if repeats(known, &opened, message.miner, kind)? {
         return Ok(());
     }
-    asked.due(kind)?;
+    due?;
     let expected = audit.leaves();
     if !message
         .openings
@@ -178,12 +179,11 @@ pub(super) fn open(ctx: &mut Context<'_>, message: &MsgOpenLeaves) -> Result<(),
         kind,
     })?;
     for opening in &message.openings {
-        check_opening(opening, &root, asked.id, message.miner, steps)?;
+        check_opening(opening, &root, id.round, message.miner, steps)?;
     }
     audit.opened = opened;
-    put_entry(ctx, asked.id, &entry)?;
-    ctx.emit(events::answer("training.open", asked.id, &message.miner));
-    asked.count(ctx)
+    ctx.emit(events::answer("training.open", id.round, &message.miner));
+    case.count(ctx)
 }
 
 fn step_of(state: &ServedState) -> u32 {

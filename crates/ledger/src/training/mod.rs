@@ -2,7 +2,8 @@
 //!
 //! A round is a state machine over block time (`docs/spec/round.md`). Messages only record answers
 //! (`miner`, `validator`, `aggregate`); everything that follows from them happens after a block
-//! (`phases`, `settle`), and all payment at the close (`pay`). What the beacon draws is in
+//! (`phases`, `settle`), and all payment at the close (`pay`). `reaudit` audits packages of miners that
+//! take stake back a second time. What the beacon draws is in
 //! `draw`, what the court says in `court`: both are pure.
 
 mod aggregate;
@@ -20,6 +21,7 @@ mod params;
 mod pay;
 mod phases;
 mod query;
+mod reaudit;
 mod runs;
 mod settle;
 mod stake;
@@ -34,6 +36,7 @@ pub use params::{ParamsError, check as check_params};
 pub use phases::{DRAW_DELAY, MAX_WORK_PER_BLOCK};
 pub(crate) use phases::{end_block, next_deadline};
 pub(crate) use query::route;
+pub use reaudit::MAX_REAUDITS;
 pub use runs::start;
 pub(crate) use runs::switch;
 pub use state::{DUTIES, ENTRIES, MEMBERS, ROUNDS, RUNS, RoundId, SUMMARIES, VOTES};

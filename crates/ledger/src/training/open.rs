@@ -103,17 +103,7 @@ fn choose_members(
         candidates.retain(|node| stake.take(&node.address, node.free(), penalty));
         Ok(candidates)
     };
-    let mut validators = able(Role::Validator, penalties.validator)?;
-    validators.sort_by(|a, b| b.bonded.cmp(&a.bonded).then(a.address.cmp(&b.address)));
-    validators.truncate(MAX_VALIDATORS);
-    let mut validators: Vec<Member> = validators
-        .into_iter()
-        .map(|node| Member {
-            validator: node.address,
-            power: node.bonded.uremes(),
-        })
-        .collect();
-    validators.sort_by_key(|member| member.validator);
+    let validators = members(able(Role::Validator, penalties.validator)?);
     let addresses =
         |nodes: Vec<Node>| -> Vec<Address> { nodes.into_iter().map(|node| node.address).collect() };
     let proposers = addresses(able(Role::Proposer, penalties.proposer)?);
@@ -123,9 +113,23 @@ fn choose_members(
     let bounded = "the lists were cut to their bounds";
     Ok(Members {
         miners: List::new(miners).expect(bounded),
-        validators: List::new(validators).expect(bounded),
+        validators,
         proposers: List::new(proposers).expect(bounded),
     })
+}
+
+/// Nodes as validators with their power, ascending by address: the ones with the most stake when there
+/// are too many.
+pub(super) fn members(mut nodes: Vec<Node>) -> List<Member, MAX_VALIDATORS> {
+    nodes.sort_by(|a, b| b.bonded.cmp(&a.bonded).then(a.address.cmp(&b.address)));
+    nodes.truncate(MAX_VALIDATORS);
+    let members = nodes.into_iter().map(|node| Member {
+        validator: node.address,
+        power: node.bonded.uremes(),
+    });
+    let mut members: Vec<Member> = members.collect();
+    members.sort_by_key(|member| member.validator);
+    List::new(members).expect("the list was cut to its bound")
 }
 
 fn ascending(mut addresses: Vec<Address>) -> Vec<Address> {

@@ -199,5 +199,12 @@ fn check_economics(params: &RunParams) -> Result<(), ParamsError> {
     if params.preset == Preset::Production && cost > limit {
         return Err(ParamsError::VerificationCost);
     }
+    if params.preset == Preset::Production && params.reaudited_share == Ppm::ZERO {
+        return Err(ParamsError::OutOfBounds {
+            name: "reaudited_share",
+            value: 0,
+            allowed: "above 0 outside the demonstration preset",
+        });
+    }
     Ok(())
 }

@@ -10,6 +10,7 @@ use super::state::{FEEDBACK, Feedback, RoundId, SUMMARIES, put_duty, put_entry};
 use crate::bank::{self, Module};
 use crate::error::LedgerError;
 use crate::models::{self, NewVersion};
+use crate::nodes;
 use crate::rewards::{self, Deed};
 use crate::store::Context;
 
@@ -61,6 +62,8 @@ pub(super) fn miner(
             u64::from(round.assigned),
         );
         entry.paid = pay(ctx, round, &entry.miner, part)?;
+        // The stake that stood behind this work may be on its way back.
+        nodes::enlist_leaver(ctx, &entry.miner, round.opened_at)?;
     }
     if !entry.locked.is_zero() {
         Bond {

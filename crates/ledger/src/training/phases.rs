@@ -11,6 +11,7 @@ use super::aggregate;
 use super::events;
 use super::open;
 use super::pay;
+use super::reaudit;
 use super::settle;
 use super::state::{self, MEMBERS, ROUNDS, RUNS, RoundId, put_round};
 use crate::block::BlockInput;
@@ -22,7 +23,7 @@ pub const MAX_WORK_PER_BLOCK: usize = 256;
 /// The draw uses the beacon's mix so many blocks after its phase closed.
 pub const DRAW_DELAY: u64 = 2;
 /// Most runs that one block looks at.
-const MAX_RUNS: usize = 64;
+pub(super) const MAX_RUNS: usize = 64;
 
 /// What may still be done in this block.
 struct Budget(usize);
@@ -35,7 +36,7 @@ impl Budget {
     }
 }
 
-/// Moves every run on.
+/// Moves every run and every second audit on.
 ///
 /// # Errors
 /// When the state cannot be read.
@@ -44,7 +45,7 @@ pub(crate) fn end_block(ctx: &mut Context<'_>, _: &BlockInput) -> Result<(), Led
     for (_, mut run) in RUNS.range(ctx, None, MAX_RUNS)? {
         advance(ctx, &mut run, &mut budget)?;
     }
-    Ok(())
+    reaudit::advance(ctx)
 }
 
 /// The next block time at which something happens by itself. A time that has passed means: as soon as
@@ -53,7 +54,7 @@ pub(crate) fn end_block(ctx: &mut Context<'_>, _: &BlockInput) -> Result<(), Led
 /// # Errors
 /// When the state cannot be read.
 pub(crate) fn next_deadline(view: &dyn View) -> Result<Option<Time>, LedgerError> {
-    let mut next = None;
+    let mut next = reaudit::next_deadline(view)?;
     for (_, run) in RUNS.range(view, None, MAX_RUNS)? {
         let deadline = if run.open {
             let round = state::round(
@@ -68,7 +69,7 @@ pub(crate) fn next_deadline(view: &dyn View) -> Result<Option<Time>, LedgerError
             } else {
                 round.opened_at
             })
-        } else if prunable(&run).is_some() {
+        } else if prunable(view, &run)?.is_some() {
             Some(Time::from_nanos(0))
         } else {
             None
@@ -216,7 +217,7 @@ fn enter(
     Ok(())
 }
 
-fn window(run: &Run, phase: Phase) -> Millis {
+pub(super) fn window(run: &Run, phase: Phase) -> Millis {
     let windows = &run.params.windows;
     match phase {
         Phase::Commit => windows.commit,
@@ -233,18 +234,21 @@ fn window(run: &Run, phase: Phase) -> Millis {
 }
 
 /// The oldest round that is kept in full although it need not be.
-fn prunable(run: &Run) -> Option<u32> {
-    let oldest = run.oldest_kept;
-    (oldest.saturating_add(run.params.kept_rounds) < run.round).then_some(oldest)
+fn prunable(view: &dyn View, run: &Run) -> Result<Option<RoundId>, LedgerError> {
+    let id = RoundId {
+        run: run.id,
+        round: run.oldest_kept,
+    };
+    let old = id.round.saturating_add(run.params.kept_rounds) < run.round;
+    Ok((old && !reaudit::is_needed(view, id)?).then_some(id))
 }
 
 /// Shrinks rounds to their summaries.
 fn prune(ctx: &mut Context<'_>, run: &mut Run, budget: &mut Budget) -> Result<(), LedgerError> {
-    while let Some(round) = prunable(run) {
+    while let Some(id) = prunable(ctx, run)? {
         if budget.0 == 0 {
             return Ok(());
         }
-        let id = RoundId { run: run.id, round };
         let removed = state::prune(ctx, id, budget.0)?;
         if removed < budget.0 {
             run.oldest_kept += 1;

@@ -11,10 +11,13 @@ use r3mes_types::wire::{List, Value};
 use r3mes_types::{Address, Hash};
 
 use super::aggregate::turn;
-use super::answers::phase_of;
+use super::answers::{Asked, Case, phase_of};
 use super::error::TrainingError;
+use super::reaudit::MAX_REAUDITS;
 use super::settle::must_serve;
-use super::state::{self, DUTIES, ENTRIES, MEMBERS, ROUNDS, RUNS, RoundId, SUMMARIES, VOTES};
+use super::state::{
+    self, DUTIES, ENTRIES, MEMBERS, REAUDITS, ROUNDS, RUNS, RoundId, SUMMARIES, votes_of,
+};
 use crate::data;
 use crate::error::{Fault, LedgerError};
 use crate::query::{Answer, reply};
@@ -109,14 +112,19 @@ fn record(view: &dyn View, id: RoundId) -> Result<RoundRecord, LedgerError> {
         let RoundId { run, round } = id;
         return Err(TrainingError::NotOpen { run, round }.into());
     }
-    let votes = VOTES.range_of(view, &id, None, r3mes_types::training::MAX_COURT_VOTES)?;
+    let votes = |second: bool| -> Result<_, LedgerError> {
+        let table = votes_of(second);
+        let found = table.range_of(view, &id, None, r3mes_types::training::MAX_COURT_VOTES)?;
+        bounded(found.into_iter().map(|(_, vote)| vote).collect())
+    };
     Ok(RoundRecord {
         summary,
         head,
         members: MEMBERS.get(view, &id)?,
         entries: bounded(state::entries(view, id)?)?,
         duties: bounded(state::duties(view, id)?)?,
-        court: bounded(votes.into_iter().map(|(_, vote)| vote).collect())?,
+        court: votes(false)?,
+        second_court: votes(true)?,
     })
 }
 
@@ -165,7 +173,7 @@ fn task(view: &dyn View, run: &Run, round: &Round, entry: &Entry) -> Result<Task
     })
 }
 
-/// Everything an address owes now.
+/// Everything an address owes now, in open rounds and then in second audits.
 pub(super) fn obligations(
     view: &dyn View,
     address: Address,
@@ -187,20 +195,36 @@ pub(super) fn obligations(
                 round: &round,
                 id,
                 address,
+                second: false,
             }
             .collect(&mut found)?;
+        }
+    }
+    for ((id, miner), _) in REAUDITS.range(view, None, MAX_REAUDITS)? {
+        let asked = Asked::find(view, id.run, id.round)?;
+        if let Some(case) = Case::second(asked, state::entry(view, id, &miner)?) {
+            let desk = Desk {
+                view,
+                run: &case.asked.run,
+                round: &case.asked.round,
+                id,
+                address,
+                second: true,
+            };
+            desk.about_package(&case.entry, &mut found)?;
         }
     }
     Ok(found)
 }
 
-/// One address's obligations in one round.
+/// One address's obligations in one round, or in the second audit of one of its packages.
 struct Desk<'a> {
     view: &'a dyn View,
     run: &'a Run,
     round: &'a Round,
     id: RoundId,
     address: Address,
+    second: bool,
 }
 
 impl Desk<'_> {
@@ -214,11 +238,33 @@ impl Desk<'_> {
         }
     }
 
-    fn as_miner(&self, found: &mut Vec<Obligation>) -> Result<(), LedgerError> {
-        let entry = ENTRIES.get(self.view, &(self.id, self.address))?;
-        let Some(entry) = entry.filter(|entry| entry.outcome.is_none()) else {
+    /// What is owed in a second audit of a package.
+    fn about_package(&self, entry: &Entry, found: &mut Vec<Obligation>) -> Result<(), LedgerError> {
+        if entry.miner == self.address {
+            return self.of_miner(entry, found);
+        }
+        let court = self.round.phase == Phase::Court;
+        if court
+            && !state::judges(self.view, self.id, &entry.miner)?
+                .iter()
+                .any(|judge| judge.validator == self.address)
+        {
             return Ok(());
-        };
+        }
+        self.of_judge(entry, found)
+    }
+
+    fn as_miner(&self, found: &mut Vec<Obligation>) -> Result<(), LedgerError> {
+        match ENTRIES.get(self.view, &(self.id, self.address))? {
+            Some(entry) => self.of_miner(&entry, found),
+            None => Ok(()),
+        }
+    }
+
+    fn of_miner(&self, entry: &Entry, found: &mut Vec<Obligation>) -> Result<(), LedgerError> {
+        if entry.outcome.is_some() {
+            return Ok(());
+        }
         let audit = entry.audit.as_ref();
         let kind = match self.round.phase {
             Phase::Commit if entry.commitment.is_none() => ObligationKind::Commit,
@@ -239,7 +285,7 @@ impl Desk<'_> {
             }
             _ => return Ok(()),
         };
-        let mut obligation = self.about(kind, &entry)?;
+        let mut obligation = self.about(kind, entry)?;
         obligation.commitment = entry.commitment;
         found.push(obligation);
         Ok(())
@@ -260,18 +306,23 @@ impl Desk<'_> {
             return Ok(());
         }
         for entry in state::entries(self.view, self.id)? {
-            let Some(audit) = entry.audit.as_ref().filter(|_| entry.outcome.is_none()) else {
-                continue;
-            };
-            let seat = audit
-                .panel
-                .iter()
-                .find(|seat| seat.validator == self.address);
-            if let Some(kind) = self.owed_about(&entry, audit.disputed, seat)? {
-                let mut obligation = self.about(kind, &entry)?;
-                obligation.commitment = seat.and_then(|seat| seat.commitment);
-                found.push(obligation);
-            }
+            self.of_judge(&entry, found)?;
+        }
+        Ok(())
+    }
+
+    fn of_judge(&self, entry: &Entry, found: &mut Vec<Obligation>) -> Result<(), LedgerError> {
+        let Some(audit) = entry.audit.as_ref().filter(|_| entry.outcome.is_none()) else {
+            return Ok(());
+        };
+        let seat = audit
+            .panel
+            .iter()
+            .find(|seat| seat.validator == self.address);
+        if let Some(kind) = self.owed_about(entry, audit.disputed, seat)? {
+            let mut obligation = self.about(kind, entry)?;
+            obligation.commitment = seat.and_then(|seat| seat.commitment);
+            found.push(obligation);
         }
         Ok(())
     }
@@ -291,7 +342,7 @@ impl Desk<'_> {
             }
             (Phase::Court, _) if disputed && entry.miner != self.address => {
                 let key = (self.id, entry.miner, self.address);
-                let voted = VOTES.contains(self.view, &key)?;
+                let voted = votes_of(self.second).contains(self.view, &key)?;
                 (!voted).then_some(ObligationKind::Court)
             }
             _ => None,
@@ -372,6 +423,7 @@ impl Desk<'_> {
             served: None,
             packages: List::default(),
             aggregation: None,
+            second: self.second,
         }
     }
 }

@@ -9,7 +9,7 @@ use r3mes_types::wire::List;
 use r3mes_types::{Address, Amount, Hash, Role};
 
 use super::court::{Claims, Power, Ruling, is_quorum, judge};
-use super::draw::{self, Draw};
+use super::draw::{self, Audits, Draw, PackageDraw};
 use super::events;
 use super::pay::{self, weight};
 use super::runs;
@@ -156,6 +156,7 @@ fn assign(
         outcome: None,
         paid: Amount::ZERO,
         locked: if locked { amount } else { Amount::ZERO },
+        reaudit: None,
     };
     if locked {
         round.pending += 1;
@@ -206,30 +207,21 @@ impl Turn<'_, '_> {
             }
         };
         let (params, miner) = (&self.run.params, &entry.miner);
-        if !draw::is_audited(&mix, self.id, miner, params.audited_share) {
+        let draw = PackageDraw {
+            mix: &mix,
+            id: self.id,
+            miner,
+            audits: Audits::First,
+        };
+        if !draw.is_audited(params.audited_share) {
             return Ok(());
         }
-        let panel = draw::panel(&mix, self.id, miner, &self.members.validators, params.panel);
+        let panel = draw.panel(&self.members.validators, params.panel);
         for member in &panel {
             self.owe(member, weight::VERDICT)?;
         }
-        let seats = panel
-            .into_iter()
-            .map(|validator| Seat {
-                validator,
-                commitment: None,
-                verdict: None,
-            })
-            .collect();
-        let bounded = "the parameters are checked against these bounds";
-        let steps = draw::steps(&mix, self.id, miner, params.steps, params.drawn_steps);
-        let audit = Audit {
-            steps: List::new(steps).expect(bounded),
-            panel: List::new(seats).expect(bounded),
-            served: None,
-            opened: List::default(),
-            disputed: false,
-        };
+        let steps = draw.steps(params.steps, params.drawn_steps);
+        let audit = new_audit(steps, panel);
         if must_serve(&audit, entry.feedback) {
             self.round.pending += 1;
         }
@@ -314,7 +306,7 @@ impl Turn<'_, '_> {
             of: &of,
             total: of.values().sum(),
         };
-        let votes = state::votes(self.ctx, self.id, &entry.miner)?;
+        let votes = state::votes(self.ctx, self.id, &entry.miner, false)?;
         match judge(&claims, audit, &votes, &power) {
             Ruling::Undecided => self.end(entry, Outcome::Undecided),
             Ruling::SplitByBackend => {
@@ -390,13 +382,30 @@ impl Turn<'_, '_> {
     }
 }
 
+/// An audit in which nothing was answered yet.
+pub(super) fn new_audit(steps: Vec<u32>, panel: Vec<Address>) -> Audit {
+    let seats = panel.into_iter().map(|validator| Seat {
+        validator,
+        commitment: None,
+        verdict: None,
+    });
+    let bounded = "the parameters are checked against these bounds";
+    Audit {
+        steps: List::new(steps).expect(bounded),
+        panel: List::new(seats.collect()).expect(bounded),
+        served: None,
+        opened: List::default(),
+        disputed: false,
+    }
+}
+
 /// Whether the miner has something to serve: a state that is not public, or error feedback.
 pub(super) fn must_serve(audit: &Audit, feedback: Option<Hash>) -> bool {
     !audit.served_steps().is_empty() || feedback.is_some()
 }
 
 /// Whether a verdict left the packaging open because the error feedback was withheld.
-fn seat_is_open(seat: &Seat) -> bool {
+pub(super) fn seat_is_open(seat: &Seat) -> bool {
     seat.verdict
         .as_ref()
         .is_some_and(|verdict| verdict.feedback_withheld)

@@ -1,8 +1,9 @@
 //! The tables of training.
 
 use r3mes_types::training::{
-    CourtVote, Duty, Entry, MAX_MINERS, MAX_VALIDATORS, Members, Round, RoundSummary, Run,
+    CourtVote, Duty, Entry, MAX_MINERS, MAX_VALIDATORS, Member, Members, Round, RoundSummary, Run,
 };
+use r3mes_types::wire::List;
 use r3mes_types::{Address, Hash, Hasher, Role, schema};
 
 use crate::error::{Fault, LedgerError};
@@ -15,6 +16,29 @@ schema! {
         1 => round: u32,
         /// BLAKE3 of the feedback.
         2 => hash: Hash,
+    }
+
+    /// A miner that takes stake back and waits for the draw of its second audits. A dispute holds its
+    /// stake.
+    pub struct Leaver {
+        /// No draw before this height.
+        1 => draw_height: u64,
+        /// The beacon's mix of that height.
+        2 => draw: Option<Hash>,
+        /// The validators before it.
+        3 => judges: Judges,
+        /// The run to look at next.
+        4 => run: u64,
+        /// The round of it.
+        5 => round: u32,
+        /// Whether it has begun to take more back, or a round of it has closed, since the draw began.
+        6 => again: bool,
+    }
+
+    /// Those among whom a panel is drawn and who sit in the court. Ascending by address.
+    pub struct Judges {
+        /// The validators, with their power.
+        1 => members: List<Member, MAX_VALIDATORS>,
     }
 }
 
@@ -41,6 +65,15 @@ pub const ENTRIES: Map<(RoundId, Address), Entry> = Map::new("training/entry/");
 pub const DUTIES: Map<(RoundId, Address), Duty> = Map::new("training/duty/");
 /// Votes in court, by miner and validator.
 pub const VOTES: Map<(RoundId, Address, Address), CourtVote> = Map::new("training/vote/");
+/// Votes in the courts of second audits, by miner and validator.
+pub(super) const SECOND_VOTES: Map<(RoundId, Address, Address), CourtVote> =
+    Map::new("training/second-vote/");
+/// Miners whose second audits have to be drawn.
+pub(super) const LEAVERS: Map<Address, Leaver> = Map::new("training/leaver/");
+/// Second audits that are not over, by round and miner.
+pub(super) const REAUDITS: Map<(RoundId, Address), bool> = Map::new("training/reaudit/");
+/// The validators of second audits.
+pub(super) const JUDGES: Map<(RoundId, Address), Judges> = Map::new("training/judges/");
 /// What each miner's newest accepted package left, by run and miner.
 pub(super) const FEEDBACK: Map<(u64, Address), Feedback> = Map::new("training/feedback/");
 /// Summaries of closed rounds.
@@ -66,6 +99,16 @@ impl RoundId {
             run: round.run,
             round: round.round,
         }
+    }
+
+    /// Names the lock on a validator's stake for its seat in the panel of a second audit.
+    pub fn second_lock(self, miner: &Address, validator: &Address) -> Hash {
+        Hasher::new("r3mes training second audit v1")
+            .number(self.run)
+            .number(u64::from(self.round))
+            .part(miner.as_ref())
+            .part(validator.as_ref())
+            .finish()
     }
 
     /// Names the lock on a node's stake for what it owes in this round with one role.
@@ -141,14 +184,35 @@ pub(super) fn duties(view: &dyn View, id: RoundId) -> Result<Vec<Duty>, LedgerEr
     Ok(found.into_iter().map(|(_, duty)| duty).collect())
 }
 
+/// The table of votes in the courts of the rounds, or of second audits.
+pub(super) const fn votes_of(second: bool) -> &'static Map<(RoundId, Address, Address), CourtVote> {
+    if second { &SECOND_VOTES } else { &VOTES }
+}
+
 /// The votes about one miner, ascending by validator.
 pub(super) fn votes(
     view: &dyn View,
     id: RoundId,
     miner: &Address,
+    second: bool,
 ) -> Result<Vec<CourtVote>, LedgerError> {
-    let found = VOTES.range_of(view, &(id, *miner), None, MAX_VALIDATORS)?;
+    let found = votes_of(second).range_of(view, &(id, *miner), None, MAX_VALIDATORS)?;
     Ok(found.into_iter().map(|(_, vote)| vote).collect())
+}
+
+/// The validators of a second audit, ascending by address; none without one.
+pub(super) fn judges(
+    view: &dyn View,
+    id: RoundId,
+    miner: &Address,
+) -> Result<Vec<Member>, LedgerError> {
+    let judges = JUDGES.get(view, &(id, *miner))?;
+    Ok(judges.map_or_else(Vec::new, |judges| judges.members.to_vec()))
+}
+
+/// Whether a second audit of a package of this round is not over.
+pub(super) fn is_reaudited(view: &dyn View, id: RoundId) -> Result<bool, LedgerError> {
+    Ok(!REAUDITS.range_of(view, &id, None, 1)?.is_empty())
 }
 
 /// What a miner's accepted package of the round just before left; nothing means zero.
@@ -174,6 +238,16 @@ pub(super) fn prune(
         VOTES.remove(ctx, key)?;
     }
     let mut removed = votes.len();
+    let votes = SECOND_VOTES.range_of(ctx, &id, None, limit - removed)?;
+    for (key, _) in &votes {
+        SECOND_VOTES.remove(ctx, key)?;
+    }
+    removed += votes.len();
+    let judges = JUDGES.range_of(ctx, &id, None, limit - removed)?;
+    for (key, _) in &judges {
+        JUDGES.remove(ctx, key)?;
+    }
+    removed += judges.len();
     let duties = DUTIES.range_of(ctx, &id, None, limit - removed)?;
     for (key, _) in &duties {
         DUTIES.remove(ctx, key)?;

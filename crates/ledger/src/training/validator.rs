@@ -7,13 +7,13 @@ use r3mes_types::training::{
 };
 use r3mes_types::{Address, Hash};
 
-use super::answers::{Asked, repeats};
+use super::answers::{Asked, Case, CaseId, repeats};
 use super::error::TrainingError;
 use super::events;
 use super::pay::weight;
-use super::state::{VOTES, entry as miner_entry, put_duty, put_entry};
+use super::state::{self, DUTIES, put_duty, put_entry, votes_of};
 use crate::error::LedgerError;
-use crate::store::Context;
+use crate::store::{Context, View};
 
 /// A validator says which packages it holds.
 pub(super) fn attest(
@@ -63,9 +63,10 @@ pub(super) fn commit_verdict(
     message: &MsgCommitVerdict,
 ) -> Result<(), LedgerError> {
     let kind = ObligationKind::CommitVerdict;
-    let asked = Asked::find(ctx, message.run, message.round)?;
-    let mut entry = asked.entry(ctx, message.miner, kind)?;
-    let audit = asked.audit(&mut entry, message.validator, kind)?;
+    let id = CaseId::new(message.run, message.round, message.miner, message.second);
+    let mut case = Case::find(ctx, id, message.validator, kind)?;
+    let due = case.asked.due(kind);
+    let audit = case.audit(message.validator, kind)?;
     let seat = seat(audit, message.validator, kind)?;
     if repeats(
         seat.commitment.as_ref(),
@@ -75,14 +76,13 @@ pub(super) fn commit_verdict(
     )? {
         return Ok(());
     }
-    asked.due(kind)?;
+    due?;
     seat.commitment = Some(message.commitment);
-    put_entry(ctx, asked.id, &entry)?;
     ctx.emit(
-        events::answer("training.commit_verdict", asked.id, &message.validator)
+        events::answer("training.commit_verdict", id.round, &message.validator)
             .with("miner", message.miner),
     );
-    asked.count(ctx)
+    case.count(ctx)
 }
 
 /// A panel member reveals its verdict.
@@ -91,11 +91,12 @@ pub(super) fn reveal_verdict(
     message: &MsgRevealVerdict,
 ) -> Result<(), LedgerError> {
     let kind = ObligationKind::RevealVerdict;
-    let asked = Asked::find(ctx, message.run, message.round)?;
-    let mut entry = asked.entry(ctx, message.miner, kind)?;
-    let start = asked.round.start.state;
-    let has_feedback = entry.feedback.is_some();
-    let audit = asked.audit(&mut entry, message.validator, kind)?;
+    let id = CaseId::new(message.run, message.round, message.miner, message.second);
+    let mut case = Case::find(ctx, id, message.validator, kind)?;
+    let start = case.asked.round.start.state;
+    let has_feedback = case.entry.feedback.is_some();
+    let due = case.asked.due(kind);
+    let audit = case.audit(message.validator, kind)?;
     let steps = audit.steps.to_vec();
     let seat = seat(audit, message.validator, kind)?;
     if repeats(
@@ -106,12 +107,12 @@ pub(super) fn reveal_verdict(
     )? {
         return Ok(());
     }
-    asked.due(kind)?;
+    due?;
     let verdict = &message.verdict;
     check_verdict(verdict, &steps, start, has_feedback)?;
     let work = Work {
-        run: asked.id.run,
-        round: u64::from(asked.id.round),
+        run: message.run,
+        round: u64::from(message.round),
         miner: message.miner,
     };
     let commitment = verdict.commitment(&work, &message.validator, &message.nonce);
@@ -119,61 +120,70 @@ pub(super) fn reveal_verdict(
         return Err(TrainingError::WrongReveal.into());
     }
     seat.verdict = Some(message.verdict.clone());
-    put_entry(ctx, asked.id, &entry)?;
-    if !verdict.feedback_withheld {
-        let mut duty = asked.duty(ctx, message.validator, kind)?;
+    // A second audit counts what was done when it is over.
+    if !verdict.feedback_withheld && !case.is_second() {
+        let mut duty = case.asked.duty(ctx, message.validator, kind)?;
         duty.done += weight::VERDICT;
-        put_duty(ctx, asked.id, &duty)?;
+        put_duty(ctx, id.round, &duty)?;
     }
     ctx.emit(
-        events::answer("training.verdict", asked.id, &message.validator)
+        events::answer("training.verdict", id.round, &message.validator)
             .with("miner", message.miner)
             .with("backend", verdict.backend),
     );
-    asked.count(ctx)
+    case.count(ctx)
 }
 
 /// A validator votes in court.
 pub(super) fn vote(ctx: &mut Context<'_>, message: &MsgVoteCourt) -> Result<(), LedgerError> {
     let kind = ObligationKind::Court;
-    let asked = Asked::find(ctx, message.run, message.round)?;
-    asked.duty(ctx, message.validator, kind)?;
+    let id = CaseId::new(message.run, message.round, message.miner, message.second);
+    let not_owed = TrainingError::NotOwed {
+        address: message.validator,
+        kind,
+    };
+    let mut case = Case::find(ctx, id, message.validator, kind)?;
+    if !may_vote(ctx, &case, message.validator)? {
+        return Err(not_owed.into());
+    }
     let vote = CourtVote {
         miner: message.miner,
         validator: message.validator,
         verdict: message.verdict.clone(),
     };
-    let key = (asked.id, message.miner, message.validator);
+    let key = (id.round, message.miner, message.validator);
+    let votes = votes_of(message.second);
     if repeats(
-        VOTES.get(ctx, &key)?.as_ref(),
+        votes.get(ctx, &key)?.as_ref(),
         &vote,
         message.validator,
         kind,
     )? {
         return Ok(());
     }
-    asked.due(kind)?;
-    let mut entry = miner_entry(ctx, asked.id, &message.miner)?;
-    let has_feedback = entry.feedback.is_some();
-    let audit = asked.audit(&mut entry, message.validator, kind)?;
+    case.asked.due(kind)?;
+    let start = case.asked.round.start.state;
+    let has_feedback = case.entry.feedback.is_some();
+    let audit = case.audit(message.validator, kind)?;
     if !audit.disputed || message.miner == message.validator {
-        return Err(TrainingError::NotOwed {
-            address: message.validator,
-            kind,
-        }
-        .into());
+        return Err(not_owed.into());
     }
-    check_verdict(
-        &message.verdict,
-        &audit.steps,
-        asked.round.start.state,
-        has_feedback,
-    )?;
-    VOTES.put(ctx, &key, &vote)?;
+    check_verdict(&message.verdict, &audit.steps, start, has_feedback)?;
+    votes.put(ctx, &key, &vote)?;
     ctx.emit(
-        events::answer("training.vote", asked.id, &message.validator).with("miner", message.miner),
+        events::answer("training.vote", id.round, &message.validator).with("miner", message.miner),
     );
-    asked.count(ctx)
+    case.count(ctx)
+}
+
+/// Whether a validator sits in the court: of the round, or of the second audit.
+fn may_vote(view: &dyn View, case: &Case, validator: Address) -> Result<bool, LedgerError> {
+    let id = case.asked.id;
+    if !case.is_second() {
+        return DUTIES.contains(view, &(id, validator));
+    }
+    let judges = state::judges(view, id, &case.entry.miner)?;
+    Ok(judges.iter().any(|judge| judge.validator == validator))
 }
 
 fn seat(

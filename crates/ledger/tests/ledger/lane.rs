@@ -90,6 +90,7 @@ pub(crate) fn run_params() -> RunParams {
         kept_rounds: 2,
         preset: Preset::Demonstration,
         adapter_seed: Hash::of(b"seed"),
+        reaudited_share: Ppm::ZERO,
     }
 }
 

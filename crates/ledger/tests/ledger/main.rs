@@ -10,5 +10,6 @@ mod messages;
 mod naive;
 mod nodes;
 mod prepare;
+mod second;
 mod tables;
 mod votes;

@@ -95,6 +95,7 @@ fn name(action: &Action) -> &'static str {
     match action {
         Action::Send(_) => "send an answer",
         Action::Train(_) => "train",
+        Action::GiveUp { .. } => "give a round up",
         Action::Publish { .. } => "publish what an audit needs",
         Action::Fetch { .. } => "fetch packages",
         Action::Audit(_) => "verify",

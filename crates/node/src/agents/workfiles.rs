@@ -16,9 +16,6 @@ use r3mes_types::{
     task::Task,
 };
 
-/// Rounds of a run that are kept: the open one and the one before.
-const KEPT_ROUNDS: u32 = 2;
-
 /// The folder of one round.
 ///
 /// ```text
@@ -34,6 +31,50 @@ pub(super) struct WorkFiles {
     durable: bool,
 }
 
+/// Removes the files of a run's rounds before `first`, with the error feedback that they left: what a
+/// later round began with is among that round's own files.
+///
+/// # Errors
+/// What the operating system says.
+pub(super) fn remove_before(root: &Path, first: RoundKey) -> io::Result<()> {
+    let folders = match fs::read_dir(root.join("work")) {
+        Ok(folders) => folders,
+        // Only miners have work files.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for folder in folders {
+        let folder = folder?;
+        let Some(round) = folder.file_name().to_str().and_then(parse_folder) else {
+            continue;
+        };
+        if round.run != first.run || round.round >= first.round {
+            continue;
+        }
+        if let Ok(feedback) = fs::read(folder.path().join("feedback")) {
+            let kept = root.join("feedback").join(Hash::of(&feedback).to_string());
+            match fs::remove_file(kept) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        fs::remove_dir_all(folder.path())?;
+    }
+    Ok(())
+}
+
+/// The name of a round's folder.
+fn folder(round: RoundKey) -> String {
+    format!("{}-{}", round.run, round.round)
+}
+
+/// The round of a folder.
+fn parse_folder(name: &str) -> Option<RoundKey> {
+    let (run, round) = name.split_once('-')?;
+    let (run, round) = (run.parse().ok()?, round.parse().ok()?);
+    Some(RoundKey { run, round })
+}
+
 /// A round's finished files, and the commitment over them.
 pub(super) struct FinishedFiles {
     /// The package's bytes.
@@ -45,23 +86,18 @@ pub(super) struct FinishedFiles {
 }
 
 impl WorkFiles {
-    /// The files of a task's round under `root`; older rounds' files are removed. With `durable`, each
-    /// file is flushed to the disk before it counts as written.
+    /// The files of a task's round under `root`. With `durable`, each file is flushed to the disk before it counts as written.
     ///
     /// # Errors
     /// What the operating system says.
     pub(super) fn open(root: &Path, task: &Task, durable: bool) -> io::Result<Self> {
-        let dir = root
-            .join("work")
-            .join(format!("{}-{}", task.run, task.round));
+        let round = RoundKey {
+            run: task.run,
+            round: task.round,
+        };
+        let dir = root.join("work").join(folder(round));
         fs::create_dir_all(&dir)?;
         fs::create_dir_all(root.join("feedback"))?;
-        if let Some(old) = task.round.checked_sub(KEPT_ROUNDS) {
-            let old = root.join("work").join(format!("{}-{old}", task.run));
-            if old.exists() {
-                fs::remove_dir_all(old)?;
-            }
-        }
         Ok(Self {
             root: root.to_owned(),
             dir,
@@ -73,9 +109,7 @@ impl WorkFiles {
     pub(super) fn of_round(root: &Path, round: RoundKey, durable: bool) -> Self {
         Self {
             root: root.to_owned(),
-            dir: root
-                .join("work")
-                .join(format!("{}-{}", round.run, round.round)),
+            dir: root.join("work").join(folder(round)),
             durable,
         }
     }
@@ -146,12 +180,14 @@ impl WorkFiles {
 
     /// Error feedback of an earlier round, by its hash; remembered as what this round began with.
     pub(super) fn old_feedback(&self, hash: &Hash) -> Option<Vec<f32>> {
-        let bytes = fs::read(self.feedback_file(hash)).ok()?;
-        let right = Hash::of(&bytes) == *hash
-            && self
-                .write_whole(&self.dir.join("begun-with"), &bytes)
-                .is_ok();
-        right.then(|| floats_from_bytes(&bytes))
+        let own = self.dir.join("begun-with");
+        let read = |path: &Path| fs::read(path).ok().filter(|bytes| Hash::of(bytes) == *hash);
+        if let Some(bytes) = read(&own) {
+            return Some(floats_from_bytes(&bytes));
+        }
+        let bytes = read(&self.feedback_file(hash))?;
+        self.write_whole(&own, &bytes).ok()?;
+        Some(floats_from_bytes(&bytes))
     }
 
     fn state_file(&self, step: u64) -> PathBuf {
@@ -172,5 +208,49 @@ impl WorkFiles {
             file.sync_data()?;
         }
         fs::rename(&draft, path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(root: &Path, round: u32, feedback: &[f32]) -> WorkFiles {
+        let files = WorkFiles::of_round(root, RoundKey { run: 1, round }, false);
+        fs::create_dir_all(&files.dir).unwrap();
+        fs::create_dir_all(root.join("feedback")).unwrap();
+        files.write_result(b"package", feedback).unwrap();
+        files
+    }
+
+    #[test]
+    fn old_rounds_go_with_their_feedback_and_what_a_kept_one_began_with_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        let left = [[1.0], [2.0], [3.0]];
+        let rounds: Vec<WorkFiles> = (0..3)
+            .map(|round| write(root, round, &left[round as usize]))
+            .collect();
+        assert!(rounds[1].old_feedback(&hash_floats(&left[0])).is_some());
+        remove_before(root, RoundKey { run: 2, round: 9 }).unwrap();
+        assert!(rounds[0].dir.exists(), "another run's rounds stay");
+        remove_before(root, RoundKey { run: 1, round: 1 }).unwrap();
+        assert!(!rounds[0].dir.exists() && rounds[1].dir.exists());
+        assert!(!rounds[0].feedback_file(&hash_floats(&left[0])).exists());
+        assert!(rounds[2].old_feedback(&hash_floats(&left[1])).is_some());
+        assert_eq!(rounds[1].begun_with().unwrap(), left[0]);
+        // Its feedback is gone from where all rounds keep it.
+        assert_eq!(
+            rounds[1].old_feedback(&hash_floats(&left[0])).unwrap(),
+            left[0]
+        );
+        assert!(rounds[1].old_feedback(&hash_floats(&left[2])).is_some());
+        assert!(rounds[1].old_feedback(&hash_floats(&[9.0])).is_none());
+    }
+
+    #[test]
+    fn a_role_without_work_files_has_nothing_to_remove() {
+        let root = tempfile::tempdir().unwrap();
+        remove_before(root.path(), RoundKey { run: 1, round: 5 }).unwrap();
     }
 }

@@ -7,16 +7,16 @@ use r3mes_blobs::PinName;
 use r3mes_exact::Isa;
 use r3mes_gateway::rpc::{SendError, TxClient};
 use r3mes_training::{
-    agent::{Action, Facts, Fetched, RoundKey},
+    agent::{Action, AuditKey, Facts, Fetched, RoundKey},
     state::StepState,
 };
 use r3mes_types::{
-    Message,
-    training::{Backend, MinerPackage, TrainingMessage},
+    Message, Ppm,
+    training::{Backend, MinerPackage, QueryRun, TrainingMessage},
 };
 use zeroize::Zeroizing;
 
-use super::{aggregation, bench::Bench, context::Context, method::Method};
+use super::{aggregation, bench::Bench, context::Context, method::Method, workfiles};
 
 /// A training role's tools.
 pub(super) struct Workshop {
@@ -36,7 +36,7 @@ pub(super) struct Workshop {
     pub(super) isa: Isa,
     /// Signs and sends.
     pub(super) sender: TxClient,
-    /// The round for whose sake blobs of older ones were let go last.
+    /// The round for whose sake older ones were let go last.
     pub(super) released: Option<RoundKey>,
 }
 
@@ -54,18 +54,25 @@ impl Workshop {
         match action {
             Action::Send(message) => self.send(facts, *message).await?,
             Action::Train(task) => {
+                let round = RoundKey {
+                    run: task.run,
+                    round: task.round,
+                };
                 if let Some(trained) = self.train(&task).await? {
-                    facts.trained.insert(
-                        RoundKey {
-                            run: task.run,
-                            round: task.round,
-                        },
-                        trained,
-                    );
+                    facts.trained.insert(round, trained);
                 }
-                facts.forget_before(task.run, task.round.saturating_sub(1));
-                let (run, round) = (task.run, task.round);
-                self.release_before(RoundKey { run, round }).await?;
+                self.let_go(facts, round, task.round.saturating_sub(1))
+                    .await?;
+            }
+            Action::GiveUp { round } => {
+                tracing::error!(
+                    run = round.run,
+                    round = round.round,
+                    "this round is given up: its files were lost after the commitment, and trained again \
+                     it comes out otherwise, because the error feedback that it began with is lost too. \
+                     Nothing more is answered in it; an audit of it costs stake"
+                );
+                facts.given_up.insert(round);
             }
             Action::Publish {
                 round,
@@ -81,38 +88,35 @@ impl Workshop {
             Action::Fetch { round, packages } => {
                 let fetched = facts.fetched.entry(round).or_default();
                 self.fetch(round, &packages, fetched).await;
-                self.release_before(round).await?;
+                self.let_go(facts, round, round.round).await?;
             }
             Action::Audit(owed) => {
-                let task = owed
+                let (task, key) = owed
                     .task
                     .as_ref()
+                    .zip(AuditKey::of(&owed))
                     .context("the ledger named no task to verify")?;
                 let verdict = self
                     .judge(task, &owed.steps, owed.served.as_ref(), true)
                     .await?;
-                facts
-                    .verdicts
-                    .insert((RoundKey::of(&owed), task.miner), verdict);
+                facts.verdicts.insert(key, verdict);
             }
             Action::Replay(owed) => {
-                let task = owed
+                let (task, key) = owed
                     .task
                     .as_ref()
+                    .zip(AuditKey::of(&owed))
                     .context("the ledger named no task to replay")?;
                 let verdict = self
                     .judge(task, &owed.steps, owed.served.as_ref(), false)
                     .await?;
-                facts
-                    .replays
-                    .insert((RoundKey::of(&owed), task.miner), verdict);
+                facts.replays.insert(key, verdict);
             }
             Action::Aggregate(owed) => {
                 let aggregate = aggregation::compute(&self.agent, &mut self.bench, &owed).await?;
                 let round = RoundKey::of(&owed);
                 facts.aggregates.insert(round, aggregate);
-                facts.forget_before(round.run, round.round);
-                self.release_before(round).await?;
+                self.let_go(facts, round, round.round).await?;
             }
         }
         Ok(())
@@ -157,14 +161,33 @@ impl Workshop {
         }
     }
 
-    /// Lets go of the blobs of rounds that ended long ago, whether or not the node had a part in
-    /// every round since.
-    async fn release_before(&mut self, now: RoundKey) -> anyhow::Result<()> {
+    /// Lets go of what belongs to rounds before `needed` that no second audit can ask for, and of the
+    /// blobs of rounds that the ledger does not keep in full any more, whether or not the node had a
+    /// part in every round since.
+    async fn let_go(
+        &mut self,
+        facts: &mut Facts,
+        now: RoundKey,
+        needed: u32,
+    ) -> anyhow::Result<()> {
         if self.released == Some(now) {
             return Ok(());
         }
-        let ended = move |pin: &PinName| has_ended(pin.as_str(), now);
+        let run = self.agent.chain.query(&QueryRun { run: now.run }).await?;
+        let kept = RoundKey {
+            run: now.run,
+            round: run.oldest_kept,
+        };
+        facts.forget_before(now.run, needed, kept.round);
+        let ended = move |pin: &PinName| has_ended(pin.as_str(), kept);
         self.agent.depot.release(ended).await?;
+        // States take much more space than blobs.
+        let asked_again = run.params.reaudited_share > Ppm::ZERO;
+        let files = RoundKey {
+            round: if asked_again { kept.round } else { needed },
+            ..kept
+        };
+        workfiles::remove_before(&self.root, files)?;
         self.released = Some(now);
         Ok(())
     }
@@ -180,19 +203,16 @@ impl Workshop {
     }
 }
 
-/// Rounds whose blobs stay pinned after they closed, so that anyone can still verify them.
-const KEPT_ROUNDS: u32 = 64;
-
 /// Pin of everything that a round needs.
 pub(super) fn pin(round: RoundKey) -> String {
     format!("run-{}-round-{}", round.run, round.round)
 }
 
-/// Whether a pin is that of a round whose blobs nobody needs any more.
-fn has_ended(pin: &str, now: RoundKey) -> bool {
-    parse_pin(pin).is_some_and(|pinned| {
-        pinned.run == now.run && pinned.round.saturating_add(KEPT_ROUNDS) <= now.round
-    })
+/// Whether a pin is that of a round before the oldest that the ledger keeps in full: nobody can verify
+/// it any more.
+fn has_ended(pin: &str, oldest_kept: RoundKey) -> bool {
+    parse_pin(pin)
+        .is_some_and(|pinned| pinned.run == oldest_kept.run && pinned.round < oldest_kept.round)
 }
 
 /// The round of a pin, if it is one of a round.
@@ -221,8 +241,8 @@ mod tests {
     }
 
     #[test]
-    fn rounds_are_kept_for_a_while_and_other_runs_and_pins_for_ever() {
-        let now = RoundKey { run: 3, round: 100 };
+    fn rounds_are_kept_as_long_as_the_ledger_keeps_them_and_other_runs_and_pins_for_ever() {
+        let oldest_kept = RoundKey { run: 3, round: 37 };
         for (pin, ended) in [
             ("run-3-round-0", true),
             ("run-3-round-36", true),
@@ -231,7 +251,7 @@ mod tests {
             ("run-2-round-0", false),
             ("adapters", false),
         ] {
-            assert_eq!(has_ended(pin, now), ended, "{pin}");
+            assert_eq!(has_ended(pin, oldest_kept), ended, "{pin}");
         }
     }
 }

@@ -234,7 +234,8 @@ pub enum TxCommand {
         #[arg(long)]
         stake: Option<Amount>,
     },
-    /// Leave: stop taking work and unbond the stake
+    /// Leave: stop taking work and unbond the stake. Keep the roles running until it is paid back: a
+    /// miner's work may be audited a second time before that
     Leave,
 }
 

@@ -15,7 +15,7 @@ use r3mes_types::training::{
     Backend, Outcome, Phase, QueryRounds, QueryRun, RoundRecord, RunStatus,
 };
 use r3mes_types::wire::Text;
-use r3mes_types::{Address, Amount, Hash, Role};
+use r3mes_types::{Address, Amount, Hash, Ppm, Role};
 
 struct Story {
     world: World,
@@ -68,6 +68,7 @@ impl Story {
 /// Four validators, all of them in every panel.
 fn network(miners: &[B], validators: &[B]) -> Network {
     let mut network = Network::honest(11, 3, 4, 2);
+    network.miners.resize(miners.len().max(3), B::Honest);
     network.miners[..miners.len()].copy_from_slice(miners);
     network.validators[..validators.len()].copy_from_slice(validators);
     network.panel = 4;
@@ -371,6 +372,50 @@ fn who_leaves_with_a_lie_in_the_open_is_slashed_all_the_same() {
     let unbonding: u64 = node.unbonding.iter().map(|part| part.amount.uremes()).sum();
     let slashed = story.round.head.as_ref().unwrap().slashed;
     assert_eq!(unbonding + slashed.uremes(), STAKE.uremes());
+}
+
+/// First audits miss nearly everything; second ones miss nothing.
+fn second_audits(miners: &[B]) -> Network {
+    let mut network = network(miners, &[]);
+    network.audited = Ppm::percent(1);
+    network.reaudited = Ppm::ONE;
+    network.drawn = network.steps;
+    network.rounds = 3;
+    network
+}
+
+#[test]
+fn a_partial_liar_that_leaves_is_caught_by_the_second_audit() {
+    let liar = B::Quitter(1);
+    let mut story = tell(&second_audits(&[liar, B::Honest, B::Honest, B::Honest]));
+    let address = story.address(liar);
+    assert_eq!(story.outcome(address), Outcome::Accepted);
+    story.world.run_out().unwrap();
+    let node = story.world.chain.ask(&QueryNode { address }).unwrap();
+    let node = node.node.unwrap();
+    assert!(node.unbonding.is_empty() && node.disputes == 0);
+    let entries = story.world.round(0).unwrap().entries;
+    let entry = entries.iter().find(|entry| entry.miner == address).unwrap();
+    let reaudit = entry.reaudit.as_ref().unwrap();
+    assert_eq!(reaudit.outcome, Some(Outcome::Fraudulent));
+    assert!(reaudit.slashed > entry.paid);
+    let wealth = story.world.wealth(address).unwrap();
+    assert!(wealth < Amount::new(2 * STAKE.uremes()).saturating_sub(reaudit.slashed));
+}
+
+#[test]
+fn an_honest_miner_that_leaves_gets_everything_back_whatever_the_weather() {
+    for seed in 0..4 {
+        let mut network = second_audits(&[B::Quitter(0), B::Honest, B::Honest, B::Honest]);
+        network.weather = true;
+        network.seed = seed;
+        let mut story = tell(&network);
+        let address = story.address(B::Quitter(0));
+        story.world.run_out().unwrap();
+        let free = story.world.chain.ask(&QueryBalance { address }).unwrap();
+        // Both stakes, at least one reward, and a fee.
+        assert!(free.amount > Amount::new(2 * STAKE.uremes()), "seed {seed}");
+    }
 }
 
 #[test]

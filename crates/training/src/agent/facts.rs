@@ -29,6 +29,29 @@ impl RoundKey {
     }
 }
 
+/// Names one audit of a miner's package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AuditKey {
+    /// The package's round.
+    pub round: RoundKey,
+    /// Whose package.
+    pub miner: Address,
+    /// Whether it is the second audit, before stake is paid back.
+    pub second: bool,
+}
+
+impl AuditKey {
+    /// The audit that something is owed about; none if the obligation names no miner's task.
+    #[must_use]
+    pub fn of(owed: &Obligation) -> Option<Self> {
+        Some(Self {
+            round: RoundKey::of(owed),
+            miner: owed.task.as_ref()?.miner,
+            second: owed.second,
+        })
+    }
+}
+
 /// A round that this miner has trained.
 #[derive(Clone, Debug)]
 pub struct Trained {
@@ -64,10 +87,13 @@ pub struct Facts {
     pub trained: BTreeMap<RoundKey, Trained>,
     /// Packages this validator holds.
     pub fetched: BTreeMap<RoundKey, Fetched>,
-    /// Verdicts of panels that this validator sits in, by round and miner.
-    pub verdicts: BTreeMap<(RoundKey, Address), Verdict>,
-    /// Verdicts for the court, by round and miner.
-    pub replays: BTreeMap<(RoundKey, Address), Verdict>,
+    /// Rounds of this miner that were lost beyond repair: what can be trained again is not what was
+    /// committed to.
+    pub given_up: BTreeSet<RoundKey>,
+    /// Verdicts of panels that this validator sits in.
+    pub verdicts: BTreeMap<AuditKey, Verdict>,
+    /// Verdicts for the court.
+    pub replays: BTreeMap<AuditKey, Verdict>,
     /// Aggregates computed here.
     pub aggregates: BTreeMap<RoundKey, AdapterRef>,
 }
@@ -80,6 +106,7 @@ impl Facts {
             address,
             secret,
             trained: BTreeMap::new(),
+            given_up: BTreeSet::new(),
             fetched: BTreeMap::new(),
             verdicts: BTreeMap::new(),
             replays: BTreeMap::new(),
@@ -87,10 +114,16 @@ impl Facts {
         }
     }
 
-    /// What hides a verdict until it is revealed.
+    /// What hides a verdict until it is revealed. A second audit has a nonce of its own, for the first
+    /// one is public by then.
     #[must_use]
-    pub fn nonce(&self, work: &Work) -> Hash {
-        Hasher::new("r3mes training verdict nonce v1")
+    pub fn nonce(&self, work: &Work, second: bool) -> Hash {
+        let domain = if second {
+            "r3mes training second verdict nonce v1"
+        } else {
+            "r3mes training verdict nonce v1"
+        };
+        Hasher::new(domain)
             .part(&self.secret)
             .number(work.run)
             .number(work.round)
@@ -98,14 +131,18 @@ impl Facts {
             .finish()
     }
 
-    /// Forgets rounds of a run before `round`, which are closed. A miner keeps the round just before,
-    /// whose error feedback the next one begins with.
-    pub fn forget_before(&mut self, run: u64, round: u32) {
+    /// Forgets rounds of a run before `round`, which are closed. What is known for second audits of
+    /// rounds from `oldest_kept` on, which the ledger keeps in full, stays. A miner keeps the round just
+    /// before, whose error feedback the next one begins with.
+    pub fn forget_before(&mut self, run: u64, round: u32, oldest_kept: u32) {
         let keep = |key: &RoundKey| key.run != run || key.round >= round;
+        let kept = |key: &RoundKey| key.run != run || key.round >= oldest_kept;
+        let needed = |key: &AuditKey| keep(&key.round) || (key.second && kept(&key.round));
         self.trained.retain(|key, _| keep(key));
+        self.given_up.retain(kept);
         self.fetched.retain(|key, _| keep(key));
-        self.verdicts.retain(|(key, _), _| keep(key));
-        self.replays.retain(|(key, _), _| keep(key));
+        self.verdicts.retain(|key, _| needed(key));
+        self.replays.retain(|key, _| needed(key));
         self.aggregates.retain(|key, _| keep(key));
     }
 }

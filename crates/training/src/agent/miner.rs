@@ -11,8 +11,9 @@ use super::{Action, send};
 
 /// Train, then commit.
 pub(super) fn commit(facts: &Facts, owed: &Obligation) -> Option<Action> {
-    let Some(trained) = trained(facts, owed) else {
-        return train(owed);
+    let trained = match trained(facts, owed) {
+        Ok(trained) => trained,
+        Err(instead) => return instead,
     };
     Some(send(MsgCommitStates {
         miner: facts.address,
@@ -25,8 +26,9 @@ pub(super) fn commit(facts: &Facts, owed: &Obligation) -> Option<Action> {
 
 /// Publish the package with the leaves of the start and of the package.
 pub(super) fn reveal(facts: &Facts, owed: &Obligation) -> Option<Action> {
-    let Some(trained) = trained(facts, owed) else {
-        return train(owed);
+    let trained = match trained(facts, owed) {
+        Ok(trained) => trained,
+        Err(instead) => return instead,
     };
     let end = trained.commitment.states().len().checked_sub(1)?;
     Some(send(MsgRevealPackage {
@@ -41,8 +43,9 @@ pub(super) fn reveal(facts: &Facts, owed: &Obligation) -> Option<Action> {
 
 /// Publish the states that the panel needs, then say where they are.
 pub(super) fn serve(facts: &Facts, owed: &Obligation) -> Option<Action> {
-    let Some(trained) = trained(facts, owed) else {
-        return train(owed);
+    let trained = match trained(facts, owed) {
+        Ok(trained) => trained,
+        Err(instead) => return instead,
     };
     let wanted = audit(owed).served_steps();
     let steps: Vec<u32> = wanted
@@ -77,13 +80,15 @@ pub(super) fn serve(facts: &Facts, owed: &Obligation) -> Option<Action> {
             states: List::new(states).ok()?,
             feedback: trained.feedback_cid.filter(|_| begins_with_feedback),
         },
+        second: owed.second,
     }))
 }
 
 /// Open the leaves around the audited steps.
 pub(super) fn open(facts: &Facts, owed: &Obligation) -> Option<Action> {
-    let Some(trained) = trained(facts, owed) else {
-        return train(owed);
+    let trained = match trained(facts, owed) {
+        Ok(trained) => trained,
+        Err(instead) => return instead,
     };
     let openings: Vec<Opening> = audit(owed)
         .leaves()
@@ -95,21 +100,27 @@ pub(super) fn open(facts: &Facts, owed: &Obligation) -> Option<Action> {
         run: owed.run,
         round: owed.round,
         openings: List::new(openings).ok()?,
+        second: owed.second,
     }))
 }
 
-/// The round as this machine trained it, if it is the one the ledger has the root of.
-fn trained<'f>(facts: &'f Facts, owed: &Obligation) -> Option<&'f Trained> {
-    let trained = facts.trained.get(&RoundKey::of(owed))?;
-    let same = owed
-        .commitment
-        .is_none_or(|root| root == trained.commitment.root());
-    same.then_some(trained)
-}
-
-/// A machine that lost its round trains it again: the same task gives the same states.
-fn train(owed: &Obligation) -> Option<Action> {
-    Some(Action::Train(Box::new(owed.task.clone()?)))
+/// The round as this machine trained it, or what to do without it. A machine that lost its round trains
+/// it again: the same task gives the same states. Where it gives others than the ledger has the root of,
+/// something that they depend on is lost too, and the round cannot be saved.
+fn trained<'f>(facts: &'f Facts, owed: &Obligation) -> Result<&'f Trained, Option<Action>> {
+    let round = RoundKey::of(owed);
+    if facts.given_up.contains(&round) {
+        return Err(None);
+    }
+    let Some(trained) = facts.trained.get(&round) else {
+        let task = owed.task.clone();
+        return Err(task.map(|task| Action::Train(Box::new(task))));
+    };
+    let root = trained.commitment.root();
+    if owed.commitment.is_none_or(|committed| committed == root) {
+        return Ok(trained);
+    }
+    Err(Some(Action::GiveUp { round }))
 }
 
 /// The audit as far as it says which leaves and states are wanted.

@@ -21,7 +21,7 @@ mod validator;
 use r3mes_types::task::Task;
 use r3mes_types::training::{MinerPackage, Obligation, ObligationKind, TrainingMessage};
 
-pub use facts::{Facts, Fetched, RoundKey, Trained};
+pub use facts::{AuditKey, Facts, Fetched, RoundKey, Trained};
 
 /// What an agent does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,12 @@ pub enum Action {
     Send(Box<TrainingMessage>),
     /// Train a round and keep it as [`Facts::trained`].
     Train(Box<Task>),
+    /// Say that a round is lost beyond repair, and keep it in [`Facts::given_up`]: the ledger has another
+    /// root than what was trained again gives.
+    GiveUp {
+        /// The round.
+        round: RoundKey,
+    },
     /// Put the states before these steps, and the error feedback that the round began with, into the
     /// blob store, and keep their CIDs in [`Trained::served`] and [`Trained::feedback_cid`].
     Publish {

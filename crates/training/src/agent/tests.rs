@@ -67,6 +67,7 @@ fn owed(kind: ObligationKind) -> Obligation {
         served: None,
         packages: List::default(),
         aggregation: None,
+        second: false,
     }
 }
 
@@ -100,6 +101,14 @@ fn verdict(after: u8) -> Verdict {
         backend: Backend::Avx2,
         steps: List::new(vec![step(1, 2), step(2, after), step(4, 5)]).unwrap(),
         feedback_withheld: false,
+    }
+}
+
+fn audit_of(second: bool) -> AuditKey {
+    AuditKey {
+        round: ROUND,
+        miner: me(),
+        second,
     }
 }
 
@@ -151,9 +160,19 @@ fn a_miner_with_its_round_answers_from_it() {
     };
     let leaves: Vec<u32> = open.openings.iter().map(|opening| opening.index).collect();
     assert_eq!(leaves, [1, 2, 3, 4]);
-    // The ledger has another root: what is here is not what was committed to.
+}
+
+#[test]
+fn a_round_that_comes_out_otherwise_when_trained_again_is_given_up_once() {
+    // The ledger has another root: what is here is not what was committed to, and never will be.
+    let mut facts = Facts::new(me(), SECRET);
+    let mut reveal = owed(ObligationKind::Reveal);
     reveal.commitment = Some(Hash::ZERO);
     assert!(matches!(one(&facts, &reveal), Action::Train(_)));
+    facts.trained.insert(ROUND, trained());
+    assert_eq!(one(&facts, &reveal), Action::GiveUp { round: ROUND });
+    facts.given_up.insert(ROUND);
+    assert!(plan(&facts, &[reveal]).is_empty());
 }
 
 #[test]
@@ -223,7 +242,7 @@ fn a_validator_reveals_only_what_it_committed_to() {
     let mut facts = Facts::new(me(), SECRET);
     let commit = owed(ObligationKind::CommitVerdict);
     assert!(matches!(one(&facts, &commit), Action::Audit(_)));
-    facts.verdicts.insert((ROUND, me()), verdict(3));
+    facts.verdicts.insert(audit_of(false), verdict(3));
     let Message::CommitVerdict(committed) = sent(&facts, &commit) else {
         panic!("the verdict is committed to");
     };
@@ -242,8 +261,36 @@ fn a_validator_reveals_only_what_it_committed_to() {
     // After a crash the verdict is computed again; if it came out otherwise, silence.
     facts.verdicts.clear();
     assert!(matches!(one(&facts, &reveal), Action::Audit(_)));
-    facts.verdicts.insert((ROUND, me()), verdict(77));
+    facts.verdicts.insert(audit_of(false), verdict(77));
     assert!(plan(&facts, &[reveal]).is_empty());
+}
+
+#[test]
+fn a_second_audit_is_answered_by_itself_and_with_another_nonce() {
+    let mut facts = Facts::new(me(), SECRET);
+    facts.verdicts.insert(audit_of(false), verdict(3));
+    let mut second = owed(ObligationKind::CommitVerdict);
+    second.second = true;
+    assert!(matches!(one(&facts, &second), Action::Audit(_)));
+    facts.verdicts.insert(audit_of(true), verdict(3));
+    let Message::CommitVerdict(committed) = sent(&facts, &second) else {
+        panic!("the verdict is committed to");
+    };
+    assert!(committed.second);
+    let Message::CommitVerdict(first) = sent(&facts, &owed(ObligationKind::CommitVerdict)) else {
+        panic!("the verdict is committed to");
+    };
+    assert!(!first.second);
+    assert_ne!(first.commitment, committed.commitment);
+
+    facts.trained.insert(ROUND, trained());
+    second.kind = ObligationKind::Serve;
+    assert!(matches!(sent(&facts, &second), Message::ServeStates(message) if message.second));
+    second.kind = ObligationKind::Open;
+    assert!(matches!(sent(&facts, &second), Message::OpenLeaves(message) if message.second));
+    second.kind = ObligationKind::Court;
+    facts.replays.insert(audit_of(true), verdict(3));
+    assert!(matches!(sent(&facts, &second), Message::VoteCourt(message) if message.second));
 }
 
 #[test]
@@ -253,7 +300,7 @@ fn votes_and_aggregates_are_computed_once_and_then_sent() {
         one(&facts, &owed(ObligationKind::Court)),
         Action::Replay(_)
     ));
-    facts.replays.insert((ROUND, me()), verdict(3));
+    facts.replays.insert(audit_of(false), verdict(3));
     assert!(matches!(
         sent(&facts, &owed(ObligationKind::Court)),
         Message::VoteCourt(_)
@@ -281,8 +328,14 @@ fn the_most_urgent_comes_first_and_closed_rounds_are_forgotten() {
     assert!(matches!(actions[..], [Action::Replay(_), Action::Train(_)]));
 
     facts.trained.insert(ROUND, trained());
-    facts.forget_before(1, 2);
+    facts.forget_before(1, 2, 0);
     assert_eq!(facts.trained.len(), 1);
-    facts.forget_before(1, 3);
+    facts.verdicts.insert(audit_of(true), verdict(3));
+    facts.verdicts.insert(audit_of(false), verdict(3));
+    facts.forget_before(1, 3, 2);
     assert!(facts.trained.is_empty());
+    // A second audit of that round may go on.
+    assert!(facts.verdicts.keys().eq([&audit_of(true)]));
+    facts.forget_before(1, 9, 3);
+    assert!(facts.verdicts.is_empty());
 }

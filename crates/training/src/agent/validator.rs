@@ -7,7 +7,7 @@ use r3mes_types::training::{
 };
 use r3mes_types::wire::List;
 
-use super::facts::{Facts, Fetched, RoundKey};
+use super::facts::{AuditKey, Facts, Fetched, RoundKey};
 use super::{Action, send};
 
 /// Fetch all packages, then say which are held.
@@ -47,16 +47,17 @@ pub(super) fn attest_packages(facts: &Facts, owed: &Obligation) -> Action {
 /// Re-run the audited steps, then commit to the verdict.
 pub(super) fn commit_verdict(facts: &Facts, owed: &Obligation) -> Option<Action> {
     let work = owed.task.as_ref()?.work();
-    let Some(verdict) = facts.verdicts.get(&(RoundKey::of(owed), work.miner)) else {
+    let Some(verdict) = facts.verdicts.get(&AuditKey::of(owed)?) else {
         return Some(Action::Audit(Box::new(owed.clone())));
     };
-    let nonce = facts.nonce(&work);
+    let nonce = facts.nonce(&work, owed.second);
     Some(send(MsgCommitVerdict {
         validator: facts.address,
         run: owed.run,
         round: owed.round,
         miner: work.miner,
         commitment: verdict.commitment(&work, &facts.address, &nonce),
+        second: owed.second,
     }))
 }
 
@@ -64,10 +65,10 @@ pub(super) fn commit_verdict(facts: &Facts, owed: &Obligation) -> Option<Action>
 /// there is nothing honest left to reveal.
 pub(super) fn reveal_verdict(facts: &Facts, owed: &Obligation) -> Option<Action> {
     let work = owed.task.as_ref()?.work();
-    let Some(verdict) = facts.verdicts.get(&(RoundKey::of(owed), work.miner)) else {
+    let Some(verdict) = facts.verdicts.get(&AuditKey::of(owed)?) else {
         return Some(Action::Audit(Box::new(owed.clone())));
     };
-    let nonce = facts.nonce(&work);
+    let nonce = facts.nonce(&work, owed.second);
     let commitment = verdict.commitment(&work, &facts.address, &nonce);
     if owed.commitment != Some(commitment) {
         return None;
@@ -79,13 +80,14 @@ pub(super) fn reveal_verdict(facts: &Facts, owed: &Obligation) -> Option<Action>
         miner: work.miner,
         nonce,
         verdict: verdict.clone(),
+        second: owed.second,
     }))
 }
 
 /// Replay from the public start, then vote.
 pub(super) fn vote(facts: &Facts, owed: &Obligation) -> Option<Action> {
     let miner = owed.task.as_ref()?.miner;
-    let Some(verdict) = facts.replays.get(&(RoundKey::of(owed), miner)) else {
+    let Some(verdict) = facts.replays.get(&AuditKey::of(owed)?) else {
         return Some(Action::Replay(Box::new(owed.clone())));
     };
     Some(send(MsgVoteCourt {
@@ -94,6 +96,7 @@ pub(super) fn vote(facts: &Facts, owed: &Obligation) -> Option<Action> {
         round: owed.round,
         miner,
         verdict: verdict.clone(),
+        second: owed.second,
     }))
 }
 

@@ -95,6 +95,7 @@ fn entry(miner: &Miner, package: PackageRef) -> Entry {
         outcome: Some(Outcome::Accepted),
         paid: Amount::ZERO,
         locked: Amount::ZERO,
+        reaudit: None,
     }
 }
 

@@ -119,6 +119,8 @@ schema! {
         3 => round: u32,
         /// States and error feedback.
         4 => served: Served,
+        /// Whether this is about the second audit of the package.
+        5 => second: bool,
     }
 
     /// A panel member has re-run the drawn steps and commits to its verdict.
@@ -133,6 +135,8 @@ schema! {
         4 => miner: Address,
         /// See `Verdict::commitment`.
         5 => commitment: Hash,
+        /// Whether this is about the second audit of the package.
+        6 => second: bool,
     }
 
     /// A panel member reveals its verdict.
@@ -149,6 +153,8 @@ schema! {
         5 => nonce: Hash,
         /// The verdict committed to.
         6 => verdict: Verdict,
+        /// Whether this is about the second audit of the package.
+        7 => second: bool,
     }
 
     /// An audited miner opens the leaves before and after each audited step.
@@ -161,6 +167,8 @@ schema! {
         3 => round: u32,
         /// Exactly the leaves of [`Audit::leaves`](super::Audit::leaves), ascending.
         4 => openings: List<Opening, MAX_OPENINGS>,
+        /// Whether this is about the second audit of the package.
+        5 => second: bool,
     }
 
     /// A validator has replayed a disputed miner from the public start.
@@ -175,6 +183,8 @@ schema! {
         4 => miner: Address,
         /// What it computed.
         5 => verdict: Verdict,
+        /// Whether this is about the second audit of the package.
+        6 => second: bool,
     }
 
     /// The proposer whose turn it is posts the aggregate.

@@ -86,9 +86,11 @@ schema! {
         10 => packages: List<MinerPackage, MAX_MINERS>,
         /// For aggregation: how and from where, the same for every miner of the round.
         11 => aggregation: Option<Aggregation>,
+        /// Whether this is about the second audit of a package.
+        12 => second: bool,
     }
 
-    /// Asks what an address owes in all open rounds.
+    /// Asks what an address owes in all open rounds and second audits.
     pub struct QueryObligations {
         /// Whose.
         1 => address: Address,
@@ -96,7 +98,7 @@ schema! {
 
     /// What it owes.
     pub struct Obligations {
-        /// Ascending by run.
+        /// Those of open rounds, ascending by run; then those of second audits.
         1 => obligations: List<Obligation, MAX_OBLIGATIONS>,
     }
 
@@ -142,6 +144,8 @@ schema! {
         5 => duties: List<Duty, MAX_VALIDATORS>,
         /// The votes in court, ascending by miner and validator.
         6 => court: List<CourtVote, MAX_COURT_VOTES>,
+        /// The votes in the courts of second audits, likewise.
+        7 => second_court: List<CourtVote, MAX_COURT_VOTES>,
     }
 
     /// Asks for summaries of closed rounds.

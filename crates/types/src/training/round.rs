@@ -260,6 +260,25 @@ schema! {
         5 => disputed: bool,
     }
 
+    /// A second audit of an accepted package, because its miner takes stake back. It goes through the
+    /// phases from serve to court by itself, while other rounds go on.
+    pub struct Reaudit {
+        /// Where it stands; closed when the draw passed the package over.
+        1 => phase: Phase,
+        /// Block time at which the phase ends at the latest.
+        2 => deadline: Time,
+        /// Answers that the phase still waits for.
+        3 => pending: u32,
+        /// Steps, panel and answers; absent when the package was passed over.
+        4 => audit: Option<Audit>,
+        /// What it found.
+        5 => outcome: Option<Outcome>,
+        /// Slashed: the miner, or panel members.
+        6 => slashed: Amount,
+        /// Paid to validators.
+        7 => paid: Amount,
+    }
+
     /// One miner's part in a round.
     pub struct Entry {
         /// Who.
@@ -282,6 +301,8 @@ schema! {
         9 => paid: Amount,
         /// Stake locked for this round.
         10 => locked: Amount,
+        /// The second audit of the accepted package, once it was drawn whether there is one.
+        11 => reaudit: Option<Reaudit>,
     }
 
     /// One validator's part in a round.

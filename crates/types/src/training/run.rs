@@ -122,6 +122,9 @@ schema! {
         22 => preset: Preset,
         /// Seed of the adapter that the first round starts from.
         23 => adapter_seed: Hash,
+        /// Share of the kept packages of a miner that are audited a second time before stake that it
+        /// takes back is paid out.
+        24 => reaudited_share: Ppm,
     }
 
     /// A run and how far it is.

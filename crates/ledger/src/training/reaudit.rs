@@ -1,0 +1,511 @@
+//! Second audits: before stake that a miner takes back is paid out, a random share of its accepted
+//! packages that are still kept in full is audited again, by another panel.
+//!
+//! Whoever begins to take stake back stands on the list of `nodes::leavers`. From there it is taken
+//! over here, with the validators of that block, and a dispute holds its stake. [`DRAW_DELAY`] blocks
+//! later the beacon draws, package by package, whether there is a second audit, its panel and its steps.
+//! A second audit has the phases of the first, from serve to court, with the same windows; it is closed
+//! when nobody contradicts the miner or the court has spoken. The validators are paid by the treasury.
+
+use std::collections::BTreeMap;
+
+use r3mes_types::training::{Entry, Member, Outcome, Phase, Reaudit, Run, Seat};
+use r3mes_types::{Address, Amount, Hash, Ppm, Role, Time};
+
+use super::answers::{Asked, Case};
+use super::court::{Claims, Power, Ruling, judge};
+use super::draw::{Audits, PackageDraw};
+use super::events;
+use super::open;
+use super::pay::weight;
+use super::phases::{self, DRAW_DELAY};
+use super::runs;
+use super::settle::{must_serve, new_audit, seat_is_open};
+use super::state::{
+    self, ENTRIES, FEEDBACK, JUDGES, Judges, LEAVERS, Leaver, REAUDITS, RUNS, RoundId, put_entry,
+};
+use crate::bank::{self, Module};
+use crate::beacon;
+use crate::error::{Fault, LedgerError};
+use crate::nodes;
+use crate::rewards::{self, Deed};
+use crate::store::{Context, View};
+
+/// Second audits that are open at the same time; more have to wait.
+pub const MAX_REAUDITS: usize = 16;
+/// Miners whose second audits are being drawn at the same time; more have to wait.
+const MAX_LEAVERS: usize = 16;
+/// Packages looked at in one block.
+const MAX_DRAWS_PER_BLOCK: usize = 64;
+
+/// Takes over who leaves, draws, and moves every second audit on.
+pub(super) fn advance(ctx: &mut Context<'_>) -> Result<(), LedgerError> {
+    take_over(ctx)?;
+    draw(ctx)?;
+    for ((id, miner), _) in REAUDITS.range(ctx, None, MAX_REAUDITS)? {
+        Hearing::find(ctx, id, &miner)?.advance()?;
+    }
+    Ok(())
+}
+
+/// The next block time at which a second audit moves on by itself, or one is drawn.
+pub(super) fn next_deadline(view: &dyn View) -> Result<Option<Time>, LedgerError> {
+    let open = REAUDITS.range(view, None, MAX_REAUDITS)?;
+    if open.len() < MAX_REAUDITS && is_drawing(view)? {
+        return Ok(Some(Time::from_nanos(0)));
+    }
+    let mut next = None;
+    for ((id, miner), _) in open {
+        let reaudit = state::entry(view, id, &miner)?.reaudit;
+        next = next
+            .into_iter()
+            .chain(reaudit.map(|reaudit| reaudit.deadline))
+            .min();
+    }
+    Ok(next)
+}
+
+/// Whether a round must stay: a package of it is being audited again, or may be drawn for that.
+pub(super) fn is_needed(view: &dyn View, id: RoundId) -> Result<bool, LedgerError> {
+    Ok(is_drawing(view)? || state::is_reaudited(view, id)?)
+}
+
+fn is_drawing(view: &dyn View) -> Result<bool, LedgerError> {
+    Ok(!LEAVERS.range(view, None, 1)?.is_empty())
+}
+
+/// Takes over nodes that have begun to take stake back, as far as there is room.
+fn take_over(ctx: &mut Context<'_>) -> Result<(), LedgerError> {
+    let room = MAX_LEAVERS - LEAVERS.range(ctx, None, MAX_LEAVERS)?.len();
+    let found = nodes::leavers(ctx, room)?;
+    if found.is_empty() {
+        return Ok(());
+    }
+    let runs = RUNS.range(ctx, None, phases::MAX_RUNS)?;
+    let concerned = runs
+        .iter()
+        .any(|(_, run)| run.params.reaudited_share > Ppm::ZERO);
+    for miner in found {
+        nodes::leaver_seen(ctx, &miner)?;
+        if let Some(known) = LEAVERS.get(ctx, &miner)? {
+            let leaver = Leaver {
+                again: true,
+                ..known
+            };
+            LEAVERS.put(ctx, &miner, &leaver)?;
+        } else if concerned {
+            nodes::dispute_opened(ctx, &miner)?;
+            await_draw(ctx, &miner)?;
+        }
+    }
+    Ok(())
+}
+
+/// Fixes who can be drawn, before the beacon's mix that draws is known.
+fn await_draw(ctx: &mut Context<'_>, miner: &Address) -> Result<(), LedgerError> {
+    let mut validators = nodes::active(ctx, Role::Validator)?;
+    validators.retain(|node| node.address != *miner);
+    let leaver = Leaver {
+        draw_height: ctx.height() + DRAW_DELAY,
+        draw: None,
+        judges: Judges {
+            members: open::members(validators),
+        },
+        run: 0,
+        round: 0,
+        again: false,
+    };
+    LEAVERS.put(ctx, miner, &leaver)
+}
+
+/// Draws for the packages of those who leave, up to a number per block.
+fn draw(ctx: &mut Context<'_>) -> Result<(), LedgerError> {
+    let mut left = MAX_DRAWS_PER_BLOCK;
+    for (miner, mut leaver) in LEAVERS.range(ctx, None, MAX_LEAVERS)? {
+        if ctx.height() < leaver.draw_height {
+            continue;
+        }
+        let mix = match leaver.draw {
+            Some(mix) => mix,
+            None => *leaver.draw.insert(mix_at(ctx, leaver.draw_height)?),
+        };
+        if !draw_packages(ctx, &miner, &mut leaver, &mix, &mut left)? {
+            LEAVERS.put(ctx, &miner, &leaver)?;
+        } else if leaver.again {
+            await_draw(ctx, &miner)?;
+        } else {
+            LEAVERS.remove(ctx, &miner)?;
+            nodes::dispute_closed(ctx, &miner)?;
+        }
+    }
+    Ok(())
+}
+
+fn mix_at(view: &dyn View, height: u64) -> Result<Hash, LedgerError> {
+    let missing = || Fault::Damaged {
+        table: beacon::MIXES.prefix(),
+        why: format!("there is no mix of height {height}"),
+    };
+    Ok(beacon::mix_at(view, height)?.ok_or_else(missing)?)
+}
+
+/// Draws for a miner's packages from where the last block stopped; `false` when there are more left
+/// than this block takes.
+fn draw_packages(
+    ctx: &mut Context<'_>,
+    miner: &Address,
+    leaver: &mut Leaver,
+    mix: &Hash,
+    left: &mut usize,
+) -> Result<bool, LedgerError> {
+    let before = leaver.run.checked_sub(1);
+    for (_, run) in RUNS.range(ctx, before.as_ref(), phases::MAX_RUNS)? {
+        if run.params.reaudited_share == Ppm::ZERO {
+            continue;
+        }
+        if run.id > leaver.run {
+            leaver.run = run.id;
+            leaver.round = 0;
+        }
+        leaver.round = leaver.round.max(run.oldest_kept);
+        // Packages of a round that is being paid are accepted for good.
+        while leaver.round < run.round || (run.open && leaver.round == run.round) {
+            let open = REAUDITS.range(ctx, None, MAX_REAUDITS)?.len();
+            if *left == 0 || open >= MAX_REAUDITS {
+                return Ok(false);
+            }
+            *left -= 1;
+            let id = RoundId {
+                run: run.id,
+                round: leaver.round,
+            };
+            let draw = PackageDraw {
+                mix,
+                id,
+                miner,
+                audits: Audits::Second,
+            };
+            draw_package(ctx, &run, &draw, &leaver.judges)?;
+            leaver.round += 1;
+        }
+    }
+    Ok(true)
+}
+
+/// Draws for one package, unless it was drawn for before.
+fn draw_package(
+    ctx: &mut Context<'_>,
+    run: &Run,
+    draw: &PackageDraw<'_>,
+    judges: &Judges,
+) -> Result<(), LedgerError> {
+    let Some(mut entry) = ENTRIES.get(ctx, &(draw.id, *draw.miner))? else {
+        return Ok(());
+    };
+    if entry.outcome != Some(Outcome::Accepted) || entry.reaudit.is_some() {
+        return Ok(());
+    }
+    let panel = if draw.is_audited(run.params.reaudited_share) {
+        seat_panel(ctx, run, draw, judges, &entry)?
+    } else {
+        Vec::new()
+    };
+    let mut reaudit = Reaudit {
+        phase: Phase::Closed,
+        deadline: ctx.now(),
+        pending: 0,
+        audit: None,
+        outcome: None,
+        slashed: Amount::ZERO,
+        paid: Amount::ZERO,
+    };
+    if !panel.is_empty() {
+        let audit = new_audit(draw.steps(run.params.steps, run.params.drawn_steps), panel);
+        reaudit.phase = Phase::Serve;
+        reaudit.deadline = ctx.now().after(phases::window(run, Phase::Serve));
+        reaudit.pending = u32::from(must_serve(&audit, entry.feedback));
+        reaudit.audit = Some(audit);
+        nodes::dispute_opened(ctx, draw.miner)?;
+        REAUDITS.put(ctx, &(draw.id, *draw.miner), &true)?;
+        JUDGES.put(ctx, &(draw.id, *draw.miner), judges)?;
+        ctx.emit(events::reaudit(draw.id, draw.miner, Phase::Serve));
+    }
+    entry.reaudit = Some(reaudit);
+    put_entry(ctx, draw.id, &entry)
+}
+
+/// The panel of a second audit, ascending by address: validators in drawn order with enough free stake,
+/// which is locked. Those who sat in the first panel come last.
+fn seat_panel(
+    ctx: &mut Context<'_>,
+    run: &Run,
+    draw: &PackageDraw<'_>,
+    judges: &Judges,
+    entry: &Entry,
+) -> Result<Vec<Address>, LedgerError> {
+    let sat = |validator: &Address| {
+        let first = entry.audit.as_ref();
+        first.is_some_and(|audit| audit.panel.iter().any(|seat| seat.validator == *validator))
+    };
+    let (used, fresh): (Vec<Member>, Vec<Member>) = judges
+        .members
+        .iter()
+        .cloned()
+        .partition(|member| sat(&member.validator));
+    let mut order = draw.order(&fresh, fresh.len());
+    order.extend(draw.order(&used, used.len()));
+    let mut panel = Vec::new();
+    for validator in order {
+        if panel.len() == run.params.panel as usize {
+            break;
+        }
+        let name = draw.id.second_lock(draw.miner, &validator);
+        if nodes::lock(ctx, &validator, name, run.params.penalties.validator)? {
+            panel.push(validator);
+        }
+    }
+    panel.sort();
+    Ok(panel)
+}
+
+/// One second audit, on its way.
+struct Hearing<'h, 'c> {
+    ctx: &'h mut Context<'c>,
+    id: RoundId,
+    case: Case,
+    judges: Vec<Member>,
+}
+
+impl<'h, 'c> Hearing<'h, 'c> {
+    fn find(ctx: &'h mut Context<'c>, id: RoundId, miner: &Address) -> Result<Self, LedgerError> {
+        let missing = || Fault::Damaged {
+            table: REAUDITS.prefix(),
+            why: "it names a package without a second audit".to_owned(),
+        };
+        let entry = state::entry(ctx, id, miner)?;
+        let asked = Asked::find(ctx, id.run, id.round)?;
+        let case = Case::second(asked, entry).ok_or_else(missing)?;
+        let judges = state::judges(ctx, id, miner)?;
+        Ok(Self {
+            ctx,
+            id,
+            case,
+            judges,
+        })
+    }
+
+    /// Goes as far as it can.
+    fn advance(mut self) -> Result<(), LedgerError> {
+        let before = self.case.asked.round.phase;
+        while self.case.asked.round.phase != Phase::Closed && self.is_over() {
+            match self.case.asked.round.phase {
+                Phase::Serve => self.enter(Phase::Verify, |_| true),
+                Phase::Verify => self.enter(Phase::Verdict, |seat| seat.commitment.is_some()),
+                Phase::Verdict => {
+                    self.enter(Phase::Open, |seat| seat.verdict.is_some());
+                    // One answer opens all leaves.
+                    let round = &mut self.case.asked.round;
+                    round.pending = round.pending.min(1);
+                }
+                Phase::Open => self.compare()?,
+                _ => self.rule()?,
+            }
+        }
+        if self.case.asked.round.phase != before {
+            self.case.put(self.ctx)?;
+        }
+        Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        let round = &self.case.asked.round;
+        round.pending == 0 || self.ctx.now() >= round.deadline
+    }
+
+    /// Begins a phase that waits for an answer from each seat that `owes` one.
+    fn enter(&mut self, phase: Phase, owes: impl Fn(&Seat) -> bool) {
+        let audit = self.case.entry.audit.as_ref();
+        let seats = audit.map_or(0, |audit| audit.panel.iter().filter(|s| owes(s)).count());
+        self.begin(phase, seats);
+    }
+
+    fn begin(&mut self, phase: Phase, pending: usize) {
+        let window = phases::window(&self.case.asked.run, phase);
+        let round = &mut self.case.asked.round;
+        round.phase = phase;
+        round.deadline = self.ctx.now().after(window);
+        round.pending = pending as u32;
+        let event = events::reaudit(self.id, &self.case.entry.miner, phase);
+        self.ctx.emit(event);
+    }
+
+    /// Compares what the miner opened with the verdicts.
+    fn compare(&mut self) -> Result<(), LedgerError> {
+        let (start, steps) = (
+            self.case.asked.round.start.state,
+            self.case.asked.run.params.steps,
+        );
+        let entry = &self.case.entry;
+        let Some((claims, audit)) = Claims::of(entry, start, steps).zip(entry.audit.as_ref())
+        else {
+            return self.close(Outcome::Undecided, &[], &[]);
+        };
+        if claims.served_another_state(audit.served.as_ref()) {
+            self.convict("it served a state that it had not committed to")?;
+            return self.close(Outcome::Fraudulent, &[], &[]);
+        }
+        if !claims.disputed(audit) {
+            return self.close(Outcome::Accepted, &[], &[]);
+        }
+        if let Some(audit) = self.case.entry.audit.as_mut() {
+            audit.disputed = true;
+        }
+        self.begin(Phase::Court, self.judges.len());
+        Ok(())
+    }
+
+    /// Closes a disputed case by the court's votes.
+    fn rule(&mut self) -> Result<(), LedgerError> {
+        let (start, steps) = (
+            self.case.asked.round.start.state,
+            self.case.asked.run.params.steps,
+        );
+        let entry = &self.case.entry;
+        let Some((claims, audit)) = Claims::of(entry, start, steps).zip(entry.audit.as_ref())
+        else {
+            return self.close(Outcome::Undecided, &[], &[]);
+        };
+        let of: BTreeMap<Address, u64> = self
+            .judges
+            .iter()
+            .map(|judge| (judge.validator, judge.power))
+            .collect();
+        let power = Power {
+            of: &of,
+            total: of.values().sum(),
+        };
+        let votes = state::votes(self.ctx, self.id, &entry.miner, true)?;
+        match judge(&claims, audit, &votes, &power) {
+            Ruling::Undecided => self.close(Outcome::Undecided, &[], &[]),
+            Ruling::SplitByBackend => {
+                runs::pause(self.ctx, self.id.run, "verdicts differ by back end")?;
+                self.close(Outcome::Undecided, &[], &[])
+            }
+            Ruling::Decided {
+                honest,
+                refuted,
+                upheld,
+            } => {
+                for validator in &refuted {
+                    self.slash_validator(validator)?;
+                }
+                if honest {
+                    return self.close(Outcome::Accepted, &refuted, &upheld);
+                }
+                self.convict("its work does not recompute")?;
+                self.close(Outcome::Fraudulent, &refuted, &upheld)
+            }
+        }
+    }
+
+    fn convict(&mut self, reason: &'static str) -> Result<(), LedgerError> {
+        let miner = self.case.entry.miner;
+        self.slash(&miner, self.case.asked.run.params.penalties.miner, reason)?;
+        // What the package left behind is no more to be trusted than the package.
+        let key = (self.id.run, miner);
+        if FEEDBACK
+            .get(self.ctx, &key)?
+            .is_some_and(|kept| kept.round == self.id.round)
+        {
+            FEEDBACK.remove(self.ctx, &key)?;
+        }
+        Ok(())
+    }
+
+    fn slash_validator(&mut self, validator: &Address) -> Result<(), LedgerError> {
+        let name = self.id.second_lock(&self.case.entry.miner, validator);
+        nodes::unlock(self.ctx, validator, name)?;
+        let penalty = self.case.asked.run.params.penalties.validator;
+        self.slash(validator, penalty, "the court refutes its verdict")
+    }
+
+    fn slash(
+        &mut self,
+        node: &Address,
+        amount: Amount,
+        reason: &'static str,
+    ) -> Result<(), LedgerError> {
+        let taken = nodes::slash(self.ctx, node, amount, reason)?;
+        nodes::jail(self.ctx, node, reason)?;
+        rewards::note(self.ctx, node, Deed::Broken)?;
+        self.ctx.emit(events::slashed(self.id, node, taken, reason));
+        if let Some(reaudit) = self.case.reaudit() {
+            reaudit.slashed = reaudit.slashed.saturating_add(taken);
+        }
+        Ok(())
+    }
+
+    /// Ends the second audit: locks, pay, and the hold on the miner's stake.
+    fn close(
+        &mut self,
+        outcome: Outcome,
+        refuted: &[Address],
+        upheld: &[Address],
+    ) -> Result<(), LedgerError> {
+        let miner = self.case.entry.miner;
+        let panel = self
+            .case
+            .entry
+            .audit
+            .as_ref()
+            .map(|audit| audit.panel.clone());
+        for seat in panel.iter().flatten() {
+            if refuted.contains(&seat.validator) {
+                continue;
+            }
+            let name = self.id.second_lock(&miner, &seat.validator);
+            nodes::unlock(self.ctx, &seat.validator, name)?;
+            let useful = !seat_is_open(seat) || outcome == Outcome::Fraudulent;
+            let deed = match &seat.verdict {
+                Some(_) if useful => {
+                    self.pay(&seat.validator, weight::VERDICT)?;
+                    Deed::Kept
+                }
+                Some(_) => Deed::Kept,
+                None => Deed::Missed,
+            };
+            rewards::note(self.ctx, &seat.validator, deed)?;
+        }
+        for validator in upheld.iter().filter(|v| !refuted.contains(v)) {
+            self.pay(validator, weight::COURT)?;
+        }
+        if let Some(reaudit) = self.case.reaudit() {
+            reaudit.outcome = Some(outcome);
+        }
+        self.begin(Phase::Closed, 0);
+        REAUDITS.remove(self.ctx, &(self.id, miner))?;
+        nodes::dispute_closed(self.ctx, &miner)?;
+        self.ctx
+            .emit(events::outcome(self.id, &miner, outcome).with("second", true));
+        Ok(())
+    }
+
+    /// Pays a validator from the treasury what the same work was worth in the package's round, as far
+    /// as the treasury has it.
+    fn pay(&mut self, validator: &Address, weight: u64) -> Result<(), LedgerError> {
+        let Asked { run, round, .. } = &self.case.asked;
+        let pool = run.params.reward.share(run.params.split.validators);
+        let worth = pool.mul_div(weight, round.duties).unwrap_or(Amount::ZERO);
+        let amount = worth.min(bank::balance(self.ctx, &Module::Treasury.address())?);
+        if amount.is_zero() {
+            return Ok(());
+        }
+        bank::transfer(self.ctx, Module::Treasury, *validator, amount)?;
+        self.ctx
+            .emit(events::reaudit_paid(self.id, validator, amount));
+        if let Some(reaudit) = self.case.reaudit() {
+            reaudit.paid = reaudit.paid.saturating_add(amount);
+        }
+        Ok(())
+    }
+}

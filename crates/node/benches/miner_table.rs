@@ -1,7 +1,7 @@
-//! The figures that the description of the miner engine (seed 002) gives, measured here: each row
+//! The figures that an earlier miner engine gave for itself, measured here: each row
 //! in a process of its own, so that its peak memory is that of the row alone.
 //!
-//! `cargo bench -p r3mes-node --bench seed_table`. One thread; arithmetic in processor time, the
+//! `cargo bench -p r3mes-node --bench miner_table`. One thread; arithmetic in processor time, the
 //! least of many batches; the upload by the clock, its median.
 
 use std::error::Error;
@@ -25,7 +25,7 @@ use r3mes_training::synthetic::first_task;
 use r3mes_types::Hash;
 use rustix::time::{ClockId, clock_gettime};
 
-/// Width of the linear layer that the seed names, and the rank of its LoRA pair.
+/// Width of the linear layer that the earlier engine named, and the rank of its LoRA pair.
 const WIDTH: usize = 768;
 const RANK: usize = 8;
 /// Bytes of the upload.
@@ -36,12 +36,12 @@ const ROW_SECONDS: f64 = 3.0;
 
 type Failure = Box<dyn Error>;
 
-/// What is measured, and what the seed says of it.
+/// What is measured, and what the earlier engine said of it.
 struct Row {
     what: &'static str,
     shape: &'static str,
-    /// Milliseconds and megabytes of the seed.
-    seed: (f64, f64),
+    /// Milliseconds and megabytes of the earlier engine.
+    earlier: (f64, f64),
     /// Gives milliseconds.
     measure: fn() -> Result<f64, Failure>,
 }
@@ -55,49 +55,49 @@ const ROWS: [Row; 8] = [
     Row {
         what: "forward",
         shape: "768 to 768, rank 8, 1 token",
-        seed: FORWARD,
+        earlier: FORWARD,
         measure: || forward(1),
     },
     Row {
         what: "forward",
         shape: "768 to 768, rank 8, 4 tokens",
-        seed: FORWARD,
+        earlier: FORWARD,
         measure: || forward(4),
     },
     Row {
         what: "forward",
         shape: "768 to 768, rank 8, 512 tokens",
-        seed: FORWARD,
+        earlier: FORWARD,
         measure: || forward(512),
     },
     Row {
         what: "LoRA step",
         shape: "768 to 768, rank 8, batch 4 x 1 token",
-        seed: STEP,
+        earlier: STEP,
         measure: || linear_step(4, 1),
     },
     Row {
         what: "LoRA step",
         shape: "768 to 768, rank 8, batch 4 x 128 tokens",
-        seed: STEP,
+        earlier: STEP,
         measure: || linear_step(4, 128),
     },
     Row {
         what: "LoRA step",
         shape: "the demonstration's whole model, batch 4 x 128 tokens",
-        seed: STEP,
+        earlier: STEP,
         measure: model_step,
     },
     Row {
         what: "package encoding",
         shape: "12,288 numbers (768 to 768, rank 8), 512 of each 4096",
-        seed: PACKAGE,
+        earlier: PACKAGE,
         measure: || package(2 * WIDTH * RANK),
     },
     Row {
         what: "blob upload",
         shape: "1 MB into the disk store, flushed",
-        seed: BLOB,
+        earlier: BLOB,
         measure: upload,
     },
 ];
@@ -110,7 +110,7 @@ fn main() -> Result<(), Failure> {
         println!("{ms} {}", peak_megabytes()?);
         return Ok(());
     }
-    println!("| what | shape | ms | seed, ms | ratio | peak, MB | seed, MB | ratio |");
+    println!("| what | shape | ms | earlier, ms | ratio | peak, MB | earlier, MB | ratio |");
     println!("|---|---|---:|---:|---:|---:|---:|---:|");
     for (index, row) in ROWS.iter().enumerate() {
         let output = Command::new(std::env::current_exe()?)
@@ -122,13 +122,13 @@ fn main() -> Result<(), Failure> {
             let error = String::from_utf8_lossy(&output.stderr).into_owned();
             return Err(format!("row {index} was not measured: {error}").into());
         };
-        let ((ms, peak), (seed_ms, seed_peak)) = ((ms?, peak?), row.seed);
+        let ((ms, peak), (earlier_ms, earlier_peak)) = ((ms?, peak?), row.earlier);
         println!(
-            "| {} | {} | {ms:.4} | {seed_ms} | {:.0} | {peak:.1} | {seed_peak} | {:.1} |",
+            "| {} | {} | {ms:.4} | {earlier_ms} | {:.0} | {peak:.1} | {earlier_peak} | {:.1} |",
             row.what,
             row.shape,
-            seed_ms / ms,
-            seed_peak / peak
+            earlier_ms / ms,
+            earlier_peak / peak
         );
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use r3mes_ledger::store::{Block, Committed as View};
 use r3mes_ledger::{Fault, Genesis, Ledger, beacon};
-use r3mes_state::{Options, Read, Snapshot, Staged, Storage};
+use r3mes_state::{Changes, Options, Read, Snapshot, Staged, Storage};
 use r3mes_types::beacon::HashChains;
 use r3mes_types::{ConsensusAddress, Time};
 
@@ -294,6 +294,32 @@ impl Application for LedgerApp {
         }
         answer.height = snapshot.version();
         Ok(answer)
+    }
+
+    fn state_at(&self, height: u64) -> Result<Option<Box<dyn Read + Send>>, ApplicationError> {
+        let kept = self.storage.snapshot(height);
+        let kept = kept.map_err(failed("reading the state"))?;
+        Ok(kept.map(|snapshot| Box::new(snapshot) as Box<dyn Read + Send>))
+    }
+
+    fn restore(
+        &self,
+        height: u64,
+        state: Changes,
+        app_hash: [u8; 32],
+    ) -> Result<bool, ApplicationError> {
+        let staged = self.storage.stage(height, state);
+        let staged = staged.map_err(failed("working out the root of a snapshot"))?;
+        if staged.root() != app_hash {
+            return Ok(false);
+        }
+        let written = self
+            .storage
+            .write(staged)
+            .and_then(|()| self.storage.sync());
+        written.map_err(failed("writing the state of a snapshot"))?;
+        self.forget_latest();
+        Ok(true)
     }
 }
 

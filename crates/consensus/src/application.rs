@@ -4,6 +4,7 @@
 //! (`local` here, CometBFT over ABCI) drive the same application through these calls, and the same
 //! [`BlockInput`]s give the same hashes under both.
 
+use r3mes_state::{Changes, Read};
 use r3mes_types::{ConsensusAddress, Time};
 
 pub use r3mes_ledger::Waiting;
@@ -52,6 +53,24 @@ pub trait Application: Send + Sync + 'static {
 
     /// Reads committed state.
     fn query(&self, query: &Query) -> Result<QueryResult, ApplicationError>;
+
+    /// All of the state after a block, for a snapshot; none if it is not kept, or never given away.
+    fn state_at(&self, height: u64) -> Result<Option<Box<dyn Read + Send>>, ApplicationError> {
+        let _ = height;
+        Ok(None)
+    }
+
+    /// Takes over the whole state after a block from elsewhere, in the place of none, and commits it if
+    /// its root is `app_hash`; whether it is.
+    fn restore(
+        &self,
+        height: u64,
+        state: Changes,
+        app_hash: [u8; 32],
+    ) -> Result<bool, ApplicationError> {
+        let _ = (height, state, app_hash);
+        Ok(false)
+    }
 }
 
 /// The application cannot go on: its database or its own invariants failed. The engine stops.

@@ -1,5 +1,5 @@
-//! Several validators, each with the real CometBFT: who signs blocks follows the ledger's nodes, and who
-//! signs twice is punished.
+//! Several validators, each with the real CometBFT: who signs blocks follows the ledger's nodes, who
+//! signs twice is punished, and who comes late takes a snapshot.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -12,8 +12,8 @@ use std::time::Duration;
 use r3mes_consensus::app::{LedgerApp, storage_options};
 use r3mes_consensus::application::Query;
 use r3mes_consensus::block::tx_hash;
-use r3mes_consensus::cometbft::home::{Settings, node_id};
-use r3mes_consensus::cometbft::{CometHandle, EngineError, Listener, Parts, open};
+use r3mes_consensus::cometbft::home::{Settings, StateSync, node_id};
+use r3mes_consensus::cometbft::{CometHandle, EngineError, Listener, Parts, SnapshotOptions, open};
 use r3mes_consensus::genesis::Genesis;
 use r3mes_consensus::key::ValidatorKey;
 use r3mes_consensus::local::{TxInfo, TxState};
@@ -39,6 +39,12 @@ use comet::{Comet, PATIENCE, program, settings};
 const CHAIN: &str = "r3mes-validators";
 /// The pause between blocks.
 const INTERVAL: Duration = Duration::from_millis(50);
+/// The same where snapshots must not be replaced before a node that joins has one.
+const SLOW: Duration = Duration::from_millis(200);
+/// Every how many blocks a snapshot is made.
+const SNAPSHOT_EVERY: u64 = 20;
+/// Blocks that are kept.
+const KEPT_BLOCKS: u64 = 30;
 /// Validators of the genesis.
 const FOUNDERS: u8 = 4;
 /// Elements of each hash chain of the beacon: few, so that they are used up.
@@ -114,6 +120,8 @@ fn genesis() -> r3mes_ledger::Genesis {
 /// A node: the ledger in this process, CometBFT in its own.
 struct Node {
     keys: Keys,
+    /// The address of CometBFT's RPC.
+    rpc: String,
     comet: Comet,
     handle: CometHandle,
     shutdown: CancellationToken,
@@ -127,7 +135,16 @@ impl Node {
         let beacon = HashChains::new(keys.beacon, ELEMENTS);
         let storage = Storage::memory(storage_options()).unwrap();
         let app = LedgerApp::new(genesis.clone(), storage, Some(beacon));
-        let (engine, handle) = open(Parts::new(chain, Arc::new(app))).unwrap();
+        let parts = Parts {
+            snapshots: Some(SnapshotOptions {
+                folder: directory.join("snapshots"),
+                every: SNAPSHOT_EVERY,
+            }),
+            // The other tests look back at all blocks.
+            keep_blocks: (settings.block_interval == SLOW).then_some(KEPT_BLOCKS),
+            ..Parts::new(chain, Arc::new(app))
+        };
+        let (engine, handle) = open(parts).unwrap();
         let listener = Listener::unix(&directory.join("abci")).unwrap();
         let shutdown = CancellationToken::new();
         let engine = tokio::spawn(engine.run(listener, shutdown.clone()));
@@ -135,6 +152,7 @@ impl Node {
         let comet = Comet::start(program, &directory, settings, &genesis, both);
         Self {
             keys,
+            rpc: settings.rpc.replacen("tcp://", "http://", 1),
             comet,
             handle,
             shutdown,
@@ -182,6 +200,13 @@ impl Node {
         reached.unwrap();
     }
 
+    /// Height of the oldest block that CometBFT has.
+    fn earliest(&self) -> u64 {
+        let status = self.comet.get("status");
+        let earliest = status["sync_info"]["earliest_block_height"].as_str();
+        earliest.unwrap().parse().unwrap()
+    }
+
     /// Addresses of those who sign the block at a height.
     fn validators(&self, height: u64) -> BTreeSet<String> {
         let answer = self.comet.get(&format!("validators?height={height}"));
@@ -198,17 +223,29 @@ impl Node {
     }
 }
 
-/// Starts a node for each of the keys, all of them peers of each other.
-fn start(program: &Path, folder: &TempDir, all: Vec<Keys>) -> Vec<Node> {
-    let listeners: Vec<TcpListener> = all
+/// Addresses on this machine that are free now.
+fn free_addresses(count: usize) -> Vec<String> {
+    let listeners = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    let listeners: Vec<TcpListener> = listeners.collect();
+    let addresses = listeners
         .iter()
-        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-        .collect();
-    let addresses: Vec<_> = listeners.iter().map(|l| l.local_addr().unwrap()).collect();
-    drop(listeners);
+        .map(|l| l.local_addr().unwrap().to_string());
+    addresses.collect()
+}
+
+/// Starts a node for each of the keys, all of them peers of each other; gives also how they are named.
+/// The first two have their RPC on a port.
+fn start(
+    program: &Path,
+    folder: &TempDir,
+    all: Vec<Keys>,
+    interval: Duration,
+) -> (Vec<Node>, Vec<String>) {
+    let addresses = free_addresses(all.len() + 2);
+    let (rpcs, addresses) = addresses.split_at(2);
     let peers: Vec<String> = all
         .iter()
-        .zip(&addresses)
+        .zip(addresses)
         .map(|(keys, address)| format!("{}@{address}", node_id(&keys.node)))
         .collect();
     let mut nodes = Vec::new();
@@ -219,14 +256,19 @@ fn start(program: &Path, folder: &TempDir, all: Vec<Keys>) -> Vec<Node> {
             .iter()
             .enumerate()
             .filter(|(other, _)| *other != number);
+        let usual = settings(&directory, interval);
         let settings = Settings {
             p2p: format!("tcp://{}", addresses[number]),
             persistent_peers: others.map(|(_, peer)| peer.clone()).collect(),
-            ..settings(&directory, INTERVAL)
+            rpc: match rpcs.get(number) {
+                Some(address) => format!("tcp://{address}"),
+                None => usual.rpc.clone(),
+            },
+            ..usual
         };
         nodes.push(Node::start(program, directory, keys, &settings));
     }
-    nodes
+    (nodes, peers)
 }
 
 fn address(keys: &Keys) -> String {
@@ -237,11 +279,8 @@ fn address(keys: &Keys) -> String {
 async fn a_node_that_joins_or_leaves_changes_who_signs_and_beacon_chains_go_on() {
     let Some(program) = program() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let nodes = start(
-        &program,
-        &folder,
-        (1..=FOUNDERS + 1).map(Keys::of).collect(),
-    );
+    let all = (1..=FOUNDERS + 1).map(Keys::of).collect();
+    let (nodes, _) = start(&program, &folder, all, INTERVAL);
     let joiner = nodes.last().unwrap();
     joiner.reach(2).await;
     let founders = joiner.validators(1);
@@ -295,7 +334,7 @@ async fn a_validator_that_signs_twice_is_slashed_and_jailed() {
         node: ValidatorKey::from_seed(&[99; 32]),
         ..Keys::of(FOUNDERS)
     });
-    let nodes = start(&program, &folder, keys);
+    let (nodes, _) = start(&program, &folder, keys, INTERVAL);
     let (honest, twin) = (&nodes[0], &nodes[usize::from(FOUNDERS)]);
     let cheat = twin.keys.operator.address();
     let mut height = 0;
@@ -335,6 +374,53 @@ async fn a_validator_that_signs_twice_is_slashed_and_jailed() {
     let validators = honest.validators(height + 3);
     assert!(!validators.contains(&address(&twin.keys)));
     assert_eq!(validators.len(), usize::from(FOUNDERS) - 1);
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_comes_late_takes_a_snapshot_and_goes_on_from_there() {
+    let Some(program) = program() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let all = (1..=FOUNDERS).map(Keys::of).collect();
+    let (nodes, peers) = start(&program, &folder, all, SLOW);
+    let old = &nodes[0];
+    old.reach(SNAPSHOT_EVERY + 4).await;
+
+    let trust_height = old.handle.height() - 1;
+    let commit = old.comet.get(&format!("commit?height={trust_height}"));
+    let hash = commit["signed_header"]["commit"]["block_id"]["hash"].as_str();
+    let servers = nodes[..2].iter().map(|node| node.rpc.clone());
+    let directory = folder.path().join("late");
+    std::fs::create_dir(&directory).unwrap();
+    let settings = Settings {
+        persistent_peers: peers,
+        state_sync: Some(StateSync {
+            servers: servers.collect(),
+            trust_height,
+            trust_hash: hex::decode(hash.unwrap()).unwrap().try_into().unwrap(),
+        }),
+        ..settings(&directory, SLOW)
+    };
+    let late = Node::start(&program, directory, Keys::of(FOUNDERS + 1), &settings);
+    late.reach(SNAPSHOT_EVERY).await;
+    let began = late.handle.height();
+    late.reach(began + 3).await;
+    assert!(late.earliest() > SNAPSHOT_EVERY);
+    // Its state is the one that the others' headers name, and it has executed blocks on it.
+    for height in [began + 1, began + 2] {
+        assert_eq!(late.comet.header(height), old.comet.header(height));
+    }
+    let founder = QueryNode {
+        address: Keys::of(1).operator.address(),
+    };
+    assert!(late.ask(&founder).await.node.is_some());
+    // Nobody keeps blocks for ever.
+    old.reach(KEPT_BLOCKS + 3).await;
+    let oldest_kept = old.handle.height() - KEPT_BLOCKS;
+    assert!((2..=oldest_kept + 1).contains(&old.earliest()));
+    late.stop().await;
     for node in nodes {
         node.stop().await;
     }

@@ -193,6 +193,24 @@ fn a_node_under_cometbft_outlives_kills_of_it_and_serves_a_role_elsewhere() {
     assert!(registered.to_string().contains("miner"), "{registered}");
     drop(role);
 
+    // A third one with a ledger of its own, which is to begin with a snapshot.
+    let follower = folder.path().join("follower");
+    let join = [
+        "init",
+        "--engine",
+        "cometbft",
+        "--join",
+        &url,
+        "--witness",
+        &url,
+    ];
+    json(r3mes(&follower).args(join));
+    let config = fs::read_to_string(follower.join("config.yaml")).expect("it is there");
+    let peer = json(r3mes(&home).args(["keys", "show"]));
+    let peer = peer["peer"].as_str().expect("it has an ID");
+    for named in [format!("{peer}@127.0.0.1:{p2p}"), "trust_hash: ".to_owned()] {
+        assert!(config.contains(&named), "{named} is not in {config}");
+    }
     let last = height(&json(r3mes(&home).arg("status")));
 
     // The chain goes on only under the engine that has its blocks.
@@ -212,13 +230,11 @@ fn a_node_under_cometbft_outlives_kills_of_it_and_serves_a_role_elsewhere() {
     // It goes on with a CometBFT that somebody else starts.
     let [abci, comet_rpc] = free_ports();
     let attach = format!(
-        "cometbft:\n      attach: {{abci: 'tcp://127.0.0.1:{abci}', rpc: 'http://127.0.0.1:{comet_rpc}'}}\n"
+        "    cometbft:\n      attach: {{abci: 'tcp://127.0.0.1:{abci}', rpc: 'http://127.0.0.1:{comet_rpc}'}}\n"
     );
     let config = fs::read_to_string(home.join("config.yaml")).expect("it is there");
-    let ledger = config.replace(
-        "engine: cometbft\n",
-        &format!("engine: cometbft\n    {attach}"),
-    );
+    let ledger = config.replace("    cometbft:\n", &attach);
+    assert_ne!(ledger, config);
     fs::write(home.join("config.yaml"), ledger).expect("it can be written");
     let _node = start(&home, &["--services", "node"]);
     let files = home.join("data/cometbft");

@@ -41,6 +41,19 @@ pub struct Settings {
     pub block_interval: Duration,
     /// Bounds of the mempool, the same as the application's.
     pub mempool: Limits,
+    /// Where a node without blocks takes a snapshot of the state from, instead of executing all blocks.
+    pub state_sync: Option<StateSync>,
+}
+
+/// How a snapshot is found and trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateSync {
+    /// RPCs of nodes whose headers must agree, as in `http://10.0.0.1:26657`; at least two.
+    pub servers: Vec<String>,
+    /// A height whose header is trusted.
+    pub trust_height: u64,
+    /// That header's hash.
+    pub trust_hash: [u8; 32],
 }
 
 /// A home directory of CometBFT's.
@@ -123,6 +136,17 @@ impl Settings {
             quoted(&self.external_address),
             quoted(&peers),
         );
+        let state_sync = self.state_sync.as_ref().map_or_else(
+            || "enable = false".to_owned(),
+            |sync| {
+                let hash: String = sync.trust_hash.iter().map(|b| format!("{b:02x}")).collect();
+                format!(
+                    "enable = true\nrpc_servers = {}\ntrust_height = {}\ntrust_hash = \"{hash}\"\ndiscovery_time = \"5s\"",
+                    quoted(&sync.servers.join(",")),
+                    sync.trust_height
+                )
+            },
+        );
         let (interval, cache) = (self.block_interval.as_millis(), 2 * txs);
         format!(
             r#"# Written at every start from the node's own config.yaml: change that one.
@@ -148,7 +172,7 @@ max_tx_bytes = {tx_bytes}
 cache_size = {cache}
 
 [statesync]
-enable = false
+{state_sync}
 
 [consensus]
 timeout_commit = "{interval}ms"
@@ -235,6 +259,7 @@ mod tests {
             persistent_peers: Vec::new(),
             block_interval: Duration::from_millis(100),
             mempool: Limits::default(),
+            state_sync: None,
         }
     }
 

@@ -4,7 +4,7 @@
 //! [`open`] gives an engine that listens for CometBFT's connections, and a handle by which others
 //! follow what is committed. [`home`] writes the files that CometBFT starts from. Blocks, votes, peers
 //! and evidence are CometBFT's; what a block means is the [`Application`]'s, the same as under engine
-//! [`local`](crate::local). State-sync snapshots are not made yet, and the answers say so.
+//! [`local`](crate::local).
 
 use std::io;
 use std::sync::Arc;
@@ -20,12 +20,14 @@ mod actor;
 mod convert;
 pub mod home;
 mod mailbox;
+mod snapshots;
 mod state;
 mod wire;
 
 pub use actor::{Engine, Listener, remove_socket};
 pub use convert::Malformed;
 pub use mailbox::CometHandle;
+pub use snapshots::SnapshotOptions;
 
 use mailbox::{Recent, Shared};
 use state::Driver;
@@ -47,6 +49,11 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Bounds of the mempool; [`home`] gives CometBFT the same.
     pub mempool: Limits,
+    /// Snapshots for who joins; none are made without.
+    pub snapshots: Option<SnapshotOptions>,
+    /// How many of the newest blocks CometBFT keeps; all of them without. What evidence may still be
+    /// about it keeps in any case.
+    pub keep_blocks: Option<u64>,
 }
 
 impl Parts {
@@ -57,6 +64,8 @@ impl Parts {
             app,
             clock: Arc::new(SystemClock),
             mempool: Limits::default(),
+            snapshots: None,
+            keep_blocks: None,
         }
     }
 }
@@ -113,5 +122,6 @@ pub fn open(parts: Parts) -> Result<(Engine, CometHandle), EngineError> {
         permits: Arc::new(Semaphore::new(MAX_READS)),
     });
     let handle = CometHandle::new(shared.clone());
-    Ok((Engine::new(Driver::new(shared)), handle))
+    let driver = Driver::new(shared, parts.snapshots, parts.keep_blocks);
+    Ok((Engine::new(driver), handle))
 }

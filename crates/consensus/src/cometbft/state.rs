@@ -13,19 +13,18 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use r3mes_types::Time;
 use tendermint_proto::v0_38::abci::{
-    CheckTxType, RequestCheckTx, RequestInitChain, RequestPrepareProposal,
-    ResponseApplySnapshotChunk, ResponseCheckTx, ResponseCommit, ResponseEcho, ResponseExtendVote,
-    ResponseFlush, ResponseInfo, ResponseInitChain, ResponseListSnapshots,
-    ResponseLoadSnapshotChunk, ResponseOfferSnapshot, ResponsePrepareProposal,
-    ResponseProcessProposal, ResponseVerifyVoteExtension, request, response,
-    response_apply_snapshot_chunk, response_offer_snapshot,
-    response_process_proposal::ProposalStatus, response_verify_vote_extension::VerifyStatus,
+    CheckTxType, RequestCheckTx, RequestInitChain, RequestPrepareProposal, ResponseCheckTx,
+    ResponseCommit, ResponseEcho, ResponseExtendVote, ResponseFlush, ResponseInfo,
+    ResponseInitChain, ResponsePrepareProposal, ResponseProcessProposal,
+    ResponseVerifyVoteExtension, request, response, response_process_proposal::ProposalStatus,
+    response_verify_vote_extension::VerifyStatus,
 };
 
 use crate::application::{BlockOutput, Proposal, TxResult};
 use crate::block::{APP_VERSION, gas, tx_hash};
 use crate::cometbft::convert::{self, Malformed};
 use crate::cometbft::mailbox::Shared;
+use crate::cometbft::snapshots::{SnapshotOptions, Snapshots};
 use crate::cometbft::{EngineError, NAME};
 use crate::mempool::AddError;
 use crate::results;
@@ -39,6 +38,8 @@ pub(super) struct Driver {
     /// The block that was executed and not yet committed. Held over whatever changes or reports what is
     /// committed, so that a CometBFT that was started again learns of what its predecessor still does.
     executed: Mutex<Option<Executed>>,
+    snapshots: Snapshots,
+    keep_blocks: Option<u64>,
 }
 
 struct Executed {
@@ -48,10 +49,16 @@ struct Executed {
 }
 
 impl Driver {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        snapshots: Option<SnapshotOptions>,
+        keep_blocks: Option<u64>,
+    ) -> Self {
         Self {
             shared,
             executed: Mutex::new(None),
+            snapshots: Snapshots::new(snapshots),
+            keep_blocks,
         }
     }
 
@@ -102,7 +109,26 @@ impl Driver {
                 Answer::FinalizeBlock(answer)
             }
             Ask::Commit(_) => Answer::Commit(self.commit()?),
-            other => without_snapshots(&other),
+            Ask::ListSnapshots(_) => Answer::ListSnapshots(self.snapshots.list()),
+            Ask::LoadSnapshotChunk(request) => {
+                Answer::LoadSnapshotChunk(self.snapshots.load(&request))
+            }
+            Ask::OfferSnapshot(request) => {
+                let app = self.shared.app.as_ref();
+                Answer::OfferSnapshot(self.snapshots.offer(app, &request)?)
+            }
+            Ask::ApplySnapshotChunk(request) => {
+                let _turn = self.executed();
+                let app = self.shared.app.as_ref();
+                let (answer, taken) = self.snapshots.apply(app, &request)?;
+                if let Some(height) = taken {
+                    tracing::info!(height, "the state comes from a snapshot");
+                    self.shared.latest.send_replace(height);
+                    self.shared.settled.send_replace(height);
+                }
+                Answer::ApplySnapshotChunk(answer)
+            }
+            other => without_extensions(&other),
         })
     }
 
@@ -240,7 +266,14 @@ impl Driver {
         shared.latest.send_replace(height);
         shared.mempool.committed(shared.app.as_ref(), now, &txs)?;
         shared.settled.send_replace(height);
-        Ok(ResponseCommit { retain_height: 0 })
+        self.snapshots.committed(shared.app.as_ref(), height)?;
+        // 0 keeps all.
+        let oldest = self
+            .keep_blocks
+            .map(|keep| (height + 1).saturating_sub(keep));
+        Ok(ResponseCommit {
+            retain_height: gas(oldest.unwrap_or_default()),
+        })
     }
 
     fn executed(&self) -> MutexGuard<'_, Option<Executed>> {
@@ -253,22 +286,11 @@ fn framed(tx: &[u8]) -> usize {
     1 + prost::length_delimiter_len(tx.len()) + tx.len()
 }
 
-/// There are no snapshots to give, none are taken, and votes carry no extensions.
-fn without_snapshots(request: &request::Value) -> response::Value {
+/// Votes carry no extensions.
+fn without_extensions(request: &request::Value) -> response::Value {
     use request::Value as Ask;
     use response::Value as Answer;
     match request {
-        Ask::ListSnapshots(_) => Answer::ListSnapshots(ResponseListSnapshots::default()),
-        Ask::OfferSnapshot(_) => Answer::OfferSnapshot(ResponseOfferSnapshot {
-            result: response_offer_snapshot::Result::Abort.into(),
-        }),
-        Ask::LoadSnapshotChunk(_) => {
-            Answer::LoadSnapshotChunk(ResponseLoadSnapshotChunk::default())
-        }
-        Ask::ApplySnapshotChunk(_) => Answer::ApplySnapshotChunk(ResponseApplySnapshotChunk {
-            result: response_apply_snapshot_chunk::Result::Abort.into(),
-            ..ResponseApplySnapshotChunk::default()
-        }),
         Ask::VerifyVoteExtension(request) => {
             let status = match request.vote_extension.is_empty() {
                 true => VerifyStatus::Accept,

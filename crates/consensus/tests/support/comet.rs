@@ -1,6 +1,7 @@
 //! The real CometBFT as a process of its own.
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -38,7 +39,7 @@ pub(crate) fn program() -> Option<PathBuf> {
 /// CometBFT in a process of its own, killed when it is dropped.
 pub(crate) struct Comet {
     child: Child,
-    directory: PathBuf,
+    rpc: String,
 }
 
 impl Drop for Comet {
@@ -59,6 +60,7 @@ pub(crate) fn settings(directory: &Path, block_interval: Duration) -> Settings {
         persistent_peers: Vec::new(),
         block_interval,
         mempool: Limits::default(),
+        state_sync: None,
     }
 }
 
@@ -112,7 +114,7 @@ impl Comet {
             .unwrap();
         Self {
             child,
-            directory: directory.to_owned(),
+            rpc: settings.rpc.clone(),
         }
     }
 
@@ -125,11 +127,19 @@ impl Comet {
 
     /// What CometBFT's RPC answers.
     pub(crate) fn get(&self, call: &str) -> Value {
-        let mut stream = UnixStream::connect(self.directory.join("rpc")).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "GET /{call} HTTP/1.0\r\n\r\n").unwrap();
+        let ask = format!("GET /{call} HTTP/1.0\r\n\r\n");
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
+        if let Some(path) = self.rpc.strip_prefix("unix://") {
+            let mut stream = UnixStream::connect(path).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.write_all(ask.as_bytes()).unwrap();
+            stream.read_to_string(&mut answer).unwrap();
+        } else {
+            let mut stream = TcpStream::connect(&self.rpc["tcp://".len()..]).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.write_all(ask.as_bytes()).unwrap();
+            stream.read_to_string(&mut answer).unwrap();
+        }
         let (_, body) = answer.split_once("\r\n\r\n").unwrap();
         let body: Value = serde_json::from_str(body).unwrap();
         assert!(body["error"].is_null(), "{call}: {body}");

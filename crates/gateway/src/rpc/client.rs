@@ -338,6 +338,17 @@ impl Client {
         hash("commit", app_hash.unwrap_or_default())
     }
 
+    /// The hash of the block at a height, which its validators signed.
+    ///
+    /// # Errors
+    /// As [`Client::status`]; also when there is no such block.
+    pub async fn block_hash(&self, height: u64) -> Result<[u8; 32], ClientError> {
+        let params = json!({"height": height.to_string()});
+        let commit: Value = self.call("commit", params, Repeat::Freely).await?;
+        let id = &commit["signed_header"]["commit"]["block_id"];
+        hash("commit", id["hash"].as_str().unwrap_or_default())
+    }
+
     /// Offers a transaction; its hash if it waits for a block now, or why the ledger refuses it.
     ///
     /// # Errors

@@ -73,6 +73,7 @@ fn start_comet(program: &Path, directory: &Path) -> Comet {
         persistent_peers: Vec::new(),
         block_interval: Duration::from_millis(50),
         mempool: Limits::default(),
+        state_sync: None,
     };
     let genesis = ledger_genesis();
     let chain = Genesis::of_network(&genesis).unwrap();

@@ -144,6 +144,10 @@ pub struct Init {
     /// --engine cometbft this home gets a ledger of its own that follows the network's
     #[arg(long, value_name = "URL")]
     pub join: Option<String>,
+    /// Begin with a snapshot of the state instead of executing all blocks: RPC URLs of further nodes
+    /// of the network, which must have the same header as the one joined
+    #[arg(long, value_delimiter = ',', value_name = "URL,...", requires = "join")]
+    pub witness: Vec<String>,
     /// Chain id of a network of your own
     #[arg(long, default_value = "r3mes-local", conflicts_with = "join")]
     pub chain_id: String,

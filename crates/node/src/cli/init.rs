@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     agents, clock,
-    config::{CometBft, Config, Engine, Gateway, Ledger},
+    config::{CometBft, Config, Engine, Gateway, Ledger, StateSync},
     genesis,
     home::Home,
     keyring::Keyring,
@@ -52,6 +52,7 @@ pub(super) fn join_as(home: &Home, roles: &[Role], url: &str) -> anyhow::Result<
     let typed = Init {
         roles: roles.to_vec(),
         join: Some(url.to_owned()),
+        witness: Vec::new(),
         chain_id: String::new(),
         recover: false,
     };
@@ -69,7 +70,7 @@ fn make(home: &Home, typed: &Init, engine: Option<Engine>) -> anyhow::Result<Ini
         false => keyring.generate()?,
     }
     match &typed.join {
-        Some(url) => join(home, &mut config, url, engine)?,
+        Some(url) => join(home, &mut config, url, typed, engine)?,
         None => found(home, &mut config, &typed.chain_id, engine)?,
     }
     // Last, so that a home whose making was broken off does not count as one.
@@ -93,6 +94,7 @@ fn found(
     let engine = engine.unwrap_or(Engine::Local);
     config.services.ledger = Some(Ledger {
         engine,
+        cometbft: (engine == Engine::Cometbft).then(CometBft::default),
         ..Ledger::default()
     });
     config.services.gateway = Some(Gateway::default());
@@ -138,21 +140,35 @@ fn found(
     Ok(())
 }
 
-fn join(home: &Home, config: &mut Config, url: &str, engine: Option<Engine>) -> anyhow::Result<()> {
+fn join(
+    home: &Home,
+    config: &mut Config,
+    url: &str,
+    typed: &Init,
+    engine: Option<Engine>,
+) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        typed.witness.is_empty() || engine.is_some(),
+        "a snapshot is for a ledger of one's own: add --engine cometbft to --witness"
+    );
     anyhow::ensure!(
         engine != Some(Engine::Local),
         "engine local runs only where a network was founded; join with --engine cometbft to have a ledger here, or without --engine to use the one at {url}"
     );
     config.network.rpc = url.trim_end_matches('/').to_owned();
     let client = agents::chain::connect(config)?;
-    let (bytes, peer) = super::runtime()?.block_on(async {
+    let (bytes, comet) = super::runtime()?.block_on(async {
         let genesis = client.genesis().await;
         let genesis = genesis.with_context(|| format!("cannot take the genesis from {url}"))?;
-        let peer = match engine {
-            Some(_) => Some(peer(&client).await?),
+        let comet = match engine {
+            Some(_) => Some(CometBft {
+                peers: vec![peer(&client).await?],
+                state_sync: state_sync(&client, &typed.witness).await?,
+                ..CometBft::default()
+            }),
             None => None,
         };
-        anyhow::Ok((genesis, peer))
+        anyhow::Ok((genesis, comet))
     })?;
     let genesis = r3mes_ledger::genesis::Genesis::decode(&bytes)
         .with_context(|| format!("{url} did not send a genesis"))?;
@@ -161,13 +177,10 @@ fn join(home: &Home, config: &mut Config, url: &str, engine: Option<Engine>) -> 
         let port = Ledger::default().blobs_listen.port();
         config.network.bootstrap_blobs = vec![format!("http://{host}:{port}")];
     }
-    if let Some(peer) = peer {
+    if comet.is_some() {
         let ledger = Ledger {
             engine: Engine::Cometbft,
-            cometbft: Some(CometBft {
-                peers: vec![peer],
-                ..CometBft::default()
-            }),
+            cometbft: comet,
             ..Ledger::default()
         };
         config.network.rpc = format!("http://{}", ledger.rpc_listen);
@@ -175,6 +188,36 @@ fn join(home: &Home, config: &mut Config, url: &str, engine: Option<Engine>) -> 
     }
     std::fs::write(home.genesis_file(), bytes)
         .with_context(|| format!("cannot write {}", home.genesis_file().display()))
+}
+
+/// The newest header as a place to begin from, if all witnesses have the same.
+async fn state_sync(
+    client: &rpc::Client,
+    witnesses: &[String],
+) -> anyhow::Result<Option<StateSync>> {
+    if witnesses.is_empty() {
+        return Ok(None);
+    }
+    let mut servers = vec![client.url().trim_end_matches('/').to_owned()];
+    let trust_height = client.status().await?.height;
+    let trust_hash = client.block_hash(trust_height).await?;
+    for url in witnesses {
+        let witness = rpc::Client::new(url)?;
+        let theirs = witness.block_hash(trust_height).await;
+        let theirs =
+            theirs.with_context(|| format!("cannot take block {trust_height} from {url}"))?;
+        anyhow::ensure!(
+            theirs == trust_hash,
+            "at height {trust_height} {url} has another block than {}: one of them is of another network, or lies",
+            client.url()
+        );
+        servers.push(url.trim_end_matches('/').to_owned());
+    }
+    Ok(Some(StateSync {
+        servers,
+        trust_height,
+        trust_hash: hex::encode(trust_hash),
+    }))
 }
 
 /// The node at a URL as a peer of CometBFT's.

@@ -116,6 +116,15 @@ pub struct Ledger {
     /// State versions kept for historical queries and proofs.
     #[garde(range(min = 2))]
     pub keep_versions: u64,
+    /// Under `cometbft`: every how many blocks a snapshot of the state is made, for nodes that join; 0
+    /// makes none.
+    #[garde(skip)]
+    pub snapshot_every: u64,
+    /// Under `cometbft`: how many of the newest blocks are kept; all of them when absent. Joining
+    /// nodes need a snapshot then.
+    #[garde(inner(range(min = 1000)))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_blocks: Option<u64>,
     /// How CometBFT runs, if it does.
     #[garde(dive)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -130,6 +139,8 @@ impl Default for Ledger {
             blobs_listen: loopback(8090),
             block_interval_ms: None,
             keep_versions: 1000,
+            snapshot_every: 1000,
+            keep_blocks: None,
             cometbft: None,
         }
     }
@@ -189,6 +200,10 @@ pub struct CometBft {
     /// Peers to keep connected to, each ID@HOST:PORT; `r3mes keys show` prints a node's ID.
     #[garde(length(max = 256), inner(custom(is_peer)))]
     pub peers: Vec<String>,
+    /// A snapshot to begin with, instead of executing all blocks.
+    #[garde(dive)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_sync: Option<StateSync>,
     /// The program; searched for when absent.
     #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -205,10 +220,26 @@ impl Default for CometBft {
             p2p_listen: loopback(26656),
             external_address: None,
             peers: Vec::new(),
+            state_sync: None,
             program: None,
             attach: None,
         }
     }
+}
+
+/// Where a node without blocks takes a snapshot of the state from; `r3mes init --witness` writes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct StateSync {
+    /// RPCs of nodes whose headers must agree.
+    #[garde(length(min = 2, max = 16), inner(custom(is_http_url)))]
+    pub servers: Vec<String>,
+    /// A height whose header is trusted.
+    #[garde(range(min = 1))]
+    pub trust_height: u64,
+    /// That header's hash, 64 hexadecimal digits.
+    #[garde(custom(is_hash))]
+    pub trust_hash: String,
 }
 
 /// How the ledger and a CometBFT that somebody else starts meet.
@@ -640,6 +671,13 @@ fn is_peer(value: &str, _: &()) -> garde::Result {
         None => Err(garde::Error::new(
             "must be ID@HOST:PORT, with the 40 digits that `r3mes keys show` prints on that machine",
         )),
+    }
+}
+
+fn is_hash(value: &str, _: &()) -> garde::Result {
+    match hex::decode(value).map(|bytes| bytes.len()) {
+        Ok(32) => Ok(()),
+        _ => Err(garde::Error::new("must be 64 hexadecimal digits")),
     }
 }
 

@@ -11,7 +11,7 @@ use anyhow::Context;
 use r3mes_consensus::{
     cometbft::{
         Listener,
-        home::{CometHome, Settings},
+        home::{CometHome, Settings, StateSync},
         remove_socket,
     },
     genesis::Genesis as ChainGenesis,
@@ -23,7 +23,7 @@ use r3mes_types::wire::Wire;
 use tokio::net::TcpListener;
 
 use crate::{
-    config::{Attach, Config, Ledger},
+    config::{self, Attach, Config, Ledger},
     genesis,
     home::Home,
     keyring::Keyring,
@@ -142,12 +142,23 @@ fn write(home: &Home, settings: &Ledger, moniker: &str) -> anyhow::Result<()> {
         persistent_peers: comet.peers,
         block_interval: settings.block_interval(),
         mempool: Limits::default(),
+        state_sync: comet.state_sync.map(state_sync).transpose()?,
     };
     let validator = ValidatorKey::from_seed(&*keyring.consensus_seed()?);
     let peer = ValidatorKey::from_seed(&*keyring.peer_seed()?);
     let home = self::home(home);
     home.write(&settings, file.as_bytes(), &validator, &peer)
         .with_context(|| format!("cannot write CometBFT's files in {}", home.root().display()))
+}
+
+fn state_sync(configured: config::StateSync) -> anyhow::Result<StateSync> {
+    let mut trust_hash = [0; 32];
+    hex::decode_to_slice(&configured.trust_hash, &mut trust_hash)?;
+    Ok(StateSync {
+        servers: configured.servers,
+        trust_height: configured.trust_height,
+        trust_hash,
+    })
 }
 
 /// How CometBFT's peers name the node with these keys.

@@ -122,7 +122,16 @@ fn open(home: &Home, config: &Config, settings: &Ledger) -> anyhow::Result<Opene
     let storage = Storage::open(folder.join("state.redb"), options)?;
     let app = Arc::new(LedgerApp::new(genesis, storage, Some(chains)));
     if settings.engine == Engine::Cometbft {
-        let (engine, handle) = cometbft::open(cometbft::Parts::new(chain, app))?;
+        let every = settings.snapshot_every;
+        let parts = cometbft::Parts {
+            snapshots: (every > 0).then(|| cometbft::SnapshotOptions {
+                folder: folder.join("snapshots"),
+                every,
+            }),
+            keep_blocks: settings.keep_blocks,
+            ..cometbft::Parts::new(chain, app)
+        };
+        let (engine, handle) = cometbft::open(parts)?;
         return Ok(Opened::CometBft(engine, handle));
     }
     let store = BlockStore::open(folder.join("blocks.redb"))?;

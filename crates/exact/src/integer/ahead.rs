@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 /// Most panels that are fetched.
-const PANELS: usize = 8;
+const PANELS: usize = 4;
 
 /// Panels that go by parts to the cache, before they are used.
 pub(super) struct Ahead<'a> {
@@ -12,7 +12,7 @@ pub(super) struct Ahead<'a> {
 }
 
 impl<'a> Ahead<'a> {
-    /// In `parts` parts. Of more than eight panels, the first ones.
+    /// In `parts` parts. Of more than four panels, the first ones.
     #[inline]
     pub(super) fn new(panels: impl Iterator<Item = &'a [u8]>, parts: usize) -> Self {
         let mut all = [&[][..]; PANELS];

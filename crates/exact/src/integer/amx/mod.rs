@@ -23,7 +23,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use self::digits::{Digits, tails};
-use self::output::{Output, scales, vector};
+use self::output::{Output, scaled, scales};
 pub(crate) use self::tiles::available;
 use self::tiles::{COLUMNS, Left, ROWS, STEP, SUMS, Tiles};
 use super::ahead::Ahead;
@@ -37,6 +37,8 @@ use crate::{Codes, Tile, WideCodes, Write, int8, ternary};
 const STEPS: usize = 12;
 /// Bytes of weights that all rows of codes meet before others take their place there.
 const GROUP_BYTES: usize = 2 * STEPS * STEP;
+/// Sums of a product, and a few cache lines, as stores and loads a page apart wait for each other.
+const PLACE: usize = SUMS + 4 * LANES;
 /// Bytes of codes that a pass over the panels rereads: they stay in the second-level cache.
 const CHUNK_BYTES: usize = 512 << 10;
 
@@ -88,16 +90,26 @@ fn pairs(blocks: impl Iterator<Item = Block>) -> Vec<Pair> {
 
 /// The sums of one pair with two panels, as [`Tiles::product`] leaves them.
 struct Sums<'a> {
-    pair: Pair,
+    /// Not a copy: what was just copied would be read after all stores of tiles.
+    pair: &'a Pair,
     sums: &'a [i32],
 }
 
 impl Sums<'_> {
-    /// The sixteen sums of `row` with the first or the second panel.
-    fn row(&self, tile: usize, row: usize, panel: usize) -> &[i32; LANES] {
+    /// The sums of `row` with each of the two panels.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn row(&self, tile: usize, row: usize) -> [__m512i; 2] {
         let row = tile * ROWS + row - self.pair.tiles[tile].start;
-        let start = 2 * LANES * row + LANES * panel;
-        self.sums[start..].first_chunk().expect("sixteen sums")
+        let sums = &self.sums[2 * LANES * row..][..2 * LANES];
+        // SAFETY: there are two registers of sums.
+        unsafe {
+            let sums = sums.as_ptr();
+            [
+                _mm512_loadu_si512(sums.cast()),
+                _mm512_loadu_si512(sums.add(LANES).cast()),
+            ]
+        }
     }
 }
 
@@ -239,9 +251,13 @@ fn products<'a, 'b, W: Weights<'b>>(
     let blocks: Vec<_> = column_blocks(0..stride / COLUMNS, stride).collect();
     let widest = blocks.iter().map(|(_, columns)| columns.len()).max();
     let size = group_size(widest.unwrap_or(COLUMNS));
-    // Sums of one block are used at once.
-    let kept = if blocks.len() == 1 { 0 } else { SUMS };
-    let mut sums = Scratch::<i32>::new((kept * pairs.len() * size / 2).max(SUMS));
+    // Sums over one block of columns are used at once, and the next ones go elsewhere.
+    let places = if blocks.len() == 1 {
+        2
+    } else {
+        pairs.len() * size / 2
+    };
+    let mut sums = Scratch::<i32>::new(places * PLACE);
     let group = |start: usize| start..(start + size).min(panels.end);
     for start in panels.clone().step_by(size) {
         for (index, (steps, columns)) in blocks.iter().cloned().enumerate() {
@@ -252,18 +268,22 @@ fn products<'a, 'b, W: Weights<'b>>(
                 None => (group(start + size), &blocks[0].1),
             };
             let next = next.map(|panel| weights.bytes(panel, columns.clone()));
-            let mut ahead = Ahead::new(next, pairs.len());
             let left = left(steps);
-            let mut place = 0;
-            for &pair in pairs {
+            let twos = group(start).len().div_ceil(2);
+            let job = |number: usize| {
+                let first = start + number % twos * 2;
+                let two = first..(first + 2).min(panels.end);
+                (&pairs[number / twos], two, number % places * PLACE)
+            };
+            let jobs = pairs.len() * twos;
+            let mut ahead = Ahead::new(next, jobs);
+            for number in 0..jobs {
                 ahead.fetch();
-                for two in group(start).step_by(2).map(|p| p..(p + 2).min(panels.end)) {
-                    let sums = &mut sums[place..place + SUMS];
-                    place += kept;
-                    multiply(tiles, &left, pair, &weights, &two, !first, sums);
-                    if last {
-                        each(Sums { pair, sums }, two);
-                    }
+                let (pair, two, place) = job(number);
+                let sums = &mut sums[place..place + SUMS];
+                multiply(tiles, &left, pair, &weights, &two, !first, sums);
+                if last {
+                    each(Sums { pair, sums }, two);
                 }
             }
         }
@@ -274,7 +294,7 @@ fn products<'a, 'b, W: Weights<'b>>(
 fn multiply<'b>(
     tiles: &Tiles,
     left: &Left<'_>,
-    pair: Pair,
+    pair: &Pair,
     weights: &impl Weights<'b>,
     two: &Range<usize>,
     add: bool,
@@ -306,11 +326,7 @@ pub(crate) unsafe fn ternary_forward(
             || Ternary::new(w),
             |row, panel, sums| {
                 let factor = _mm512_set1_ps(x.scales[row] * scale);
-                y.put(
-                    row,
-                    panel,
-                    _mm512_mul_ps(_mm512_cvtepi32_ps(vector(sums)), factor),
-                );
+                y.put(row, panel, scaled(sums, [factor; 2]));
             },
         );
     }
@@ -337,19 +353,17 @@ pub(crate) unsafe fn int8_forward(
             panels,
             || Int8::new(w),
             |row, panel, sums| {
+                let scale = _mm512_set1_ps(x.scales[row]);
                 let scales = scales(&row_scales[panel * LANES..]);
-                let factor = _mm512_mul_ps(_mm512_set1_ps(x.scales[row]), scales);
-                y.put(
-                    row,
-                    panel,
-                    _mm512_mul_ps(_mm512_cvtepi32_ps(vector(sums)), factor),
-                );
+                let factors = scales.map(|scales| _mm512_mul_ps(scale, scales));
+                y.put(row, panel, scaled(sums, factors));
             },
         );
     }
 }
 
-/// The sums of int8 codes, passed to `each` with their row and the panel's place in `panels`.
+/// The sums of int8 codes with two panels, passed to `each` with their row and the first panel's
+/// place in `panels`.
 ///
 /// # Safety
 /// As for [`ternary_forward`].
@@ -358,7 +372,7 @@ unsafe fn forward<'a, W: Weights<'a>>(
     x: Codes<'_>,
     panels: Range<usize>,
     weights: impl Fn() -> W,
-    mut each: impl FnMut(usize, usize, &[i32; LANES]),
+    mut each: impl FnMut(usize, usize, [__m512i; 2]),
 ) {
     let most = (CHUNK_BYTES / x.stride).max(2 * ROWS);
     for rows in even(x.rows, most) {
@@ -385,10 +399,8 @@ unsafe fn forward<'a, W: Weights<'a>>(
                 for tile in 0..1 + usize::from(sums.pair.both) {
                     let (first, end) = sums.pair.tiles[tile].rows;
                     for row in first..end {
-                        for panel in two.clone() {
-                            let lanes = sums.row(tile, row, panel - two.start);
-                            each(rows.start + row, panel - panels.start, lanes);
-                        }
+                        let panel = two.start - panels.start;
+                        each(rows.start + row, panel, sums.row(tile, row));
                     }
                 }
             },
@@ -419,7 +431,7 @@ pub(crate) unsafe fn ternary_backward(
             || Ternary::new(wt),
             |row, panel, sums| {
                 let factor = _mm512_set1_ps(g.scales[row] * scale);
-                dx.put(row, panel, _mm512_mul_ps(_mm512_cvtepi32_ps(sums), factor));
+                dx.put(row, panel, scaled(sums, [factor; 2]));
             },
         );
     }
@@ -443,14 +455,18 @@ pub(crate) unsafe fn int8_backward(
             padded(wt.cols()),
             panels.clone(),
             || Int8::new(wt),
-            |row, panel, sums| widen(sums, 0, &mut totals[panel * g.rows + row]),
+            |row, panel, sums| {
+                for (panel, sums) in (panel..panels.len()).zip(sums) {
+                    widen(sums, 0, &mut totals[panel * g.rows + row]);
+                }
+            },
         );
     }
     upper::add(wt, panels, g, totals);
 }
 
-/// The sums of the lower sixteen bits of codes, `cols` in each row, passed to `each` with their
-/// row and the panel's place in `panels`.
+/// The sums of the lower sixteen bits of codes, `cols` in each row, with two panels, passed to
+/// `each` with their row and the first panel's place in `panels`.
 ///
 /// # Safety
 /// As for [`ternary_forward`].
@@ -461,7 +477,7 @@ unsafe fn backward<'a, W: Weights<'a>>(
     cols: usize,
     panels: Range<usize>,
     weights: impl Fn() -> W,
-    mut each: impl FnMut(usize, usize, __m512i),
+    mut each: impl FnMut(usize, usize, [__m512i; 2]),
 ) {
     let most = (CHUNK_BYTES / (2 * cols)).max(2 * ROWS);
     for rows in even(g.rows, most) {
@@ -485,13 +501,10 @@ unsafe fn backward<'a, W: Weights<'a>>(
             |sums, two| {
                 let (first, end) = sums.pair.tiles[0].rows;
                 for row in first..end {
-                    for panel in two.clone() {
-                        let [low, high] =
-                            [0, 1].map(|plane| vector(sums.row(plane, row, panel - two.start)));
-                        // Below 2^31: see `ternary` and `int8`.
-                        let sum = _mm512_add_epi32(_mm512_slli_epi32::<8>(high), low);
-                        each(rows.start + row, panel - panels.start, sum);
-                    }
+                    let (low, high) = (sums.row(0, row), sums.row(1, row));
+                    // Below 2^31: see `ternary` and `int8`.
+                    let sum = |p: usize| _mm512_add_epi32(_mm512_slli_epi32::<8>(high[p]), low[p]);
+                    each(rows.start + row, two.start - panels.start, [sum(0), sum(1)]);
                 }
             },
         );

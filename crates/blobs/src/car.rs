@@ -22,7 +22,7 @@ use bytes::Bytes;
 use r3mes_types::{Cid, CidError};
 
 use crate::{
-    BlobStore, Block, BlockError, MAX_BLOCK_BYTES, Scope, StoreError, Traversal, TraverseError,
+    BlobStore, Block, BlockError, FollowError, MAX_BLOCK_BYTES, Scope, StoreError, Traversal,
 };
 
 /// Most roots that a header may name.
@@ -292,7 +292,7 @@ pub enum CarError {
     Traverse {
         /// What is wrong.
         #[from]
-        source: TraverseError,
+        source: FollowError,
     },
     /// The store failed.
     #[error("the blob store failed")]

@@ -28,20 +28,37 @@ pub(crate) struct Link {
     pub(crate) total_bytes: u64,
 }
 
+/// A node as it is written.
 #[derive(Clone, PartialEq, Message)]
-struct RawNode {
+pub(crate) struct RawNode {
     #[prost(bytes = "bytes", optional, tag = "1")]
-    data: Option<Bytes>,
+    pub(crate) data: Option<Bytes>,
     #[prost(message, repeated, tag = "2")]
-    links: Vec<RawLink>,
+    pub(crate) links: Vec<RawLink>,
 }
 
+/// A link as it is written.
 #[derive(Clone, PartialEq, Message)]
-struct RawLink {
+pub(crate) struct RawLink {
     #[prost(bytes = "bytes", optional, tag = "1")]
-    hash: Option<Bytes>,
+    pub(crate) hash: Option<Bytes>,
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    pub(crate) name: Option<Bytes>,
     #[prost(uint64, optional, tag = "3")]
-    total_bytes: Option<u64>,
+    pub(crate) total_bytes: Option<u64>,
+}
+
+impl RawNode {
+    /// Reads a node that does not have too many links. The caller has bounded `block` by the length
+    /// of a block.
+    pub(crate) fn read(block: &Bytes) -> Result<Self, NodeError> {
+        let node = Self::decode(block.clone()).map_err(|source| NodeError::Encoding { source })?;
+        let links = node.links.len();
+        if links > MAX_LINKS {
+            return Err(NodeError::TooManyLinks { links });
+        }
+        Ok(node)
+    }
 }
 
 impl Node {
@@ -66,15 +83,9 @@ impl Node {
         out.into()
     }
 
-    /// Reads a node. The caller has bounded `block` by the length of a block.
+    /// Reads a node, as [`RawNode::read`] does, with links that are followed here.
     pub(crate) fn decode(block: &Bytes) -> Result<Self, NodeError> {
-        let raw =
-            RawNode::decode(block.clone()).map_err(|source| NodeError::Encoding { source })?;
-        if raw.links.len() > MAX_LINKS {
-            return Err(NodeError::TooManyLinks {
-                links: raw.links.len(),
-            });
-        }
+        let raw = RawNode::read(block)?;
         let link = |raw: RawLink| {
             let hash = raw.hash.unwrap_or_default();
             let cid = Cid::from_bytes(&hash).map_err(|source| NodeError::Link { source })?;

@@ -11,7 +11,7 @@ use r3mes_types::{Cid, Codec};
 
 use crate::{
     Block, NodeError,
-    dag_pb::{KIND_DIRECTORY, KIND_HAMT_SHARD, MAX_LINKS},
+    dag_pb::{KIND_DIRECTORY, KIND_HAMT_SHARD, RawLink, RawNode},
 };
 
 /// The multihash code of murmur3-x64-64, the only hash that sharded directories use.
@@ -19,22 +19,6 @@ const MURMUR3_X64_64: u64 = 0x22;
 
 /// Largest number of children that a shard may have.
 const MAX_FANOUT: u64 = 1024;
-
-#[derive(Clone, PartialEq, Message)]
-struct RawNode {
-    #[prost(bytes = "bytes", optional, tag = "1")]
-    data: Option<Bytes>,
-    #[prost(message, repeated, tag = "2")]
-    links: Vec<RawLink>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct RawLink {
-    #[prost(bytes = "bytes", optional, tag = "1")]
-    hash: Option<Bytes>,
-    #[prost(bytes = "bytes", optional, tag = "2")]
-    name: Option<Bytes>,
-}
 
 #[derive(Clone, PartialEq, Message)]
 struct RawDirectory {
@@ -81,11 +65,7 @@ impl Directory {
             return Ok(None);
         }
         let wrong = |source| NodeError::Encoding { source };
-        let node = RawNode::decode(block.bytes().clone()).map_err(wrong)?;
-        if node.links.len() > MAX_LINKS {
-            let links = node.links.len();
-            return Err(NodeError::TooManyLinks { links });
-        }
+        let node = RawNode::read(block.bytes())?;
         let data = node.data.unwrap_or_default();
         let raw = RawDirectory::decode(data).map_err(wrong)?;
         let shard = match raw.kind {
@@ -212,6 +192,7 @@ mod tests {
         let link = |name: &&str| RawLink {
             hash: Some(Cid::raw(name.as_bytes()).to_bytes().to_vec().into()),
             name: Some(name.as_bytes().to_vec().into()),
+            total_bytes: None,
         };
         let node = RawNode {
             data: Some(data.encode_to_vec().into()),

@@ -3,7 +3,7 @@
 use r3mes_types::Cid;
 
 use crate::{
-    BlobStore, Block, NodeError, StoreError,
+    BlobStore, Block, FollowError,
     directory::{Directory, Entry},
 };
 
@@ -21,7 +21,7 @@ pub struct Resolved {
 ///
 /// # Errors
 /// [`ResolveError::NoEntry`] names the part of the path that does not exist;
-/// [`ResolveError::Missing`] when a block on the way is not in `store`.
+/// [`FollowError::Missing`] when a block on the way is not in `store`.
 pub fn resolve<S: BlobStore + ?Sized>(
     store: &S,
     root: &Cid,
@@ -35,10 +35,10 @@ pub fn resolve<S: BlobStore + ?Sized>(
         let mut level = 0;
         loop {
             let cid = resolved.cid;
-            let failed = |source| ResolveError::Store { cid, source };
-            let invalid = |source| ResolveError::Node { cid, source };
+            let failed = |source| FollowError::Store { cid, source };
+            let invalid = |source| FollowError::Node { cid, source };
             let block = store.block(&cid).map_err(failed)?;
-            let block = block.ok_or(ResolveError::Missing { cid })?;
+            let block = block.ok_or(FollowError::Missing { cid })?;
             let directory = Directory::decode(&block).map_err(invalid)?;
             let found = match directory {
                 Some(directory) => directory.find(name, level).map_err(invalid)?,
@@ -75,28 +75,7 @@ pub enum ResolveError {
         /// Where it was looked for.
         cid: Cid,
     },
-    /// A block on the way is not in the store.
-    #[error("block {cid} is not stored here")]
-    Missing {
-        /// The block.
-        cid: Cid,
-    },
-    /// The store failed or the block is damaged.
-    #[error("cannot read block {cid}")]
-    Store {
-        /// The block.
-        cid: Cid,
-        /// What the store said.
-        #[source]
-        source: StoreError,
-    },
-    /// A block that says it is a directory and cannot be followed.
-    #[error("{cid} cannot be followed")]
-    Node {
-        /// The block.
-        cid: Cid,
-        /// What is wrong with it.
-        #[source]
-        source: NodeError,
-    },
+    /// The blocks on the way cannot be followed.
+    #[error(transparent)]
+    Follow(#[from] FollowError),
 }

@@ -8,7 +8,8 @@ use r3mes_types::Cid;
 use crate::{
     Block, Pin, PinName,
     file::{self, AddError, FileReader, GetError},
-    walk::{self, WalkError},
+    follow::FollowError,
+    walk,
 };
 
 /// A place where blocks are kept by CID.
@@ -111,7 +112,7 @@ pub trait BlobStore: Send + Sync {
     ///
     /// # Errors
     /// I/O errors, and nodes that cannot be read.
-    fn missing(&self, root: &Cid) -> Result<Vec<Cid>, WalkError> {
+    fn missing(&self, root: &Cid) -> Result<Vec<Cid>, FollowError> {
         walk::missing(self, root)
     }
 
@@ -216,7 +217,7 @@ pub enum StoreError {
         root: Cid,
         /// What is wrong below it.
         #[source]
-        source: Box<WalkError>,
+        source: Box<FollowError>,
     },
     /// A folder that holds something else, or a later version.
     #[error(

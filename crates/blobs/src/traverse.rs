@@ -3,7 +3,7 @@ use std::collections::HashSet;
 use r3mes_types::{Cid, Codec};
 
 use crate::{
-    BlobStore, Block, NodeError, StoreError,
+    BlobStore, Block, FollowError, NodeError,
     dag_pb::{FilePart, Node},
     directory::Directory,
 };
@@ -66,10 +66,7 @@ impl Traversal {
     ///
     /// # Errors
     /// When a block is missing, damaged or cannot be followed.
-    pub fn next<S: BlobStore + ?Sized>(
-        &mut self,
-        store: &S,
-    ) -> Result<Option<Block>, TraverseError> {
+    pub fn next<S: BlobStore + ?Sized>(&mut self, store: &S) -> Result<Option<Block>, FollowError> {
         while let Some((cid, start)) = self.pending.pop() {
             // A block at two places of a file is sent once, but its parts may lie within the
             // wanted bytes at one place and outside at the other: nodes are followed each time.
@@ -77,11 +74,11 @@ impl Traversal {
             if !first && (cid.codec() == Codec::Raw || self.scope == Scope::All) {
                 continue;
             }
-            let failed = |source| TraverseError::Store { cid, source };
+            let failed = |source| FollowError::Store { cid, source };
             let block = store.block(&cid).map_err(failed)?;
-            let block = block.ok_or(TraverseError::Missing { cid })?;
+            let block = block.ok_or(FollowError::Missing { cid })?;
             let parts = self.parts(&block, start);
-            let parts = parts.map_err(|source| TraverseError::Node { cid, source })?;
+            let parts = parts.map_err(|source| FollowError::Node { cid, source })?;
             self.pending.extend(parts.into_iter().rev());
             if first {
                 return Ok(Some(block));
@@ -125,34 +122,4 @@ fn shards(block: &Block) -> Result<Vec<(Cid, u64)>, NodeError> {
     };
     let shards = directory.shards()?;
     Ok(shards.into_iter().map(|cid| (cid, 0)).collect())
-}
-
-/// Why a blob's blocks could not be gone through.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TraverseError {
-    /// A block is not in the store.
-    #[error("block {cid} is not stored here")]
-    Missing {
-        /// The block.
-        cid: Cid,
-    },
-    /// The store failed or the block is damaged.
-    #[error("cannot read block {cid}")]
-    Store {
-        /// The block.
-        cid: Cid,
-        /// What the store said.
-        #[source]
-        source: StoreError,
-    },
-    /// A block that says it is a node and is none.
-    #[error("{cid} cannot be followed")]
-    Node {
-        /// The block.
-        cid: Cid,
-        /// What is wrong with it.
-        #[source]
-        source: NodeError,
-    },
 }

@@ -4,31 +4,7 @@ use std::collections::HashSet;
 
 use r3mes_types::{Cid, Codec};
 
-use crate::{BlobStore, NodeError, StoreError};
-
-/// Why a blob's tree could not be followed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum WalkError {
-    /// The store failed.
-    #[error("cannot read {cid}")]
-    Store {
-        /// Block that was read.
-        cid: Cid,
-        /// What the store said.
-        #[source]
-        source: StoreError,
-    },
-    /// A block that says it is a node and is none.
-    #[error("{cid} cannot be followed")]
-    Node {
-        /// The block.
-        cid: Cid,
-        /// What is wrong with it.
-        #[source]
-        source: NodeError,
-    },
-}
+use crate::{BlobStore, FollowError};
 
 /// What a walk found, each block once.
 #[derive(Debug, Default)]
@@ -44,13 +20,13 @@ pub(crate) fn reach<S: BlobStore + ?Sized>(
     store: &S,
     root: &Cid,
     reached: &mut Reached,
-) -> Result<(), WalkError> {
+) -> Result<(), FollowError> {
     let mut pending = vec![*root];
     while let Some(cid) = pending.pop() {
         if !reached.all.insert(cid) {
             continue;
         }
-        let failed = |source| WalkError::Store { cid, source };
+        let failed = |source| FollowError::Store { cid, source };
         match cid.codec() {
             Codec::Raw => {
                 if !store.contains(&cid).map_err(failed)? {
@@ -61,7 +37,7 @@ pub(crate) fn reach<S: BlobStore + ?Sized>(
                 None => reached.missing.push(cid),
                 Some(block) => {
                     let links = block.links();
-                    let links = links.map_err(|source| WalkError::Node { cid, source })?;
+                    let links = links.map_err(|source| FollowError::Node { cid, source })?;
                     pending.extend(links.into_iter().rev());
                 }
             },
@@ -71,7 +47,10 @@ pub(crate) fn reach<S: BlobStore + ?Sized>(
 }
 
 /// See [`BlobStore::missing`].
-pub(crate) fn missing<S: BlobStore + ?Sized>(store: &S, root: &Cid) -> Result<Vec<Cid>, WalkError> {
+pub(crate) fn missing<S: BlobStore + ?Sized>(
+    store: &S,
+    root: &Cid,
+) -> Result<Vec<Cid>, FollowError> {
     let mut reached = Reached::default();
     reach(store, root, &mut reached)?;
     Ok(reached.missing)

@@ -9,8 +9,8 @@ use axum::{
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use r3mes_blobs::{
-    BlobStore, Block, Cid, FileReader, ResolveError, Resolved, Scope, Traversal, TraverseError,
-    car, resolve,
+    BlobStore, Block, Cid, FileReader, FollowError, ResolveError, Resolved, Scope, Traversal, car,
+    resolve,
 };
 use tokio::{sync::OwnedSemaphorePermit, task};
 
@@ -50,7 +50,7 @@ pub(super) async fn respond(
         _ => Traversal::new(&cid, scope),
     };
     let (car, first) = Car::step(store, traversal, place).await;
-    let first = first.map_err(|error| untraversed(asked, &error))?;
+    let first = first.map_err(|error| unfollowed(asked, &error))?;
     let header = stream::iter([Ok(car::header(&[cid]).into())]);
     let known = way.into_iter().chain(first);
     let head = stream::iter(known.flat_map(section));
@@ -102,20 +102,21 @@ async fn scope(store: &Arc<dyn BlobStore>, extent: Extent, cid: Cid) -> Result<S
 
 fn unresolved(asked: &Asked, error: &ResolveError) -> Refusal {
     match error {
-        ResolveError::Missing { cid } => asked.not_here(cid),
-        ResolveError::Store { cid, source } => store_refusal(asked, cid, source),
-        ResolveError::NoEntry { .. } => {
-            let text = format!("/ipfs/{} does not exist: {error}", asked.path);
+        ResolveError::Follow(FollowError::Node { .. }) => {
+            (StatusCode::NOT_FOUND, format!("{error}"))
+        }
+        ResolveError::Follow(error) => unfollowed(asked, error),
+        other => {
+            let text = format!("/ipfs/{} does not exist: {other}", asked.path);
             (StatusCode::NOT_FOUND, text)
         }
-        other => (StatusCode::NOT_FOUND, format!("{other}")),
     }
 }
 
-fn untraversed(asked: &Asked, error: &TraverseError) -> Refusal {
+fn unfollowed(asked: &Asked, error: &FollowError) -> Refusal {
     match error {
-        TraverseError::Missing { cid } => asked.not_here(cid),
-        TraverseError::Store { cid, source } => store_refusal(asked, cid, source),
+        FollowError::Missing { cid } => asked.not_here(cid),
+        FollowError::Store { cid, source } => store_refusal(asked, cid, source),
         other => (StatusCode::INTERNAL_SERVER_ERROR, format!("{other}")),
     }
 }
@@ -132,7 +133,7 @@ impl Car {
         store: Arc<dyn BlobStore>,
         mut traversal: Traversal,
         place: OwnedSemaphorePermit,
-    ) -> (Self, Result<Option<Block>, TraverseError>) {
+    ) -> (Self, Result<Option<Block>, FollowError>) {
         let stepped = task::spawn_blocking(move || {
             let block = traversal.next(&*store);
             let car = Self {

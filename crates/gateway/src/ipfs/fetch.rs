@@ -8,7 +8,8 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream::FuturesUnordered};
 use r3mes_blobs::{
-    BlobStore, Block, Cid, FileReader, GetError, MAX_BLOCK_BYTES, NodeError, StoreError, WalkError,
+    BlobStore, Block, Cid, FileReader, FollowError, GetError, MAX_BLOCK_BYTES, NodeError,
+    StoreError,
 };
 use reqwest::{StatusCode, redirect::Policy};
 use tokio::{sync::Semaphore, task, time};
@@ -263,7 +264,7 @@ impl Job<'_> {
         let walk = move |store: &dyn BlobStore| {
             for _ in 0..MAX_WALKS {
                 match store.missing(&cid) {
-                    Err(WalkError::Store {
+                    Err(FollowError::Store {
                         source: StoreError::Corrupt { .. },
                         ..
                     }) => {}
@@ -274,7 +275,7 @@ impl Job<'_> {
         };
         let walked = self.fetcher.blocking(walk).await?;
         walked.map_err(|source| match source {
-            WalkError::Node { cid, source } => FetchError::Node { cid, source },
+            FollowError::Node { cid, source } => FetchError::Node { cid, source },
             source => FetchError::Walk { source },
         })
     }
@@ -439,7 +440,7 @@ pub enum FetchError {
     Walk {
         /// What the store said.
         #[source]
-        source: WalkError,
+        source: FollowError,
     },
     /// The store refused a block.
     #[error("cannot store a fetched block")]

@@ -2,6 +2,8 @@
 
 use std::{
     fs,
+    io::{Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -98,6 +100,16 @@ fn height(status: &Value) -> u64 {
     status["network"]["height"].as_u64().unwrap_or_default()
 }
 
+/// What an RPC answers.
+fn get(port: u16, method: &str) -> Value {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the RPC listens");
+    write!(stream, "GET /{method} HTTP/1.0\r\n\r\n").expect("it takes the request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("an answer has a body");
+    serde_json::from_str(body).expect("the body is JSON")
+}
+
 /// Gives a home ports of its own.
 fn set_ports(home: &Path, ports: &[(&str, u16)]) {
     let file = home.join("config.yaml");
@@ -136,7 +148,7 @@ fn four_validators_agree_close_a_round_and_take_back_one_that_was_killed() {
 }
 
 #[test]
-fn a_node_under_cometbft_outlives_kills_of_it_and_serves_a_role_elsewhere() {
+fn a_node_under_cometbft_outlives_kills_serves_roles_elsewhere_and_others_join_it() {
     let Some(program) = program() else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let home = folder.path().join("node");
@@ -194,23 +206,60 @@ fn a_node_under_cometbft_outlives_kills_of_it_and_serves_a_role_elsewhere() {
     drop(role);
 
     // A third one with a ledger of its own, which is to begin with a snapshot.
-    let follower = folder.path().join("follower");
-    let join = [
-        "init",
-        "--engine",
-        "cometbft",
-        "--join",
-        &url,
-        "--witness",
-        &url,
-    ];
-    json(r3mes(&follower).args(join));
-    let config = fs::read_to_string(follower.join("config.yaml")).expect("it is there");
+    let late = folder.path().join("late");
+    let join = ["init", "--engine", "cometbft", "--join", &url];
+    json(r3mes(&late).args(join).args(["--witness", &url]));
+    let config = fs::read_to_string(late.join("config.yaml")).expect("it is there");
     let peer = json(r3mes(&home).args(["keys", "show"]));
     let peer = peer["peer"].as_str().expect("it has an ID");
     for named in [format!("{peer}@127.0.0.1:{p2p}"), "trust_hash: ".to_owned()] {
         assert!(config.contains(&named), "{named} is not in {config}");
     }
+
+    // A fourth one becomes a validator. All it needs is its stake.
+    let second = folder.path().join("second");
+    let account = json(r3mes(&second).args(join).args(["--roles", "validator"]));
+    let [second_rpc, blobs, p2p, validator] = free_ports();
+    let config = fs::read_to_string(second.join("config.yaml")).expect("it is there");
+    let own_ports = [
+        (
+            "http://127.0.0.1:26657",
+            format!("http://127.0.0.1:{second_rpc}"),
+        ),
+        (
+            "rpc_listen: 127.0.0.1:26657",
+            format!("rpc_listen: 127.0.0.1:{second_rpc}"),
+        ),
+        (
+            "p2p_listen: 127.0.0.1:26656",
+            format!("p2p_listen: 127.0.0.1:{p2p}"),
+        ),
+        (
+            "    blobs_listen: 127.0.0.1:8090",
+            format!("    blobs_listen: 127.0.0.1:{blobs}"),
+        ),
+        ("127.0.0.1:8093", format!("127.0.0.1:{validator}")),
+        (
+            "engine: cometbft",
+            "engine: cometbft\n    block_interval_ms: 100".to_owned(),
+        ),
+    ];
+    let config = own_ports
+        .iter()
+        .fold(config, |config, (usual, own)| config.replace(usual, own));
+    fs::write(second.join("config.yaml"), config).expect("it can be written");
+    let address = account["address"].as_str().expect("it has an account");
+    json(r3mes(&home).args(["tx", "send", address, "200000000uremes"]));
+    let joined = start(&second, &[]);
+    status(&second, "it plays its role", |status| {
+        status["services"]["validator"]["phase"] == "ready"
+    });
+    until("both sign blocks", || {
+        let answer = get(second_rpc, "validators");
+        (answer["result"]["total"] == "2").then_some(())
+    });
+    // The founder, who has more than two thirds of the power, goes on alone.
+    drop(joined);
     let last = height(&json(r3mes(&home).arg("status")));
 
     // The chain goes on only under the engine that has its blocks.

@@ -97,6 +97,8 @@ pub struct Status {
     pub app_hash: Option<[u8; 32]>,
     /// Its time, as RFC 3339.
     pub time: String,
+    /// Whether the node still takes over blocks that the network has already.
+    pub catching_up: bool,
 }
 
 /// A transaction in a block.
@@ -221,6 +223,7 @@ impl Client {
                 digits => Some(hash("status", digits)?),
             },
             time: sync.latest_block_time,
+            catching_up: sync.catching_up,
         })
     }
 
@@ -510,6 +513,7 @@ struct SyncInfo {
     latest_block_height: String,
     latest_app_hash: String,
     latest_block_time: String,
+    catching_up: bool,
 }
 
 #[derive(Deserialize)]

@@ -1,9 +1,14 @@
 //! The ledger as agents and commands reach it.
 
+use std::time::{Duration, Instant};
+
 use r3mes_gateway::rpc::{self, TxClient, TxOutcome};
 use r3mes_types::{Amount, Message, SecretKey, training::QueryRun, wire::Shown};
 
 use crate::config::Config;
+
+/// How often somebody who waits for the network hears of it.
+const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// A client of the ledger that the configuration names.
 ///
@@ -28,6 +33,29 @@ pub async fn send(
     messages: Vec<Message>,
 ) -> anyhow::Result<TxOutcome> {
     Ok(sender(client, key.clone()).send(messages).await?)
+}
+
+/// Waits until a node has the network's blocks, and there is one at all. Says now and then how far it is.
+///
+/// # Errors
+/// When the node does not answer.
+pub async fn caught_up(client: &rpc::Client) -> anyhow::Result<()> {
+    let mut said: Option<Instant> = None;
+    loop {
+        let status = client.status().await?;
+        if !status.catching_up && status.height > 0 {
+            return Ok(());
+        }
+        if said.is_none_or(|said| said.elapsed() > SAY_EVERY) {
+            said = Some(Instant::now());
+            tracing::info!(
+                height = status.height,
+                "waiting until this node has the network's blocks, and enough validators are there"
+            );
+        }
+        // Ten seconds if no block comes.
+        client.wait_height(status.height).await?;
+    }
 }
 
 /// The newest round of a run.

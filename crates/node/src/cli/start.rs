@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 use super::args::{Overrides, Run, Start, StartService};
 use crate::{
     agents,
-    config::Config,
+    config::{Config, Engine},
     home::Home,
     process::{self, HomeLock, Service, Spec, Supervisor},
     services, telemetry,
@@ -28,9 +28,12 @@ pub(super) fn run(home: &Home, typed: &Start, overrides: &Overrides) -> anyhow::
     super::runtime()?.block_on(async {
         let shutdown = CancellationToken::new();
         super::cancel_on_signal(shutdown.clone())?;
-        let mut supervisor = Supervisor::new(shutdown);
+        let mut supervisor = Supervisor::new(shutdown.clone());
         process::publish_board(&supervisor, lock);
-        start_all(&mut supervisor, home, &config, &overrides).await?;
+        tokio::select! {
+            started = start_all(&mut supervisor, home, &config, &overrides) => started?,
+            () = shutdown.cancelled() => {}
+        }
         Ok(supervisor.run().await?)
     })
 }
@@ -79,6 +82,9 @@ async fn start_all(
         if ledger.starts_cometbft() {
             supervisor.add(spec(Service::CometBft));
             supervisor.all_ready().await?;
+        }
+        if ledger.engine == Engine::Cometbft {
+            agents::chain::caught_up(&agents::chain::connect(config)?).await?;
         }
     }
     let roles = config.enabled_roles();

@@ -4,12 +4,16 @@ use std::{
     fs::{self, File, OpenOptions},
     io,
     path::PathBuf,
+    time::{Duration, Instant},
 };
 
 use rustix::fs::{FlockOperation, flock};
 
 use super::Board;
 use crate::home::Home;
+
+/// For how long a lock may be that of somebody who only looks whether a supervisor holds it.
+const GLANCE: Duration = Duration::from_millis(500);
 
 /// Proof that this process alone supervises a home; released when dropped, or when the process dies.
 pub struct HomeLock {
@@ -61,11 +65,15 @@ impl HomeLock {
             .truncate(false)
             .open(&path)
             .map_err(io_error)?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(LockError::InUse {
-                home: home.root().to_owned(),
-                pid: fs::read_to_string(&path).unwrap_or_default(),
-            });
+        let deadline = Instant::now() + GLANCE;
+        while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            if Instant::now() > deadline {
+                return Err(LockError::InUse {
+                    home: home.root().to_owned(),
+                    pid: fs::read_to_string(&path).unwrap_or_default(),
+                });
+            }
+            std::thread::sleep(GLANCE / 20);
         }
         file.set_len(0).map_err(io_error)?;
         fs::write(&path, std::process::id().to_string()).map_err(io_error)?;
@@ -88,7 +96,9 @@ impl HomeLock {
 
 /// What runs in a home: the board if it is supervised now, nothing otherwise.
 pub fn read_board(home: &Home) -> Option<Board> {
-    if HomeLock::take(home).is_ok() {
+    let lock = File::open(home.root().join("run").join("lock")).ok()?;
+    // Shared, so that those who look do not disturb each other; let go when this returns.
+    if flock(&lock, FlockOperation::NonBlockingLockShared).is_ok() {
         return None;
     }
     serde_json::from_slice(&fs::read(status_file(home)).ok()?).ok()
@@ -112,7 +122,11 @@ mod tests {
             refusal.contains(&std::process::id().to_string()),
             "{refusal}"
         );
+        assert!(read_board(&home).is_none(), "nothing was published");
+        held.publish(&Board::new()).unwrap();
+        assert_eq!(read_board(&home), Some(Board::new()));
         drop(held);
+        assert!(read_board(&home).is_none());
         HomeLock::take(&home).unwrap();
     }
 }

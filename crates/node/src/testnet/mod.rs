@@ -10,6 +10,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use r3mes_types::Role;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub use homes::{Testnet, parse_hosts};
@@ -112,8 +113,8 @@ async fn play(
     }
     for node in &testnet.nodes {
         let client = agents::chain::connect(&node.config)?;
-        let height = client.wait_height_for(0, FIRST_BLOCK).await?;
-        anyhow::ensure!(height > 0, "{} sees no block", node.name);
+        let first = timeout(FIRST_BLOCK, agents::chain::caught_up(&client)).await;
+        first.with_context(|| format!("{} sees no block", node.name))??;
     }
     let mut registering = tokio::task::JoinSet::new();
     for node in testnet.nodes.clone() {

@@ -530,3 +530,97 @@ async fn a_killed_engine_goes_on_with_every_transaction_that_it_had_confirmed() 
         running.stop().await;
     }
 }
+
+/// Run by the test below in a process of its own: makes blocks until a file cannot grow, and says
+/// how the engine ended.
+#[tokio::test]
+async fn an_engine_in_its_own_process_makes_blocks_until_the_disk_is_full() {
+    let Ok(directory) = std::env::var(FULL_DISK_DIRECTORY) else {
+        return;
+    };
+    let (app, store) = open_files(Path::new(&directory));
+    let running = start_with(app, store, quick());
+    let value = "x".repeat(VALUE_BYTES);
+    for sequence in 1.. {
+        running.clock.advance(Duration::from_secs(1));
+        let key = format!("large{sequence}");
+        let sent = running
+            .handle
+            .broadcast_and_wait(tx("a", sequence, &key, &value), PATIENCE);
+        let Ok(Inclusion::Included(info)) = sent.await else {
+            break;
+        };
+        println!("committed {} {sequence}", info.height);
+    }
+    let error = running.engine.await.unwrap().unwrap_err();
+    let mut said = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        said = format!("{said}: {cause}");
+        source = cause.source();
+    }
+    println!("ended {said}");
+}
+
+const FULL_DISK_DIRECTORY: &str = "R3MES_CONSENSUS_TEST_FULL_DISK";
+/// What one transaction puts into the state.
+const VALUE_BYTES: usize = 20_000;
+/// How far the files may still grow, in the half kilobytes that the shell counts in.
+const ROOM_BLOCKS: u64 = 2048;
+
+/// The shell's limit on the length of files stands in for the end of the disk.
+#[tokio::test]
+async fn an_engine_on_a_full_disk_says_so_loses_nothing_and_goes_on_once_there_is_space() {
+    let directory = tempfile::tempdir().unwrap();
+    let (app, store) = open_files(directory.path());
+    let running = start_with(app, store, quick());
+    running.commit(tx("a", 0, "first", "kept")).await;
+    running.stop().await;
+    let length = |name| {
+        std::fs::metadata(directory.path().join(name))
+            .unwrap()
+            .len()
+    };
+    let limit = length("state").max(length("blocks")) / 512 + ROOM_BLOCKS;
+
+    let output = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f $0; exec \"$@\""])
+        .arg(limit.to_string())
+        .arg(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "an_engine_in_its_own_process_makes_blocks_until_the_disk_is_full",
+        ])
+        .args(["--nocapture", "--test-threads=1"])
+        .env(FULL_DISK_DIRECTORY, directory.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    let after = |word| said.lines().filter_map(move |line| line.split_once(word));
+    let ended = after("ended ").next().unwrap().1;
+    assert!(
+        ended.contains("disk") && ended.contains("File too large"),
+        "{ended}"
+    );
+    let (height, sequence) = after("committed ")
+        .next_back()
+        .and_then(|(_, at)| at.split_once(' '))
+        .unwrap();
+    let (height, sequence): (u64, u64) = (height.parse().unwrap(), sequence.parse().unwrap());
+
+    let (app, store) = open_files(directory.path());
+    let running = start_with(app, store, quick());
+    assert!(running.handle.latest().height >= height);
+    assert_eq!(running.value("kv/first").await.as_deref(), Some("kept"));
+    for sequence in 1..=sequence {
+        let value = running.value(&format!("kv/large{sequence}")).await.unwrap();
+        assert_eq!(value.len(), VALUE_BYTES, "{sequence}");
+    }
+    // The block that the disk had no place for may have come to be decided or not.
+    let next = running.value("sequence/a").await.unwrap().parse().unwrap();
+    assert!(next == sequence + 1 || next == sequence + 2);
+    running.commit(tx("a", next, "last", "written")).await;
+    assert_eq!(running.value("kv/last").await.as_deref(), Some("written"));
+    running.stop().await;
+}

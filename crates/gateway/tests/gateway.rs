@@ -11,5 +11,6 @@ mod gateway {
     mod relay;
     mod rpc;
     mod support;
+    mod swaps;
     mod trustless;
 }

@@ -57,7 +57,7 @@ pub struct ListedModel {
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// It could not be reached, or broke off.
-    #[error("{url} did not answer")]
+    #[error("{url} did not answer: check that a gateway or serving node runs there")]
     Http {
         /// What was asked.
         url: String,

@@ -200,6 +200,14 @@ impl WorkFiles {
 
     /// Writes a file so that it is there whole or not at all.
     fn write_whole(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.write_draft(path, bytes).map_err(|error| {
+            // The operating system does not say which file, and so which disk, it was.
+            let said = format!("cannot write {}: {error}", path.display());
+            io::Error::new(error.kind(), said)
+        })
+    }
+
+    fn write_draft(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         use io::Write;
         let draft = path.with_extension("tmp");
         let mut file = fs::File::create(&draft)?;

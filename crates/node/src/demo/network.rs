@@ -43,6 +43,12 @@ const BEACON_CHAIN: u64 = 1 << 17;
 /// Memory of each role for activations, in MiB.
 const MEMORY_MB: u64 = 256;
 
+const MIB: u64 = 1 << 20;
+/// Disk that a demonstration takes: the model in each home, and in each round the states that
+/// miners serve to their panels.
+const HOMES_MIB: u64 = 128;
+const ROUND_MIB: u64 = 64;
+
 /// One node of the demonstration.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
@@ -82,6 +88,7 @@ impl Network {
     }
 
     fn found(options: &Options, dir: PathBuf, ports: Vec<u16>) -> anyhow::Result<Self> {
+        require_space(&dir, options.rounds)?;
         let mut members = members(&dir, options.liar);
         let mut ports = ports.into_iter();
         let mut next = || ports.next().context("too few ports");
@@ -354,13 +361,29 @@ fn init_home(home: &Home, config: &Config) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write {}", home.config_file().display()))
 }
 
+/// Refuses a disk on which the network would stop in the middle.
+fn require_space(dir: &Path, rounds: u32) -> anyhow::Result<()> {
+    let disk = rustix::fs::statvfs(dir)
+        .with_context(|| format!("cannot tell how much space {} has", dir.display()))?;
+    let free = disk.f_bavail * disk.f_frsize / MIB;
+    let needed = HOMES_MIB + u64::from(rounds) * ROUND_MIB;
+    anyhow::ensure!(
+        free >= needed,
+        "the disk that holds {} has {free} MiB left, and {rounds} rounds take about {needed} MiB; \
+         make room, ask for fewer --rounds, or name a folder on another disk with --dir",
+        dir.display()
+    );
+    Ok(())
+}
+
 /// An empty folder of our own: a temporary one, or the one named, if it is new, empty or an earlier
 /// demonstration's that does not run any more.
 fn clean_folder(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     let dir = match named {
         None => tempfile::Builder::new()
             .prefix("r3mes-demo-")
-            .tempdir()?
+            .tempdir()
+            .context("cannot make a folder for the network; name a place with --dir")?
             .keep(),
         Some(dir) => {
             let foreign = dir
@@ -397,6 +420,20 @@ fn clean_folder(named: Option<&Path>) -> anyhow::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_disk_that_is_too_small_is_named_with_what_is_needed() {
+        let folder = tempfile::tempdir().unwrap();
+        require_space(folder.path(), 0).unwrap();
+        let refusal = require_space(folder.path(), u32::MAX)
+            .unwrap_err()
+            .to_string();
+        let place = folder.path().display().to_string();
+        assert!(
+            refusal.contains(&place) && refusal.contains("--dir"),
+            "{refusal}"
+        );
+    }
 
     #[test]
     fn a_folder_is_cleared_only_when_a_demonstration_made_it_and_none_runs_in_it() {

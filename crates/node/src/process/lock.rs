@@ -129,4 +129,12 @@ mod tests {
         assert!(read_board(&home).is_none());
         HomeLock::take(&home).unwrap();
     }
+
+    #[test]
+    fn asking_what_runs_makes_no_home() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().join("home"));
+        assert!(read_board(&home).is_none());
+        assert!(!home.root().exists());
+    }
 }

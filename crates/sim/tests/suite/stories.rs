@@ -188,6 +188,55 @@ fn a_liar_is_caught_by_its_panel_convicted_by_the_court_and_slashed() {
 }
 
 #[test]
+fn a_miner_that_falsified_some_steps_is_caught_once_one_of_them_is_drawn() {
+    let liar = B::FalsifiedSteps(3);
+    let mut network = network(&[liar], &[]);
+    // Of eight steps, six are drawn: one of three at least is among them.
+    network.drawn = 6;
+    let story = tell(&network);
+    assert_eq!(story.outcome(story.address(liar)), Outcome::Fraudulent);
+    assert_eq!(story.slashed(liar), 1);
+}
+
+#[test]
+fn forged_moments_are_caught_though_the_adapter_is_the_right_one() {
+    let mut network = network(&[B::ForgedMoments], &[]);
+    network.drawn = network.steps;
+    let story = tell(&network);
+    let liar = story.address(B::ForgedMoments);
+    assert_eq!(story.outcome(liar), Outcome::Fraudulent);
+    assert_eq!(story.slashed(B::ForgedMoments), 1);
+}
+
+#[test]
+fn wrong_error_feedback_is_caught_in_the_packaging() {
+    let story = tell(&network(&[B::WrongFeedback], &[]));
+    let liar = story.address(B::WrongFeedback);
+    assert_eq!(story.outcome(liar), Outcome::Fraudulent);
+    assert_eq!(story.slashed(B::WrongFeedback), 1);
+}
+
+#[test]
+fn a_copied_and_a_stale_package_are_caught_in_the_round_that_they_are_sent_in() {
+    for behaviour in [B::CopiedPackage, B::StalePackage] {
+        let mut network = network(&[behaviour], &[]);
+        // There is nothing to copy in the first round.
+        network.rounds = 2;
+        let story = tell(&network);
+        let liar = story.address(behaviour);
+        assert_eq!(story.outcome(liar), Outcome::Accepted);
+        let second = story.world.round(1).unwrap();
+        let entry = second.entries.iter().find(|entry| entry.miner == liar);
+        assert_eq!(
+            entry.unwrap().outcome,
+            Some(Outcome::Fraudulent),
+            "{behaviour}"
+        );
+        assert_eq!(story.slashed(behaviour), 1, "{behaviour}");
+    }
+}
+
+#[test]
 fn withheld_and_swapped_packages_are_unpaid_and_never_slashed() {
     let story = tell(&network(&[B::WithheldPackage, B::SwappedCid], &[]));
     for behaviour in [B::WithheldPackage, B::SwappedCid] {

@@ -1,0 +1,392 @@
+//! A real network on this machine, each part in its own process. Every role is killed in the middle
+//! of a round; it is started again, the rounds close, and nobody is paid twice. Then the network is
+//! used from the command line: rounds and answers recompute, and every command speaks JSON.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Stdio},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use clap::CommandFactory;
+use r3mes_gateway::openai;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use serde_json::Value;
+
+/// Rounds to run.
+const ROUNDS: usize = 3;
+/// Longest the rounds may take.
+const PATIENCE: Duration = Duration::from_secs(400);
+/// How often the files of the demonstration are looked at.
+const POLL: Duration = Duration::from_millis(20);
+/// Reward of a closed round in uremes, of which at most so much is paid.
+const REWARD: u64 = 3_000_000;
+/// The commands that run until they are stopped; tests of their own run `testnet`. The demonstration
+/// is the network that the others are tested on.
+const LASTING: [&str; 3] = ["start", "demo", "testnet"];
+
+#[test]
+fn a_network_survives_kills_and_answers_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut network = Network::start(folder.path().join("demo"));
+    let figures = network.kill_every_role();
+    assert_closed_and_paid_once(&figures);
+
+    let folder = folder.path();
+    let mut commands = Commands::default();
+    recompute(&network, &figures, &mut commands);
+    pay_and_register(&network, folder, &mut commands);
+    ask(&network, &mut commands);
+    work_alone(folder, &mut commands);
+    commands.are_all();
+    network.stop();
+}
+
+struct Network {
+    dir: PathBuf,
+    demo: Child,
+    /// The figures, once the rounds are done.
+    figures: mpsc::Receiver<Value>,
+}
+
+impl Network {
+    fn start(dir: PathBuf) -> Self {
+        let mut demo = Command::new(env!("CARGO_BIN_EXE_r3mes"))
+            .args(["--json", "demo", "--keep", "--port", "0"])
+            .args(["--rounds", &ROUNDS.to_string(), "--beacon", "5", "--dir"])
+            .arg(&dir)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let (sender, figures) = mpsc::channel();
+        let stdout = demo.stdout.take().unwrap();
+        std::thread::spawn(move || sender.send(first_document(stdout)));
+        Self { dir, demo, figures }
+    }
+
+    /// Kills every role once a round is under way, and waits for the figures of all rounds.
+    fn kill_every_role(&mut self) -> Value {
+        let began = Instant::now();
+        let mut killed = BTreeSet::new();
+        let victims = [
+            "miner-1",
+            "validator-1",
+            "proposer",
+            "serving",
+            "ledger",
+            "gateway",
+        ];
+        loop {
+            if let Ok(figures) = self.figures.recv_timeout(POLL) {
+                assert_eq!(killed.len(), victims.len(), "not all ran: {killed:?}");
+                return figures;
+            }
+            assert!(
+                self.demo.try_wait().unwrap().is_none(),
+                "the demonstration ended early"
+            );
+            assert!(
+                began.elapsed() < PATIENCE,
+                "the rounds did not close; killed so far: {killed:?}"
+            );
+            // The first round is under way once a miner has stored a few steps of it.
+            if self.states("miner-1") < 3 {
+                continue;
+            }
+            for (label, pid) in self.running() {
+                if victims.contains(&label.as_str()) && killed.insert(label) {
+                    kill_process(pid, Signal::KILL).unwrap();
+                }
+            }
+        }
+    }
+
+    /// Label to process id of everything that is ready.
+    fn running(&self) -> BTreeMap<String, Pid> {
+        let Ok(bytes) = fs::read(self.dir.join("network/run/status.json")) else {
+            return BTreeMap::new();
+        };
+        let board: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let services = board.as_object().into_iter().flatten();
+        let ready = services.filter(|(_, status)| status["phase"] == "ready");
+        ready
+            .filter_map(|(label, status)| {
+                let pid = i32::try_from(status["pid"].as_i64()?).ok()?;
+                Some((label.clone(), Pid::from_raw(pid)?))
+            })
+            .collect()
+    }
+
+    /// How far a miner is: how many states of the round it has stored.
+    fn states(&self, miner: &str) -> usize {
+        let work = self.dir.join(miner).join("data/miner/work/1-0");
+        let names = fs::read_dir(work).into_iter().flatten().flatten();
+        names
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with("state-"))
+            .count()
+    }
+
+    fn home(&self, member: &str) -> String {
+        self.dir.join(member).display().to_string()
+    }
+
+    /// Ctrl-C: the network ends in good order, and nothing of it runs on.
+    fn stop(mut self) {
+        let running = self.running();
+        assert!(running.len() > 8, "{running:?}");
+        let demo = Pid::from_child(&self.demo);
+        kill_process(demo, Signal::INT).unwrap();
+        assert!(self.demo.wait().unwrap().success());
+        for (label, pid) in running {
+            assert!(test_kill_process(pid).is_err(), "{label} runs on");
+        }
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        // Its children end with it. Already gone when the test passed.
+        let _ = self.demo.kill();
+        let _ = self.demo.wait();
+    }
+}
+
+fn first_document(stdout: ChildStdout) -> Value {
+    let documents = serde_json::Deserializer::from_reader(stdout).into_iter();
+    documents.map(Result::unwrap).next().unwrap()
+}
+
+fn assert_closed_and_paid_once(figures: &Value) {
+    let rounds = figures["rounds"].as_array().unwrap();
+    assert_eq!(rounds.len(), ROUNDS);
+    for round in rounds {
+        assert_eq!(round["accepted"], 3, "{round}");
+        let paid = round["paid_uremes"].as_u64().unwrap();
+        assert!(paid <= REWARD, "{round}");
+    }
+}
+
+/// Commands that have been run, each by its path of names.
+#[derive(Default)]
+struct Commands {
+    run: BTreeSet<String>,
+}
+
+impl Commands {
+    /// Runs one; its result must be one JSON document.
+    fn json(&mut self, home: &str, path: &str, arguments: &[&str]) -> Value {
+        self.json_of(home, path, arguments, "")
+    }
+
+    fn json_of(&mut self, home: &str, path: &str, arguments: &[&str], input: &str) -> Value {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_r3mes"))
+            .args(["--json", "--home", home])
+            .args(path.split(' '))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(input.as_bytes())
+            .unwrap();
+        let output = child.wait_with_output().unwrap();
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{path}: {complaint}");
+        self.run.insert(path.to_owned());
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{path} did not print one JSON document: {error}"))
+    }
+
+    /// Every command of the tree has been run, and explains itself.
+    fn are_all(&self) {
+        let mut leaves = BTreeSet::new();
+        collect(&r3mes_node::cli::Cli::command(), "", &mut leaves);
+        let lasting = LASTING.map(str::to_owned);
+        let run: BTreeSet<String> = self.run.iter().cloned().chain(lasting).collect();
+        assert_eq!(run, leaves);
+    }
+}
+
+/// Collects the commands that have none below them, and asks each for its help.
+fn collect(command: &clap::Command, path: &str, leaves: &mut BTreeSet<String>) {
+    let help = Command::new(env!("CARGO_BIN_EXE_r3mes"))
+        .args(path.split_whitespace())
+        .arg("--help")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(help.stdout).unwrap();
+    assert!(help.status.success(), "{path}");
+    let shown = command.get_arguments().filter(|flag| !flag.is_hide_set());
+    for flag in shown.filter_map(clap::Arg::get_long) {
+        assert!(text.contains(&format!("--{flag}")), "{path}: {flag}");
+    }
+    let below: Vec<_> = command
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set())
+        .collect();
+    for command in &below {
+        let name = command.get_name();
+        assert!(text.contains(name), "{path}: {name}");
+        collect(command, format!("{path} {name}").trim(), leaves);
+    }
+    if below.is_empty() {
+        leaves.insert(path.to_owned());
+    }
+}
+
+/// What the network claims is computed again: every round, trained anew, and a fresh answer.
+fn recompute(network: &Network, figures: &Value, commands: &mut Commands) {
+    let home = network.home("network");
+    for round in 0..ROUNDS {
+        let found = commands.json(&home, "verify round", &[&round.to_string()]);
+        assert_eq!(found["packages"], 3, "{found}");
+        let uploaded = &figures["rounds"][round]["uploaded_bytes"];
+        assert_eq!(&found["package_bytes"], uploaded, "{found}");
+    }
+    // The first round starts from no error feedback, so that everybody can train it again.
+    let replayed = commands.json(&home, "verify round", &["0", "--replay"]);
+    assert_eq!(replayed["replayed_miners"], 3, "{replayed}");
+    let none = ["--home", &home, "verify", "round", "7"];
+    assert!(complaint(&none).contains('7'), "{}", complaint(&none));
+
+    let api = figures["api"].as_str().unwrap();
+    let ask = openai::CompletionAsk {
+        model: "stories15m-b158-tuned".to_owned(),
+        prompt: "The bear".to_owned(),
+        max_tokens: 8,
+        temperature: 0.8,
+        seed: 3,
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let client = openai::Client::new(api).unwrap();
+    let receipt = runtime.block_on(client.complete(&ask)).unwrap().receipt;
+    let answer = commands.json(&home, "verify answer", &[&receipt, "--api", api]);
+    assert_eq!(answer["answer_tokens"], 8, "{answer}");
+}
+
+/// A new node comes to the network: money, stake, roles, and away again.
+fn pay_and_register(network: &Network, folder: &Path, commands: &mut Commands) {
+    let miner = network.home("miner-1");
+    let rpc = commands.json(&miner, "status", &[])["network"]["rpc"].clone();
+    let home = folder.join("newcomer").display().to_string();
+    let arguments = ["--roles", "proposer", "--join", rpc.as_str().unwrap()];
+    let made = commands.json(&home, "init", &arguments);
+    let address = made["address"].as_str().unwrap();
+
+    let sent = commands.json(&miner, "tx send", &[address, "400000000uremes"]);
+    let hash = sent["hash"].as_str().unwrap();
+    let found = commands.json(&miner, "query transaction", &[hash]);
+    assert_eq!(found["code"], 0, "{found}");
+    let account = commands.json(&home, "query account", &[]);
+    assert_eq!(account["balance"]["amount"], 400_000_000, "{account}");
+    commands.json(&home, "tx register", &["--roles", "proposer"]);
+    let node = commands.json(&miner, "query node", &[address]);
+    assert_eq!(node["node"]["status"], "active", "{node}");
+    commands.json(&home, "tx leave", &[]);
+    let node = commands.json(&home, "query node", &[]);
+    assert_eq!(node["node"]["status"], "left", "{node}");
+}
+
+fn ask(network: &Network, commands: &mut Commands) {
+    let home = network.home("miner-2");
+    let status = commands.json(&network.home("network"), "status", &[]);
+    assert_eq!(status["running"], true, "{status}");
+    for path in ["models", "datasets", "runs", "obligations", "nodes"] {
+        commands.json(&home, &format!("query {path}"), &[]);
+    }
+    let newest = commands.json(&home, "query round", &[]);
+    assert_eq!(newest["head"]["round"], 2, "{newest}");
+}
+
+/// What needs no network.
+fn work_alone(folder: &Path, commands: &mut Commands) {
+    let home = folder.join("alone").display().to_string();
+    let version = commands.json(&home, "version", &[]);
+    assert!(version["backends"].is_array());
+    let golden = commands.json(&home, "golden", &[]);
+    assert!(golden["hashes"].is_object());
+    let text = commands.json(&home, "generate", &["The dog", "--max-tokens", "4"]);
+    assert!(text.is_string());
+    let made = commands.json(&home, "init", &[]);
+    let shown = commands.json(&home, "keys show", &[]);
+    assert_eq!(shown["account"], made["address"]);
+    let words = commands.json(&home, "keys export", &[]);
+    let again = folder.join("again").display().to_string();
+    let words = words.as_str().unwrap();
+    let recovered = commands.json_of(&again, "keys recover", &[], words);
+    assert_eq!(recovered["account"], shown["account"]);
+    assert_eq!(recovered["miner"], shown["miner"]);
+
+    let checkpoint = folder.join("checkpoint");
+    write_checkpoint(&checkpoint);
+    let packed = folder.join("packed.r3mes").display().to_string();
+    let checkpoint = checkpoint.display().to_string();
+    let report = commands.json(&home, "pack", &[&checkpoint, &packed]);
+    assert_eq!(report["file"], packed.as_str());
+}
+
+/// What a command that fails says.
+fn complaint(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_r3mes"))
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(!output.status.success(), "{arguments:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// A checkpoint in Hugging Face layout with one small block of floating weights.
+fn write_checkpoint(folder: &Path) {
+    const WIDTH: usize = 32;
+    let mut shapes = vec![
+        ("model.embed_tokens.weight".to_owned(), vec![64, WIDTH]),
+        ("model.norm.weight".to_owned(), vec![WIDTH]),
+    ];
+    for name in ["input_layernorm", "post_attention_layernorm"] {
+        shapes.push((format!("model.layers.0.{name}.weight"), vec![WIDTH]));
+    }
+    let linears = ["self_attn.q", "self_attn.k", "self_attn.v", "self_attn.o"];
+    let linears = linears
+        .into_iter()
+        .chain(["mlp.gate", "mlp.up", "mlp.down"]);
+    for name in linears {
+        let name = format!("model.layers.0.{name}_proj.weight");
+        shapes.push((name, vec![WIDTH, WIDTH]));
+    }
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    for (name, shape) in shapes {
+        let from = data.len();
+        for index in 0..shape.iter().product() {
+            let number = (index % 7) as f32 - 2.5;
+            data.extend(number.to_le_bytes());
+        }
+        let offsets = [from, data.len()];
+        let entry = serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": offsets });
+        header.insert(name, entry);
+    }
+    let header = Value::from(header).to_string();
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header.as_bytes());
+    file.extend(data);
+    let config = serde_json::json!({
+        "model_type": "llama", "hidden_size": WIDTH, "intermediate_size": WIDTH,
+        "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2,
+        "vocab_size": 64, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0, "hidden_act": "silu", "tie_word_embeddings": true,
+    });
+    fs::create_dir(folder).unwrap();
+    fs::write(folder.join("model.safetensors"), file).unwrap();
+    fs::write(folder.join("config.json"), config.to_string()).unwrap();
+}

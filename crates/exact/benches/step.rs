@@ -166,7 +166,21 @@ struct Step<'a> {
     tokens: Vec<u32>,
     positions: Vec<u32>,
     sequences: Vec<usize>,
+    memory: Memory,
     times: Times,
+}
+
+/// Buffers that layers use in turn, made once, as a trainer makes them.
+struct Memory {
+    x: CpuBuffer<f32>,
+    normed: CpuBuffer<f32>,
+    out: CpuBuffer<f32>,
+    wide: CpuBuffer<f32>,
+    /// Gradients of what is as wide as the model: the stream first, then normed rows, queries,
+    /// keys, values, and what was attended.
+    narrow_gradients: [CpuBuffer<f32>; 6],
+    /// Gradients of the gate, of the other factor, and of their product.
+    wide_gradients: [CpuBuffer<f32>; 3],
 }
 
 /// Times one expression as part of a step.
@@ -261,6 +275,14 @@ impl<'a> Step<'a> {
                 clock,
                 parts: BTreeMap::new(),
             },
+            memory: Memory {
+                x: device.zeros(rows * d),
+                normed: device.zeros(rows * d),
+                out: device.zeros(rows * d),
+                wide: device.zeros(rows * f),
+                narrow_gradients: [(); 6].map(|()| device.zeros(rows * d)),
+                wide_gradients: [(); 3].map(|()| device.zeros(rows * f)),
+            },
             layers,
             rows,
             shape,
@@ -276,14 +298,18 @@ impl<'a> Step<'a> {
             ..
         } = self;
         let (rows, d, f) = (*rows, self.shape.width, self.shape.feed_forward);
-        let mut x = device.zeros(rows * d);
-        let mut normed = device.zeros(rows * d);
-        let mut out = device.zeros(rows * d);
-        let mut wide = device.zeros(rows * f);
+        let Memory {
+            x,
+            normed,
+            out,
+            wide,
+            narrow_gradients: [dx, dnormed, ..],
+            ..
+        } = &mut self.memory;
         part!(
             times,
             "elementwise",
-            device.embed(&self.head, &self.tokens, &mut x)
+            device.embed(&self.head, &self.tokens, x)
         );
         for layer in &mut self.layers {
             let Layer {
@@ -293,14 +319,14 @@ impl<'a> Step<'a> {
                 attended,
                 gate_up,
             } = layer;
-            device.copy(&x, &mut residuals[0], rows * d);
+            device.copy(x, &mut residuals[0], rows * d);
             part!(
                 times,
                 "norm",
-                device.rms_norm(&x, &self.gain, 1e-5, rows, &mut normed)
+                device.rms_norm(x, &self.gain, 1e-5, rows, normed)
             );
             for (linear, y) in linears.iter_mut().zip(qkv.iter_mut()) {
-                forward(device, times, linear, &self.adapter, &normed, rows, y)?;
+                forward(device, times, linear, &self.adapter, normed, rows, y)?;
             }
             for x in &mut qkv[..2] {
                 let heads = self.attention.heads;
@@ -325,74 +351,76 @@ impl<'a> Step<'a> {
                 &self.adapter,
                 attended,
                 rows,
-                &mut out,
+                out,
             )?;
-            part!(times, "elementwise", device.add(&out, rows * d, &mut x));
-            device.copy(&x, &mut residuals[1], rows * d);
+            part!(times, "elementwise", device.add(out, rows * d, x));
+            device.copy(x, &mut residuals[1], rows * d);
             part!(
                 times,
                 "norm",
-                device.rms_norm(&x, &self.gain, 1e-5, rows, &mut normed)
+                device.rms_norm(x, &self.gain, 1e-5, rows, normed)
             );
             for (linear, y) in linears[4..6].iter_mut().zip(gate_up.iter_mut()) {
-                forward(device, times, linear, &self.adapter, &normed, rows, y)?;
+                forward(device, times, linear, &self.adapter, normed, rows, y)?;
             }
             let [gate, up] = &*gate_up;
             part!(
                 times,
                 "gated",
-                device.gated(Activation::Silu, gate, up, rows * f, &mut wide)
+                device.gated(Activation::Silu, gate, up, rows * f, wide)
             );
             forward(
                 device,
                 times,
                 &mut linears[6],
                 &self.adapter,
-                &wide,
+                wide,
                 rows,
-                &mut out,
+                out,
             )?;
-            part!(times, "elementwise", device.add(&out, rows * d, &mut x));
+            part!(times, "elementwise", device.add(out, rows * d, x));
         }
         part!(
             times,
             "norm",
-            device.rms_norm(&x, &self.gain, 1e-5, rows, &mut normed)
+            device.rms_norm(x, &self.gain, 1e-5, rows, normed)
         );
         part!(
             times,
             "quantize",
-            device.quantize(&normed, rows, &mut self.head_x)
+            device.quantize(normed, rows, &mut self.head_x)
         )?;
-        let mut dx = device.zeros(rows * d);
-        let mut dnormed = device.zeros(rows * d);
+        // The norm's gradient is added to this.
+        device.clear(dx, rows * d);
         let targets = &self.tokens;
         part!(
             times,
             "head and loss",
-            device.head_loss(&self.head, &self.head_x, targets, rows, Some(&mut dnormed))
+            device.head_loss(&self.head, &self.head_x, targets, rows, Some(dnormed))
         )?;
         part!(
             times,
             "norm",
-            device.rms_norm_backward(&x, &self.gain, 1e-5, &dnormed, rows, &mut dx)
+            device.rms_norm_backward(x, &self.gain, 1e-5, dnormed, rows, dx)
         );
-        self.backward(dx)
+        self.backward()
     }
 
-    fn backward(&mut self, mut dx: CpuBuffer<f32>) -> Result<(), Box<dyn Error>> {
+    fn backward(&mut self) -> Result<(), Box<dyn Error>> {
         let Self {
             device,
             rows,
             times,
             ..
         } = self;
-        let (rows, d, f) = (*rows, self.shape.width, self.shape.feed_forward);
+        let (rows, f) = (*rows, self.shape.feed_forward);
         let len = device.len(&self.gradient);
         device.clear(&mut self.gradient, len);
-        let [mut dgate, mut dup, mut dwide] = [(); 3].map(|()| device.zeros(rows * f));
-        let [mut dq, mut dk, mut dv, mut dattended, mut dnormed] =
-            [(); 5].map(|()| device.zeros(rows * d));
+        let Memory {
+            narrow_gradients: [dx, dnormed, dq, dk, dv, dattended],
+            wide_gradients: [dgate, dup, dwide],
+            ..
+        } = &mut self.memory;
         let sequences = &self.sequences;
         let clock = times.clock;
         for (index, layer) in self.layers.iter_mut().enumerate().rev() {
@@ -414,24 +442,24 @@ impl<'a> Step<'a> {
                     wanted.then_some((write, dx)),
                 )
             };
-            back(&linears[6], &dx, Write::Replace, &mut dwide, true)?;
+            back(&linears[6], dx, Write::Replace, dwide, true)?;
             let pass = GatedBackward {
                 gate,
                 up,
-                dout: &dwide,
-                dgate: &mut dgate,
-                dup: &mut dup,
+                dout: dwide,
+                dgate,
+                dup,
             };
             let start = now(clock);
             device.gated_backward(Activation::Silu, pass, rows * f);
             let gated = now(clock) - start;
-            back(&linears[4], &dgate, Write::Replace, &mut dnormed, true)?;
-            back(&linears[5], &dup, Write::Add, &mut dnormed, true)?;
+            back(&linears[4], dgate, Write::Replace, dnormed, true)?;
+            back(&linears[5], dup, Write::Add, dnormed, true)?;
             *times.parts.entry("gated").or_insert(0.0) += gated;
             part!(
                 times,
                 "norm",
-                device.rms_norm_backward(&residuals[1], &self.gain, 1e-5, &dnormed, rows, &mut dx)
+                device.rms_norm_backward(&residuals[1], &self.gain, 1e-5, dnormed, rows, dx)
             );
             backward(
                 device,
@@ -439,21 +467,21 @@ impl<'a> Step<'a> {
                 &linears[3],
                 (&self.adapter, &mut self.gradient),
                 sequences,
-                &dx,
-                Some((Write::Replace, &mut dattended)),
+                dx,
+                Some((Write::Replace, dattended)),
             )?;
             let pass = AttentionBackward {
                 qkv: [q, k, v],
                 out: attended,
-                dout: &dattended,
-                dqkv: [&mut dq, &mut dk, &mut dv],
+                dout: dattended,
+                dqkv: [dq, dk, dv],
             };
             part!(
                 times,
                 "attention",
                 device.attention_backward(&self.attention, pass, sequences)
             );
-            for x in [&mut dq, &mut dk] {
+            for x in [&mut *dq, &mut *dk] {
                 let (heads, back) = (self.attention.heads, RopeDirection::Backward);
                 part!(
                     times,
@@ -462,7 +490,7 @@ impl<'a> Step<'a> {
                 );
             }
             let mut write = Write::Replace;
-            for (linear, dy) in linears.iter().zip([&dq, &dk, &dv]) {
+            for (linear, dy) in linears.iter().zip([&*dq, &*dk, &*dv]) {
                 backward(
                     device,
                     times,
@@ -470,7 +498,7 @@ impl<'a> Step<'a> {
                     (&self.adapter, &mut self.gradient),
                     sequences,
                     dy,
-                    (index > 0).then_some((write, &mut dnormed)),
+                    (index > 0).then_some((write, dnormed)),
                 )?;
                 write = Write::Add;
             }
@@ -478,14 +506,7 @@ impl<'a> Step<'a> {
                 part!(
                     times,
                     "norm",
-                    device.rms_norm_backward(
-                        &residuals[0],
-                        &self.gain,
-                        1e-5,
-                        &dnormed,
-                        rows,
-                        &mut dx
-                    )
+                    device.rms_norm_backward(&residuals[0], &self.gain, 1e-5, dnormed, rows, dx)
                 );
             }
         }

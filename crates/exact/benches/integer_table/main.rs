@@ -37,7 +37,7 @@ fn main() {
         .find(|argument| !argument.starts_with('-'));
     let isa = wanted.map(|name| name.parse().expect("a back end"));
     let isa = Isa::choose(isa).expect("a back end of this machine");
-    let peak = peak::peak();
+    let peak = peak::peak(isa);
     println!("Kernels: {isa}, one thread.");
     if let Some(Peak { instruction, rate }) = &peak {
         println!("Peak of `{instruction}`: {rate:.0} GMAC/s.");

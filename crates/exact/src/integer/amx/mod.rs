@@ -37,8 +37,6 @@ use crate::{Codes, Tile, WideCodes, Write, int8, ternary};
 const STEPS: usize = 12;
 /// Bytes of weights that all rows of codes meet before others take their place there.
 const GROUP_BYTES: usize = 2 * STEPS * STEP;
-/// Sums of a product, and a few cache lines, as stores and loads a page apart wait for each other.
-const PLACE: usize = SUMS + 4 * LANES;
 /// Bytes of codes that a pass over the panels rereads: they stay in the second-level cache.
 const CHUNK_BYTES: usize = 512 << 10;
 
@@ -251,13 +249,13 @@ fn products<'a, 'b, W: Weights<'b>>(
     let blocks: Vec<_> = column_blocks(0..stride / COLUMNS, stride).collect();
     let widest = blocks.iter().map(|(_, columns)| columns.len()).max();
     let size = group_size(widest.unwrap_or(COLUMNS));
-    // Sums over one block of columns are used at once, and the next ones go elsewhere.
+    // Sums over one block of columns are used at once, others after the last block.
     let places = if blocks.len() == 1 {
-        2
+        1
     } else {
         pairs.len() * size / 2
     };
-    let mut sums = Scratch::<i32>::new(places * PLACE);
+    let mut sums = Scratch::<i32>::new(places * SUMS);
     let group = |start: usize| start..(start + size).min(panels.end);
     for start in panels.clone().step_by(size) {
         for (index, (steps, columns)) in blocks.iter().cloned().enumerate() {
@@ -273,7 +271,7 @@ fn products<'a, 'b, W: Weights<'b>>(
             let job = |number: usize| {
                 let first = start + number % twos * 2;
                 let two = first..(first + 2).min(panels.end);
-                (&pairs[number / twos], two, number % places * PLACE)
+                (&pairs[number / twos], two, number % places * SUMS)
             };
             let jobs = pairs.len() * twos;
             let mut ahead = Ahead::new(next, jobs);

@@ -186,11 +186,11 @@ impl<'a> Candidates<'a> {
             classes,
             sums: [0; CLASSES],
         };
-        found.sum();
+        found.add_up();
         found
     }
 
-    fn sum(&mut self) {
+    fn add_up(&mut self) {
         // Neighbours are often of one class; sums that take turns do not wait for each other.
         let mut turns = [[0; CLASSES]; 4];
         let classes = self.classes.chunks(turns.len());
@@ -199,7 +199,7 @@ impl<'a> Candidates<'a> {
                 sums[usize::from(*class)] += u64::from(*weight);
             }
         }
-        self.sums = std::array::from_fn(|class| turns.iter().map(|sums| sums[class]).sum());
+        self.sums = std::array::from_fn(|class| turns.iter().map(|sums| sums[class]).sum::<u64>());
     }
 
     /// Lets only the first `count` tokens in order take part.
@@ -225,11 +225,11 @@ impl<'a> Candidates<'a> {
                 *weight
             };
         }
-        self.sum();
+        self.add_up();
     }
 
     fn total(&self) -> u128 {
-        self.sums.iter().map(|sum| u128::from(*sum)).sum()
+        self.sums.iter().map(|sum| u128::from(*sum)).sum::<u128>()
     }
 
     /// The first token in order at which the cumulative weight, its own included, has grown

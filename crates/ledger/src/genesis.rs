@@ -149,7 +149,7 @@ pub fn development(chain_id: &str, authority: Address, balances: &[Balance]) -> 
 }
 
 /// Parameters of all domains: the defaults; with an authority and a faucet on development networks,
-/// whose block validators stay those of genesis.
+/// whose block validators stay those of genesis and whose rewards are paid at once.
 pub fn params(authority: Option<Address>, faucet_limit: Amount) -> Params {
     let mut params = Params {
         bank: BankParams { faucet_limit },
@@ -167,6 +167,7 @@ pub fn params(authority: Option<Address>, faucet_limit: Amount) -> Params {
         params.nodes.unbonding = Millis::seconds(60);
         params.nodes.appeal_window = Millis::seconds(30);
         params.nodes.jail = Millis::seconds(30);
+        params.rewards.vesting = Millis::default();
     }
     params
 }

@@ -8,7 +8,7 @@ use r3mes_types::{Event, Time};
 use crate::block::{BlockInput, ValidatorUpdate};
 use crate::error::{Fault, LedgerError};
 use crate::store::{Context, View};
-use crate::{beacon, data, governance, nodes, training};
+use crate::{beacon, data, governance, nodes, rewards, training};
 
 /// Something that happens once in every block.
 type Hook = fn(&mut Context<'_>, &BlockInput) -> Result<(), LedgerError>;
@@ -21,6 +21,7 @@ const BEGIN_BLOCK: &[(&str, Hook)] = &[("beacon", beacon::begin_block), ("nodes"
 /// After the transactions.
 const END_BLOCK: &[(&str, Hook)] = &[
     ("nodes", nodes::end_block),
+    ("rewards", rewards::end_block),
     ("data", data::end_block),
     ("governance", governance::end_block),
     ("training", training::end_block),
@@ -29,6 +30,7 @@ const END_BLOCK: &[(&str, Hook)] = &[
 /// When something happens next.
 const DEADLINES: &[Deadline] = &[
     nodes::next_deadline,
+    rewards::next_deadline,
     data::next_deadline,
     governance::next_deadline,
     training::next_deadline,

@@ -7,6 +7,7 @@ use r3mes_types::nodes::SlashStatus;
 use crate::bank::{self, BALANCES, Module, SUPPLY};
 use crate::error::LedgerError;
 use crate::nodes::{NODES, SLASHES};
+use crate::rewards::VESTING;
 use crate::store::{Committed, Key, Map};
 
 /// An invariant that does not hold: a mistake in the ledger.
@@ -37,8 +38,8 @@ impl From<LedgerError> for Violation {
 const PAGE: usize = 1024;
 
 /// Checks that all balances add up to the supply, that the stakes of the nodes add up to what the
-/// stake account holds, and slashed amounts that are held to what theirs does. Reads all accounts and
-/// nodes: for tests and simulations.
+/// stake account holds, slashed amounts that are held to what theirs does, and rewards that vest to what
+/// theirs does. Reads all accounts and nodes: for tests and simulations.
 ///
 /// # Errors
 /// [`Violation`] says which sums differ.
@@ -60,7 +61,11 @@ pub fn check(state: &dyn Read) -> Result<(), Violation> {
         SlashStatus::Final | SlashStatus::Reverted => Amount::ZERO,
     })?;
     let held = bank::balance(&view, &Module::Slashed.address())?;
-    equal("the slashed amounts and their account", slashed, held)
+    equal("the slashed amounts and their account", slashed, held)?;
+
+    let vesting = sum(&view, &VESTING, |amount| *amount)?;
+    let held = bank::balance(&view, &Module::Vesting.address())?;
+    equal("the rewards that vest and their account", vesting, held)
 }
 
 fn sum<K: Key, V: r3mes_types::wire::Value>(

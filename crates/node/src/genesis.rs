@@ -13,7 +13,7 @@ use r3mes_training::{
     text::normalize,
 };
 use r3mes_types::{
-    Amount, Hash, Hasher, Time, UREMES_PER_REMES,
+    Amount, Hash, Hasher, Millis, Time, UREMES_PER_REMES,
     bank::Balance,
     beacon::HashChain,
     data::{DataShard, DatasetSpec},
@@ -37,6 +37,8 @@ pub const BOOTSTRAP_STORAGE_MB: u64 = 16 << 10;
 const MAX_BLOCK_VALIDATORS: u32 = 100;
 /// Most that the faucet of a development network gives at once.
 const FAUCET: Amount = Amount::remes(1_000);
+/// How long rewards vest on a development network: to be seen, and over soon.
+const VESTING: Millis = Millis::seconds(30);
 /// Pin of everything the genesis names.
 const GENESIS_PIN: &str = "genesis";
 
@@ -126,6 +128,7 @@ pub fn found(charter: &Charter<'_>) -> anyhow::Result<Founding> {
         config,
     };
     let mut params = params(Some(authority), FAUCET);
+    params.rewards.vesting = VESTING;
     let nodes = registrations(charter)?;
     if nodes.len() == charter.founders.len() {
         params.nodes.max_block_validators = MAX_BLOCK_VALIDATORS;

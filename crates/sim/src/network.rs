@@ -163,6 +163,7 @@ impl Network {
         genesis.params.nodes.jail = Millis::seconds(1);
         genesis.params.nodes.appeal_window = Millis::seconds(600);
         genesis.params.nodes.unbonding = Millis::seconds(600);
+        genesis.params.rewards.vesting = Millis::seconds(600);
         let mut specs: Vec<MsgRegister> = nodes.iter().map(register).collect::<Result<_>>()?;
         specs.sort_by_key(|spec| spec.address);
         genesis.nodes = List::new(specs)?;

@@ -108,7 +108,13 @@ impl Watch {
         }
         // Coins move at the closes and slashes above all; between them a look now and then will do.
         let telling = |event: &Event| {
-            ["training.close_round", "training.slashed", "training.paid"].contains(&event.kind)
+            [
+                "training.close_round",
+                "training.slashed",
+                "training.paid",
+                "rewards.vested",
+            ]
+            .contains(&event.kind)
         };
         if events.iter().any(telling) {
             invariants::check(state)?;

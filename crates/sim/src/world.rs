@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use r3mes_training::agent::plan;
 use r3mes_types::bank::QueryBalance;
 use r3mes_types::nodes::{MsgLeave, MsgUnjail, NodeStatus, QueryNode};
+use r3mes_types::rewards::QueryVesting;
 use r3mes_types::training::{
     Outcome, QueryObligations, QueryRound, QueryRun, RoundRecord, RunStatus, TrainingMessage,
 };
@@ -213,19 +214,21 @@ impl World {
         self.block_at(self.chain.time().after(Millis::new(1)), messages)
     }
 
-    /// What a node has: free, at stake, and on its way back.
+    /// What a node has: free, vesting, at stake, and on its way back.
     ///
     /// # Errors
     /// When the ledger refuses the question.
     pub fn wealth(&self, address: Address) -> Result<Amount> {
         let free = self.chain.ask(&QueryBalance { address })?.amount;
+        let vesting = self.chain.ask(&QueryVesting { address })?.total;
+        let earned = free.saturating_add(vesting);
         let node = self
             .chain
             .ask(&QueryNode { address })?
             .node
             .context("it is registered")?;
         let unbonding = node.unbonding.iter().map(|part| part.amount);
-        Ok(unbonding.fold(free.saturating_add(node.bonded), Amount::saturating_add))
+        Ok(unbonding.fold(earned.saturating_add(node.bonded), Amount::saturating_add))
     }
 
     /// Kinds of events in the last block.

@@ -1,6 +1,8 @@
 //! Rewards: what is issued for closed rounds, and how much each node has shown to be worth.
 
-use crate::{Address, Amount, queries, schema};
+use crate::query::MAX_PAGE;
+use crate::wire::List;
+use crate::{Address, Amount, Millis, Time, queries, schema};
 
 schema! {
     /// Parameters of rewards.
@@ -8,6 +10,9 @@ schema! {
     pub struct RewardsParams {
         /// No coins are issued above this supply; a round's reward is cut to what is left below it.
         1 => max_supply: Amount,
+        /// How long a reward is held before it is its owner's to spend; until then it can be slashed.
+        /// Zero: not at all.
+        2 => vesting: Millis,
     }
 
     /// What a node has done so far, counted by obligations.
@@ -40,10 +45,37 @@ schema! {
         /// From 0 (unproven) to 3.
         3 => tier: u32,
     }
+
+    /// Asks for the rewards that an account has earned and cannot spend yet.
+    #[derive(Copy)]
+    pub struct QueryVesting {
+        /// Whose.
+        1 => address: Address,
+    }
+
+    /// Rewards that an account cannot spend yet.
+    pub struct Vesting {
+        /// Whose.
+        1 => address: Address,
+        /// All of them together.
+        2 => total: Amount,
+        /// By when they are paid, soonest first.
+        3 => parts: List<VestingPart, MAX_PAGE>,
+    }
+
+    /// Rewards that are paid together.
+    #[derive(Copy)]
+    pub struct VestingPart {
+        /// When.
+        1 => due: Time,
+        /// How much.
+        2 => amount: Amount,
+    }
 }
 
 queries! {
     "/r3mes.rewards.v1.Query/Trust" => QueryTrust: Trust,
+    "/r3mes.rewards.v1.Query/Vesting" => QueryVesting: Vesting,
 }
 
 /// The highest trust.

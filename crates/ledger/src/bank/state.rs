@@ -25,16 +25,19 @@ pub enum Module {
     Stake,
     /// Slashed amounts until they are final.
     Slashed,
-    /// Rewards not yet claimed.
+    /// A round's reward while it is divided.
     Rewards,
+    /// Rewards that vest.
+    Vesting,
 }
 
 /// All module accounts.
-pub const MODULES: [Module; 4] = [
+pub const MODULES: [Module; 5] = [
     Module::Treasury,
     Module::Stake,
     Module::Slashed,
     Module::Rewards,
+    Module::Vesting,
 ];
 
 impl Module {
@@ -45,6 +48,7 @@ impl Module {
             Self::Stake => "stake",
             Self::Slashed => "slashed",
             Self::Rewards => "rewards",
+            Self::Vesting => "vesting",
         }
     }
 

@@ -42,7 +42,7 @@ pub fn check_all(params: &Params) -> Result<(), String> {
     auth::check_params(&params.auth)?;
     nodes::check_params(&params.nodes, params.governance.authority.is_some())?;
     data::check_params(&params.data)?;
-    rewards::check_params(&params.rewards)?;
+    rewards::check_params(&params.rewards, params.governance.authority.is_some())?;
     check(&params.governance)?;
     if params.governance.authority.is_none() && !params.bank.faucet_limit.is_zero() {
         return Err("a faucet is for development networks, which have an authority".into());

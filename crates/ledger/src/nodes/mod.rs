@@ -2,7 +2,7 @@
 //!
 //! A node's stake is in one of three places, all of them in the module account
 //! [`Module::Stake`](crate::bank::Module): bonded and free, bonded and locked by an open obligation, or
-//! unbonding. All three can be slashed. What is slashed is held for a while, so that its owner can
+//! unbonding. All three can be slashed, and after them its rewards that vest. What is slashed is held for a while, so that its owner can
 //! appeal; then it goes to the treasury.
 
 mod events;

@@ -10,9 +10,11 @@ use super::handle::NodesError;
 use super::state::{FINAL_DUE, MAX_DUE, NEXT_SLASH, PARAMS, SLASHES, SLASHES_OF, require, save};
 use crate::bank::{self, Module};
 use crate::error::LedgerError;
+use crate::rewards;
 use crate::store::{Context, View};
 
-/// Takes up to `amount` of a node's stake, bonded first, then unbonding; gives what was taken.
+/// Takes up to `amount` of a node's stake, bonded first, then unbonding, then of its rewards that vest;
+/// gives what was taken.
 ///
 /// It is held until the appeal window ends. A node left with less than its roles need is jailed. A
 /// reason longer than [`MAX_REASON`] is cut.
@@ -27,11 +29,15 @@ pub fn slash(
 ) -> Result<Amount, LedgerError> {
     let before = require(ctx, address)?;
     let mut node = before.clone();
-    let taken = take_stake(&mut node, amount);
+    let staked = take_stake(&mut node, amount);
+    let vesting = rewards::seize(ctx, address, amount.saturating_sub(staked))?;
+    let taken = staked.saturating_add(vesting);
     if taken.is_zero() {
         return Ok(taken);
     }
-    bank::transfer(ctx, Module::Stake, Module::Slashed, taken)?;
+    if !staked.is_zero() {
+        bank::transfer(ctx, Module::Stake, Module::Slashed, staked)?;
+    }
     let params = PARAMS.require(ctx)?;
     let id = NEXT_SLASH.next(ctx)?;
     let slash = Slash {

@@ -1,11 +1,12 @@
 //! What rewards answer.
 
-use r3mes_types::query::Query;
-use r3mes_types::rewards::{MAX_TRUST, QueryTrust, Trust};
+use r3mes_types::Amount;
+use r3mes_types::query::{MAX_PAGE, Query};
+use r3mes_types::rewards::{MAX_TRUST, QueryTrust, QueryVesting, Trust, Vesting, VestingPart};
 
-use super::state::RECORDS;
+use super::state::{RECORDS, VESTING};
 use crate::error::LedgerError;
-use crate::query::{Answer, reply};
+use crate::query::{Answer, listed, reply};
 use crate::store::View;
 
 /// Trust that each tier above 0 begins at.
@@ -28,6 +29,22 @@ pub(crate) fn route(
                 tier,
             };
             Ok((answer, Some(RECORDS.key(&address))))
+        }),
+        QueryVesting::PATH => reply(data, |query: QueryVesting| {
+            let address = query.address;
+            let found = VESTING.range_of(view, &address, None, MAX_PAGE)?;
+            let parts: Vec<VestingPart> = found
+                .into_iter()
+                .map(|((_, due), amount)| VestingPart { due, amount })
+                .collect();
+            let amounts = parts.iter().map(|part| part.amount);
+            let total = amounts.fold(Amount::ZERO, Amount::saturating_add);
+            let answer = Vesting {
+                address,
+                total,
+                parts: listed(parts)?,
+            };
+            Ok((answer, None))
         }),
         _ => return None,
     })

@@ -207,7 +207,7 @@ fn pay(
     if amount.is_zero() {
         return Ok(amount);
     }
-    bank::transfer(ctx, Module::Rewards, *to, amount)?;
+    rewards::pay(ctx, Module::Rewards, to, amount)?;
     round.unpaid = round.unpaid.saturating_sub(amount);
     round.paid = round.paid.saturating_add(amount);
     ctx.emit(events::paid(RoundId::of(round), to, amount));

@@ -500,7 +500,7 @@ impl<'h, 'c> Hearing<'h, 'c> {
         if amount.is_zero() {
             return Ok(());
         }
-        bank::transfer(self.ctx, Module::Treasury, *validator, amount)?;
+        rewards::pay(self.ctx, Module::Treasury, validator, amount)?;
         self.ctx
             .emit(events::reaudit_paid(self.id, validator, amount));
         if let Some(reaudit) = self.case.reaudit() {

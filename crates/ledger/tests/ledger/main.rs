@@ -12,4 +12,5 @@ mod nodes;
 mod prepare;
 mod second;
 mod tables;
+mod vesting;
 mod votes;

@@ -151,75 +151,75 @@ fn scenarios(chain: &mut Chain) -> Vec<Message> {
 const PINNED: &[(&str, &str)] = &[
     (
         "genesis",
-        "be02a00a2ead5ff5df3fa7781695990f03069d82ec4bc52e683c2843472afe4d",
+        "ee1454204a5b20980482a3d49c83f440e6b108fd3d483147db4be6b1e687df35",
     ),
     (
         "/cosmos.bank.v1beta1.MsgSend",
-        "c9c4a9f663ce0cf749b97853d424ffa4b79ac8b4be1772f61dfe2751c09d3a3e",
+        "31715b5aad4ae26b42f1259bf46f41c480dab86c86610854696ac12d8550878d",
     ),
     (
         "/r3mes.bank.v1.MsgFaucet",
-        "b3355eddf6da43d40d359423c590cce5e8d932a0304a5bcb5acdd18248c41056",
+        "6ec6773364528cec76b419832188468df2bac8498fc61a74327a9b845cb0f9b7",
     ),
     (
         "/r3mes.auth.v1.MsgGrant",
-        "87a208c1ca460b78e5cbb8165078f30aeaabc7589c773d215995769813f9204c",
+        "8718b1e2610afed8048cbddb83f8f9846d4d8fc677557d99f3128844cac34ff8",
     ),
     (
         "/r3mes.auth.v1.MsgRevoke",
-        "ed74629218132a8afb4bc48244608b723143e2915d367e051a7cb21f6eae7723",
+        "a5213afb96a86ceb9cea661dabec8cace9e8b665de19db045a7e96de681f084b",
     ),
     (
         "/r3mes.auth.v1.MsgGrantFees",
-        "471cc56bb3b038be01814913f5fe5589dabcae81353a1605dba9d4f9969498b2",
+        "820933db147c6aca5fa72e1dc351d9913ae20ba0161878d4d5bf9b22a27a55dc",
     ),
     (
         "/r3mes.auth.v1.MsgRevokeFees",
-        "c95d1bb0b5043aaada63eb5c4ead5296957829e8c98169f5de88e47b8af900c5",
+        "dfb96ac1f08bf295f8bf8a4eb06df7e9ad07fabf3e2f7ab12bea1a42c43c8d5c",
     ),
     (
         "/r3mes.beacon.v1.MsgRegisterChain",
-        "bb78af44ba264fd77786a25e06e9f89e0a6bbae73313752c8bcf8b4fab7f26fb",
+        "8b8832b4552afb383fe777d023352a4fa2ce35c5678d563fd3955023a25a911c",
     ),
     (
         "/r3mes.nodes.v1.MsgRegister",
-        "34e24352f61bab0f574a16817a5f939fe72cefc3b6edf6fa1cbe5cd90583c5e1",
+        "f63d7f79e3696684de0df51b79f1cce4ff914b4cbc93e1c41a3876b85ee3bd8d",
     ),
     (
         "/r3mes.nodes.v1.MsgUpdate",
-        "834538ee8f491725f8dd28a28b50c8ea3b69b321dfff4702902f88a243f0ee0e",
+        "b3cb9b673d34e2c723fb469507bd588542a9e9b289dca9bf866d365502f21360",
     ),
     (
         "/r3mes.nodes.v1.MsgAppeal",
-        "4c46b0bed84fbe7fc15c36108e93023da5294975e2bfc419bed89e01491e8747",
+        "912121b8b80da120d4baffc84f9a366944e076097ebc2001c3aaa469ac56a731",
     ),
     (
         "/r3mes.nodes.v1.MsgUnjail",
-        "a16b074189babcaac3a2618429fed7783ba9248e994c6731cbf658b0bd513083",
+        "8e7d18e893b94a2c68c8422b5ee3315573af6c457b77ef5526f59611edf340a6",
     ),
     (
         "/r3mes.models.v1.MsgRegisterModel",
-        "6dbd5ccd62392d291976104f8d56dfdc13af2fd20c85c8f4896cfc227aa2760a",
+        "90feaff4d1bf8d32e7d9ea46673eb756d4498b5d294ca311f0841e0026ca5c9e",
     ),
     (
         "/r3mes.data.v1.MsgProposeDataset",
-        "c6aeff3412559d28f43b0e148ff55c2b923ccfe0c349ff8abb0634d546e7a81b",
+        "d92c5e5cb4ebef321a4ebab80498a19726b052eb5761363b1b5f05eb704a5669",
     ),
     (
         "/r3mes.data.v1.MsgVoteDataset",
-        "9e5d59fec215640206ea17c248fd18b8a961ac6352bc07d60558831dbd1e5c00",
+        "3eba19dce472c09640b3bdbe43d365676a5ac20d49e83ee8f28847212d39bf38",
     ),
     (
         "/r3mes.governance.v1.MsgPropose",
-        "2e7215d05dcc0febe327d73e7cd2668b24b17a837e32c1b13398d7e96eb70093",
+        "9874f42c3b66a5ec9ca94c2d137845a5b081679bbf1d642de91f96f4edfdc8de",
     ),
     (
         "/r3mes.governance.v1.MsgVote",
-        "82a3b559986602b6555a5493afad6c2b9ddea7b0441251a07232c195cf0ef789",
+        "fd7d52af933ef1995141ad048f56aaa0e7912aec4add7cca7d1d25e5c7beac2a",
     ),
     (
         "/r3mes.nodes.v1.MsgLeave",
-        "16503a65b8cd41c211a61d63bc3861f5f4e184c258c293d5019d74ff081ec134",
+        "9f83b7300bc12c8e1e2fb815a81afc720a941f5c371f74eed77d66ffd63cdf6f",
     ),
 ];
 

@@ -11,6 +11,7 @@ use r3mes_types::commitment::{Work, leaf_salt, package_state, state_leaf};
 use r3mes_types::governance::{Change, MsgPropose, RunSwitch, Spend};
 use r3mes_types::merkle;
 use r3mes_types::nodes::{MsgLeave, MsgRegister, MsgUpdate, NodeStatus};
+use r3mes_types::rewards::QueryVesting;
 use r3mes_types::task::AdapterRef;
 use r3mes_types::training::{
     Backend, Entry, MsgAttestAggregate, MsgAttestPackages, MsgCommitStates, MsgCommitVerdict,
@@ -138,7 +139,11 @@ struct Play {
 
 impl Play {
     fn new(params: RunParams) -> Self {
-        let mut chain = Chain::from(&founding(params));
+        Self::found(&founding(params))
+    }
+
+    fn found(genesis: &Genesis) -> Self {
+        let mut chain = Chain::from(genesis);
         // The first round opens.
         chain.block(Vec::new());
         Self {
@@ -739,6 +744,32 @@ fn without_money_in_the_treasury_a_second_audit_is_done_all_the_same() {
     let reaudit = play.second_audit();
     assert_eq!(reaudit.outcome, Some(Outcome::Accepted));
     play.until_paid_out();
+}
+
+#[test]
+fn what_a_round_and_a_second_audit_pay_vests() {
+    let mut genesis = founding(params());
+    genesis.params.rewards.vesting = Millis::seconds(600);
+    let mut play = Play::found(&genesis).after_one_round();
+    let vesting = |play: &Play, index: u8| {
+        let question = QueryVesting {
+            address: address(index),
+        };
+        play.chain.query(&question).total
+    };
+    let paid = play.entry(0, LEAVER).unwrap().paid;
+    assert!(!paid.is_zero());
+    assert_eq!(vesting(&play, LEAVER), paid);
+    let of_all = |play: &Play| -> u64 {
+        let all = EVERYBODY.map(|index| vesting(play, index).uremes());
+        all.sum()
+    };
+    let record = play.chain.query(&QueryRound { run: 1, round: 0 });
+    assert_eq!(of_all(&play), record.head.unwrap().paid.uremes());
+    let before = of_all(&play);
+    let reaudit = play.second_audit();
+    assert_eq!(of_all(&play) - before, reaudit.paid.uremes());
+    play.until("the end of vesting", |play| of_all(play) == 0);
 }
 
 #[test]

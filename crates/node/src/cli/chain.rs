@@ -10,6 +10,7 @@ use r3mes_types::{
     models::QueryModels,
     nodes::{MsgLeave, QueryNode, QueryNodes},
     query::Query as LedgerQuery,
+    rewards::QueryVesting,
     training::{QueryObligations, QueryRound, QueryRuns},
     wire::{Shown, Wire},
 };
@@ -43,10 +44,12 @@ async fn answer(home: &Home, config: &Config, command: &QueryCommand) -> anyhow:
             let address = or_own(address)?;
             let account = ask(&client, QueryAccount { address }).await?;
             let balance = ask(&client, QueryBalance { address }).await?;
+            let vesting = ask(&client, QueryVesting { address }).await?;
             Ok(Shown::Record(vec![
                 ("address", Shown::Text(address.to_string())),
                 ("account", account),
                 ("balance", balance),
+                ("vesting", vesting),
             ]))
         }
         QueryCommand::Node { address } => {

@@ -157,6 +157,14 @@ const PINNED: &[(&str, &str)] = &[
         "governance.GovernanceParams",
         "420e096d1ddee1243c645d6ddf4edfe0f7157944bf57d5346b6644f6d73bf8e6",
     ),
+    (
+        "rewards.RewardsParams",
+        "fef292794821728e578a57c0299ccadd61b5ced3b71aa6b761b870adbb19d7e4",
+    ),
+    (
+        "rewards.Vesting",
+        "05619a98814285d3cdc78d959f4edc450ee89d174a4b2cb41b11b30c6f05fc75",
+    ),
 ];
 
 fn found() -> Vec<(String, String)> {

@@ -17,6 +17,7 @@ use r3mes_types::nodes::{
     Endpoint, Lock, MsgAppeal, MsgLeave, MsgRegister, MsgUnjail, MsgUpdate, Node, NodeSpec,
     NodeStatus, NodesParams, RoleStake, Slash, SlashStatus, Unbonding,
 };
+use r3mes_types::rewards::{RewardsParams, Vesting, VestingPart};
 use r3mes_types::tx::{Fee, Signer, Unsigned};
 use r3mes_types::wire::{Blob, List, Text, Wire};
 use r3mes_types::{
@@ -432,5 +433,25 @@ fn asset_records() -> Vec<(&'static str, Vec<u8>)> {
         ("data.DataParams", DataParams { voting: SPAN }.encode()),
         ("governance.Proposal", proposal.encode()),
         ("governance.GovernanceParams", governance.encode()),
+        (
+            "rewards.RewardsParams",
+            RewardsParams {
+                max_supply: AMOUNT,
+                vesting: SPAN,
+            }
+            .encode(),
+        ),
+        (
+            "rewards.Vesting",
+            Vesting {
+                address: other(),
+                total: AMOUNT,
+                parts: list(vec![VestingPart {
+                    due: TIME,
+                    amount: AMOUNT,
+                }]),
+            }
+            .encode(),
+        ),
     ]
 }

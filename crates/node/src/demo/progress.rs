@@ -12,6 +12,8 @@ const TICK: Duration = Duration::from_millis(120);
 /// Shows progress; silent when JSON was asked for.
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
+    /// Whether a terminal has no space for whole lines.
+    narrow: bool,
     silent: bool,
 }
 
@@ -27,7 +29,14 @@ impl Progress {
             bar.enable_steady_tick(TICK);
             bar
         });
-        Self { bar, silent }
+        let columns = rustix::termios::tcgetwinsize(std::io::stderr()).map(|size| size.ws_col);
+        // No columns at all is a terminal that does not know.
+        let narrow = columns.is_ok_and(|columns| (1..WHOLE_LINE).contains(&columns));
+        Self {
+            narrow: bar.is_some() && narrow,
+            bar,
+            silent,
+        }
     }
 
     /// A line that stays.
@@ -46,9 +55,17 @@ impl Progress {
         }
     }
 
+    /// The heading over the rounds' lines.
+    pub(super) fn heading(&self) {
+        self.say(if self.narrow { SHORT_HEADING } else { HEADING });
+    }
+
     /// A round has closed.
     pub(super) fn round(&self, figures: &Figures, round: &RoundFigures) {
-        self.say(&line(figures, round));
+        self.say(&match self.narrow {
+            true => short_line(figures, round),
+            false => line(figures, round),
+        });
         if let Some(bar) = &self.bar {
             bar.set_position(u64::from(round.round));
         }
@@ -68,11 +85,31 @@ impl Drop for Progress {
     }
 }
 
-/// The heading over the rounds' lines.
-pub(super) const HEADING: &str = "round  held-out loss       packages     audited  uploaded (dense)         to verify  tokens/s       paid";
+/// The heading over the rounds' lines, and the columns that those take.
+const HEADING: &str = "round  held-out loss       packages     audited  uploaded (dense)         to verify  tokens/s       paid";
+const WHOLE_LINE: u16 = 118;
+/// The same where a terminal has no space for that.
+const SHORT_HEADING: &str = "round  held-out loss    packages   REMES";
+
+fn short_line(figures: &Figures, round: &RoundFigures) -> String {
+    let paid = round.paid_uremes as f64 / 1e6;
+    format!(
+        "{:5}  {:.3} ({:+5.1}%)   {:2} of {:2}  {paid:6.1}",
+        round.round,
+        round.held_out_sample,
+        change(figures, round),
+        round.accepted,
+        round.assigned,
+    )
+}
+
+/// How far the loss has moved from the base model's, in percent.
+fn change(figures: &Figures, round: &RoundFigures) -> f64 {
+    100.0 * (round.held_out_sample / figures.base_sample - 1.0)
+}
 
 fn line(figures: &Figures, round: &RoundFigures) -> String {
-    let change = 100.0 * (round.held_out_sample / figures.base_sample - 1.0);
+    let change = change(figures, round);
     let ratio = round.dense_bytes as f64 / round.uploaded_bytes.max(1) as f64;
     let court = if round.disputed > 0 {
         format!(", {} in court", round.disputed)

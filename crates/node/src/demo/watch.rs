@@ -9,7 +9,7 @@ use super::{
     figures::{Figures, RoundFigures},
     held_out::{HeldOut, Part},
     network::Network,
-    progress::{HEADING, Progress},
+    progress::Progress,
 };
 use crate::agents::{self, depot::Depot};
 
@@ -45,9 +45,10 @@ pub(super) async fn follow(
     sample.add(&measure(None, Part::Rest)?);
     figures.base_loss = sample.mean();
     progress.say(&format!(
-        "Held-out loss of the base model, mean of the texts: {:.3}; {:.3} on the quarter that is measured each round\n{HEADING}",
+        "Held-out loss of the base model, mean of the texts: {:.3}; {:.3} on the quarter that is measured each round",
         figures.base_loss, figures.base_sample
     ));
+    progress.heading();
 
     let mut height = 0;
     for round in 0..options.rounds {

@@ -2,7 +2,6 @@
 
 use anyhow::Context;
 use r3mes_blobs::PinName;
-use r3mes_consensus::key::ValidatorKey;
 use r3mes_exact::Bytes;
 use r3mes_ledger::genesis::{Genesis, GenesisValidator, params};
 use r3mes_model::{PackedModel, Tokenizer};
@@ -160,7 +159,7 @@ fn validators(charter: &Charter<'_>) -> anyhow::Result<Vec<GenesisValidator>> {
         let stake = founder.node.as_ref().map(|node| node.stake);
         Ok(GenesisValidator {
             operator: keyring.account_address()?,
-            key: ValidatorKey::from_seed(&*keyring.consensus_seed()?).public_key(),
+            key: keyring.consensus_key()?,
             power: stake.map_or(1, |stake| stake.uremes() / UREMES_PER_REMES),
             chain_end: chain.end(),
             chain_length: charter.beacon_chain,

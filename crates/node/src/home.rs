@@ -93,6 +93,11 @@ impl Home {
         self.root.join("run").join("cometbft.sock")
     }
 
+    /// The socket on which CometBFT waits for tmkms.
+    pub fn signer(&self) -> PathBuf {
+        self.root.join("run").join("signer.sock")
+    }
+
     /// Whether `r3mes init` has been run here.
     pub fn is_initialised(&self) -> bool {
         self.config_file().is_file()

@@ -13,7 +13,8 @@
 use std::path::{Path, PathBuf};
 
 use bip32::{DerivationPath, Language, Mnemonic, XPrv};
-use r3mes_types::{Address, Role, SecretKey};
+use r3mes_consensus::key::ValidatorKey;
+use r3mes_types::{Address, ConsensusKey, Role, SecretKey};
 use zeroize::Zeroizing;
 
 use crate::home::{self, Home, HomeError};
@@ -21,6 +22,8 @@ use crate::home::{self, Home, HomeError};
 /// SLIP-44 coin type of Cosmos accounts, so that wallets derive the same addresses.
 const COIN_TYPE: u32 = 118;
 
+/// The file of the consensus key's seed.
+const CONSENSUS_FILE: &str = "consensus.key";
 /// The file of the beacon's seed.
 const BEACON_FILE: &str = "beacon.key";
 
@@ -48,6 +51,12 @@ pub enum KeyError {
         path: PathBuf,
         /// What it should hold.
         expected: &'static str,
+    },
+    /// The consensus key is kept elsewhere.
+    #[error("the consensus key of this home is kept elsewhere, by tmkms; only {path} is here")]
+    Away {
+        /// The public key's file.
+        path: PathBuf,
     },
     /// The operating system gave no randomness.
     #[error("the operating system gave no randomness")]
@@ -141,9 +150,48 @@ impl Keyring {
     /// The consensus key's seed (Ed25519, 32 bytes); made on first use.
     ///
     /// # Errors
-    /// When the file cannot be made, read, or is malformed.
+    /// [`KeyError::Away`] when it has been [moved](Keyring::give_consensus_key_away) elsewhere; also
+    /// when the file cannot be made, read, or is malformed.
     pub fn consensus_seed(&self) -> Result<Zeroizing<[u8; 32]>, KeyError> {
-        self.seed_file("consensus.key")
+        let path = self.public_file();
+        if path.exists() {
+            return Err(KeyError::Away { path });
+        }
+        self.seed_file(CONSENSUS_FILE)
+    }
+
+    /// The public consensus key, whether its secret is here or elsewhere.
+    ///
+    /// # Errors
+    /// When a file cannot be made, read, or is malformed.
+    pub fn consensus_key(&self) -> Result<ConsensusKey, KeyError> {
+        if self.has_consensus_key() {
+            return Ok(ValidatorKey::from_seed(&*self.consensus_seed()?).public_key());
+        }
+        Ok(ConsensusKey::from(*read_hex32(&self.public_file())?))
+    }
+
+    /// Whether the consensus key's secret is kept here.
+    pub fn has_consensus_key(&self) -> bool {
+        !self.public_file().exists()
+    }
+
+    /// Removes the consensus key's secret, which somebody else keeps now; the public key stays.
+    ///
+    /// # Errors
+    /// When a file cannot be written or removed.
+    pub fn give_consensus_key_away(&self) -> Result<(), KeyError> {
+        let public = self.consensus_key()?;
+        home::write_secret(
+            &self.public_file(),
+            hex::encode(public.as_bytes()).as_bytes(),
+        )?;
+        let path = self.dir.join(CONSENSUS_FILE);
+        Ok(std::fs::remove_file(&path).map_err(|source| HomeError::Io { path, source })?)
+    }
+
+    fn public_file(&self) -> PathBuf {
+        self.dir.join("consensus.pub")
     }
 
     /// The seed of the beacon's hash chain; made on first use.
@@ -293,6 +341,21 @@ mod tests {
         let before = keyring.addresses().unwrap();
         assert!(matches!(keyring.generate(), Err(KeyError::Exists { .. })));
         assert_eq!(keyring.addresses().unwrap(), before);
+    }
+
+    #[test]
+    fn a_consensus_key_that_is_given_away_leaves_its_public_half() {
+        let (_dir, keyring) = keyring();
+        let public = keyring.consensus_key().unwrap();
+        assert!(keyring.has_consensus_key());
+        keyring.give_consensus_key_away().unwrap();
+        assert!(!keyring.dir.join(CONSENSUS_FILE).exists());
+        assert_eq!(keyring.consensus_key().unwrap(), public);
+        assert!(matches!(
+            keyring.consensus_seed(),
+            Err(KeyError::Away { .. })
+        ));
+        assert!(keyring.give_consensus_key_away().is_err());
     }
 
     #[test]

@@ -17,20 +17,21 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// How often files and answers are looked at.
 const POLL: Duration = Duration::from_millis(50);
 
-/// The program CometBFT, or `None` if its tests are to be left out. Without it they fail.
-fn program() -> Option<PathBuf> {
-    if std::env::var_os("R3MES_SKIP_COMETBFT").is_some_and(|skip| !skip.is_empty()) {
-        eprintln!("left out, because R3MES_SKIP_COMETBFT is set");
+/// A program, or `None` if its tests are to be left out. Without it they fail.
+fn program(name: &str) -> Option<PathBuf> {
+    let skip = format!("R3MES_SKIP_{}", name.to_uppercase());
+    if std::env::var_os(&skip).is_some_and(|skip| !skip.is_empty()) {
+        eprintln!("left out, because {skip} is set");
         return None;
     }
     let folder = std::env::var_os("R3MES_PROGRAMS").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.programs/bin"),
         PathBuf::from,
     );
-    let program = folder.join("cometbft");
+    let program = folder.join(name);
     assert!(
         program.is_file(),
-        "{} is missing: build it with tools/programs (this needs Go), or leave these tests out with R3MES_SKIP_COMETBFT=1",
+        "{} is missing: build it with tools/programs {name}, or leave its tests out with {skip}=1",
         program.display()
     );
     Some(program)
@@ -128,7 +129,7 @@ fn free_ports<const N: usize>() -> [u16; N] {
 
 #[test]
 fn four_validators_agree_close_a_round_and_take_back_one_that_was_killed() {
-    if program().is_none() {
+    if program("cometbft").is_none() {
         return;
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -149,7 +150,9 @@ fn four_validators_agree_close_a_round_and_take_back_one_that_was_killed() {
 
 #[test]
 fn a_node_under_cometbft_outlives_kills_serves_roles_elsewhere_and_others_join_it() {
-    let Some(program) = program() else { return };
+    let Some(program) = program("cometbft") else {
+        return;
+    };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let home = folder.path().join("node");
     let made = json(r3mes(&home).args(["init", "--engine", "cometbft", "--roles", "validator"]));
@@ -336,4 +339,84 @@ fn homes_for_several_machines_name_each_other() {
     // A second time nothing is replaced.
     let again = make.output().expect("the command starts");
     assert!(!again.status.success());
+}
+
+#[test]
+fn with_tmkms_the_home_holds_no_key_and_nothing_is_signed_while_it_is_away() {
+    let (Some(_), Some(tmkms)) = (program("cometbft"), program("tmkms")) else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (home, vault) = (folder.path().join("node"), folder.path().join("vault"));
+    json(r3mes(&home).args(["init", "--engine", "cometbft", "--roles", "validator"]));
+    let [rpc, blobs, p2p] = free_ports();
+    set_ports(
+        &home,
+        &[
+            ("127.0.0.1:26657", rpc),
+            ("127.0.0.1:26656", p2p),
+            ("127.0.0.1:8090", blobs),
+        ],
+    );
+    let config = fs::read_to_string(home.join("config.yaml")).expect("it is there");
+    let with_interval = config.replace(
+        "engine: cometbft",
+        "engine: cometbft\n    block_interval_ms: 100",
+    );
+    fs::write(home.join("config.yaml"), with_interval).expect("it can be written");
+    let node = start(&home, &["--services", "node"]);
+    let before = height(&status(&home, "blocks come", |status| height(status) > 2));
+    drop(node);
+
+    let secret = fs::read_to_string(home.join("keys/consensus.key")).expect("it is still here");
+    let secret = hex::decode(secret.trim()).expect("a seed in hexadecimal digits");
+    let base64 = fs::read_to_string(home.join("data/cometbft/config/priv_validator_key.json"));
+    let base64: Value = serde_json::from_str(&base64.expect("it is still here")).expect("JSON");
+    let base64 = base64["priv_key"]["value"].as_str().expect("a key")[..40].to_owned();
+    json(r3mes(&home).args(["keys", "tmkms", "--dir"]).arg(&vault));
+    let node = start(&home, &["--services", "node"]);
+    let signer = || {
+        let mut command = Command::new(&tmkms);
+        command.arg("start").arg("-c").arg(vault.join("tmkms.toml"));
+        Started(command.stdout(Stdio::null()).spawn().expect("tmkms starts"))
+    };
+    let mut kms = signer();
+    let at = status(&home, "tmkms signs", |status| height(status) > before + 2);
+    kms.0.kill().expect("it runs");
+    kms.0.wait().expect("it ends");
+    // CometBFT looks for it in vain, once and again, and has no new block meanwhile.
+    let alone = |failures: &str| {
+        until("CometBFT waits for tmkms", || {
+            let log = fs::read_to_string(home.join("logs/cometbft.log")).ok()?;
+            log.contains(failures).then_some(())
+        });
+        height(&json(r3mes(&home).arg("status")))
+    };
+    assert_eq!(alone("failures=1"), alone("failures=2"));
+    let _kms = signer();
+    status(&home, "it signs again", |status| {
+        height(status) > height(&at) + 3
+    });
+    for file in files(&home) {
+        let bytes = fs::read(&file).unwrap_or_default();
+        let holds = |secret: &[u8]| bytes.windows(secret.len()).any(|part| part == secret);
+        let hexadecimal = hex::encode(&secret);
+        let found = holds(&secret) || holds(hexadecimal.as_bytes()) || holds(base64.as_bytes());
+        assert!(!found, "{} holds the consensus key", file.display());
+    }
+    drop(node);
+}
+
+/// All files under a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut found = Vec::new();
+    for entry in entries {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => found.extend(files(&entry.path())),
+            Ok(kind) if kind.is_file() => found.push(entry.path()),
+            _ => {}
+        }
+    }
+    found
 }

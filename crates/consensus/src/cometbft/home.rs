@@ -41,6 +41,9 @@ pub struct Settings {
     pub block_interval: Duration,
     /// Bounds of the mempool, the same as the application's.
     pub mempool: Limits,
+    /// Where CometBFT waits for the program that signs with the validator's key, as in
+    /// `unix:///home/signer.sock`; without it CometBFT signs by itself.
+    pub signer: Option<String>,
     /// Where a node without blocks takes a snapshot of the state from, instead of executing all blocks.
     pub state_sync: Option<StateSync>,
 }
@@ -73,7 +76,8 @@ impl CometHome {
         &self.root
     }
 
-    /// Writes everything CometBFT starts from. `genesis` is CometBFT's genesis file.
+    /// Writes everything CometBFT starts from. `genesis` is CometBFT's genesis file. Without the
+    /// validator's key, which somebody else signs with, one from before is removed.
     ///
     /// # Errors
     /// When a file cannot be written, or the record of what was signed is missing beside blocks.
@@ -81,7 +85,7 @@ impl CometHome {
         &self,
         settings: &Settings,
         genesis: &[u8],
-        validator: &ValidatorKey,
+        validator: Option<&ValidatorKey>,
         node: &ValidatorKey,
     ) -> io::Result<()> {
         let (config, data) = (self.root.join("config"), self.root.join("data"));
@@ -90,13 +94,17 @@ impl CometHome {
         replace(&config.join("config.toml"), settings.to_toml().as_bytes())?;
         replace(&config.join("genesis.json"), genesis)?;
         replace(
-            &config.join("priv_validator_key.json"),
-            validator_file(validator).as_bytes(),
-        )?;
-        replace(
             &config.join("node_key.json"),
             format!("{{\"priv_key\": {}}}", private_key(node).as_str()).as_bytes(),
         )?;
+        let key_file = config.join("priv_validator_key.json");
+        let Some(validator) = validator else {
+            return match fs::remove_file(key_file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            };
+        };
+        replace(&key_file, validator_file(validator).as_bytes())?;
         let signed = data.join("priv_validator_state.json");
         if signed.exists() {
             return Ok(());
@@ -147,6 +155,14 @@ impl Settings {
                 )
             },
         );
+        // Without a key file CometBFT makes a key, which it does not use, and with it a new record of
+        // what was signed: under names of their own, so that no true record is lost.
+        let signer = self.signer.as_ref().map_or_else(String::new, |signer| {
+            format!(
+                "priv_validator_laddr = {}\npriv_validator_key_file = \"config/unused_key.json\"\npriv_validator_state_file = \"data/unused_state.json\"\n",
+                quoted(signer)
+            )
+        });
         let (interval, cache) = (self.block_interval.as_millis(), 2 * txs);
         format!(
             r#"# Written at every start from the node's own config.yaml: change that one.
@@ -154,7 +170,7 @@ proxy_app = {abci}
 abci = "socket"
 moniker = {moniker}
 log_level = "error"
-
+{signer}
 [rpc]
 laddr = {rpc}
 
@@ -186,7 +202,7 @@ indexer = "kv"
 }
 
 /// A text as TOML and JSON both write it.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut quoted = String::from('"');
     for character in text.chars() {
         match character {
@@ -229,7 +245,7 @@ fn private_key(key: &ValidatorKey) -> Zeroizing<String> {
 }
 
 /// Puts a file that only its owner reads in the place of another, whole or not at all.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -259,6 +275,7 @@ mod tests {
             persistent_peers: Vec::new(),
             block_interval: Duration::from_millis(100),
             mempool: Limits::default(),
+            signer: None,
             state_sync: None,
         }
     }
@@ -268,7 +285,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let home = CometHome::new(directory.path());
         let key = ValidatorKey::from_seed(&[1; 32]);
-        let write = || home.write(&settings(), b"{}", &key, &key);
+        let write = || home.write(&settings(), b"{}", Some(&key), &key);
         write().unwrap();
         let signed = directory.path().join("data/priv_validator_state.json");
         fs::write(&signed, "signed up to 7").unwrap();

@@ -20,6 +20,7 @@ mod actor;
 mod convert;
 pub mod home;
 mod mailbox;
+pub mod signer;
 mod snapshots;
 mod state;
 mod wire;

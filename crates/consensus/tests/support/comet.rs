@@ -60,6 +60,7 @@ pub(crate) fn settings(directory: &Path, block_interval: Duration) -> Settings {
         persistent_peers: Vec::new(),
         block_interval,
         mempool: Limits::default(),
+        signer: None,
         state_sync: None,
     }
 }
@@ -102,8 +103,13 @@ impl Comet {
         [validator, node]: [&ValidatorKey; 2],
     ) -> Self {
         let home = CometHome::new(directory.join("comet"));
-        home.write(settings, genesis_file(genesis).as_bytes(), validator, node)
-            .unwrap();
+        home.write(
+            settings,
+            genesis_file(genesis).as_bytes(),
+            Some(validator),
+            node,
+        )
+        .unwrap();
         remove_socket(&directory.join("rpc")).unwrap();
         let child = Command::new(program)
             .args(["start", "--home"])

@@ -73,6 +73,7 @@ fn start_comet(program: &Path, directory: &Path) -> Comet {
         persistent_peers: Vec::new(),
         block_interval: Duration::from_millis(50),
         mempool: Limits::default(),
+        signer: None,
         state_sync: None,
     };
     let genesis = ledger_genesis();
@@ -82,7 +83,7 @@ fn start_comet(program: &Path, directory: &Path) -> Comet {
     let file = genesis_file(&chain, validators, &genesis.encode());
     let home = CometHome::new(directory.join("comet"));
     let node = ValidatorKey::from_seed(&[6; 32]);
-    home.write(&settings, file.as_bytes(), &validator_key(), &node)
+    home.write(&settings, file.as_bytes(), Some(&validator_key()), &node)
         .unwrap();
     remove_socket(&directory.join("rpc")).unwrap();
     let child = Command::new(program)

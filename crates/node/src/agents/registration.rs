@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context;
-use r3mes_consensus::key::ValidatorKey;
 use r3mes_gateway::rpc::{self, TxOutcome};
 use r3mes_types::{
     Address, Amount, Message, Resources, Role, RoleSet, Time,
@@ -194,10 +193,7 @@ pub fn spec(
     let signs = ledger.is_some_and(|ledger| ledger.engine == Engine::Cometbft)
         && roles.contains(Role::Validator);
     let consensus_key = match signs {
-        true => {
-            let seed = Keyring::new(home).consensus_seed()?;
-            Some(ValidatorKey::from_seed(&seed).public_key())
-        }
+        true => Some(Keyring::new(home).consensus_key()?),
         false => None,
     };
     Ok(NodeSpec {

@@ -209,6 +209,12 @@ pub enum KeysCommand {
     Export,
     /// Take the 24 words from standard input into an empty keyring
     Recover,
+    /// Move the key that signs blocks to tmkms: write its files, and remove the key here
+    Tmkms {
+        /// Folder for tmkms's files, on storage that this node should not reach
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+    },
 }
 
 /// `r3mes tx`

@@ -1,21 +1,26 @@
 //! `r3mes keys`
 
-use std::{collections::BTreeMap, io::Read};
+use std::{collections::BTreeMap, io::Read, path::Path};
 
 use anyhow::Context;
 
 use super::{
-    args::{Keys, KeysCommand},
+    args::{Keys, KeysCommand, Overrides},
     output::Output,
 };
-use crate::{home::Home, keyring::Keyring, services};
+use crate::{home::Home, keyring::Keyring, process::HomeLock, services};
 
 /// Most bytes of words that are read.
 const MAX_PHRASE_BYTES: u64 = 4096;
 
-pub(super) fn run(home: &Home, typed: &Keys, out: &Output) -> anyhow::Result<()> {
+pub(super) fn run(
+    home: &Home,
+    typed: &Keys,
+    overrides: &Overrides,
+    out: &Output,
+) -> anyhow::Result<()> {
     let keyring = Keyring::new(home);
-    match typed.command {
+    match &typed.command {
         KeysCommand::Show => show(&keyring, out),
         KeysCommand::Export => {
             let phrase = keyring.phrase()?;
@@ -26,7 +31,19 @@ pub(super) fn run(home: &Home, typed: &Keys, out: &Output) -> anyhow::Result<()>
             keyring.recover(&read_phrase()?)?;
             show(&keyring, out)
         }
+        KeysCommand::Tmkms { dir } => tmkms(home, dir, overrides, out),
     }
+}
+
+/// Moves the consensus key while nothing here signs.
+fn tmkms(home: &Home, dir: &Path, overrides: &Overrides, out: &Output) -> anyhow::Result<()> {
+    let config = super::load(home, overrides)?;
+    let _lock = HomeLock::take(home)?;
+    services::cometbft::move_key(home, &config, dir)?;
+    let file = dir.join("tmkms.toml").display().to_string();
+    out.show(&file, || {
+        format!("The key is in {0} now, and no more here. Start the node, and beside it: tmkms start -c {file}", dir.display())
+    })
 }
 
 fn show(keyring: &Keyring, out: &Output) -> anyhow::Result<()> {

@@ -30,7 +30,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Start(typed) => start::run(&home, typed, &cli.overrides),
         Command::Run(typed) => start::run_service(&home, typed, &cli.overrides),
         Command::Status => status::run(&home, &cli.overrides, &out),
-        Command::Keys(typed) => keys::run(&home, typed, &out),
+        Command::Keys(typed) => keys::run(&home, typed, &cli.overrides, &out),
         Command::Tx(typed) => chain::tx(&home, typed, &cli.overrides, &out),
         Command::Query(typed) => chain::query(&home, typed, &cli.overrides, &out),
         Command::Verify(typed) => verify::run(&home, typed, &cli.overrides, &out),

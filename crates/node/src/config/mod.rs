@@ -200,6 +200,11 @@ pub struct CometBft {
     /// Peers to keep connected to, each ID@HOST:PORT; `r3mes keys show` prints a node's ID.
     #[garde(length(max = 256), inner(custom(is_peer)))]
     pub peers: Vec<String>,
+    /// Where CometBFT waits for tmkms when this home's consensus key is kept there: unix:///path, or
+    /// tcp://ADDRESS:PORT; a socket in the home when absent. `r3mes keys tmkms` moves the key.
+    #[garde(inner(custom(is_abci)))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signer_listen: Option<String>,
     /// A snapshot to begin with, instead of executing all blocks.
     #[garde(dive)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -220,6 +225,7 @@ impl Default for CometBft {
             p2p_listen: loopback(26656),
             external_address: None,
             peers: Vec::new(),
+            signer_listen: None,
             state_sync: None,
             program: None,
             attach: None,

@@ -13,6 +13,7 @@ use r3mes_consensus::{
         Listener,
         home::{CometHome, Settings, StateSync},
         remove_socket,
+        signer::{self, Moving},
     },
     genesis::Genesis as ChainGenesis,
     key::ValidatorKey,
@@ -108,6 +109,7 @@ fn prepare(home: &Home, config: &Config) -> anyhow::Result<PathBuf> {
     let settings = config.services.ledger.clone().unwrap_or_default();
     let program = find(settings.cometbft().program)?;
     remove_socket(&home.cometbft_rpc())?;
+    remove_socket(&home.signer())?;
     write(home, &settings, &config.node.moniker)?;
     Ok(program)
 }
@@ -121,6 +123,7 @@ fn write(home: &Home, settings: &Ledger, moniker: &str) -> anyhow::Result<()> {
     let validators = genesis.validators.iter();
     let validators = validators.map(|validator| (validator.key, validator.power));
     let file = rpc::genesis_file(&chain, validators, &genesis.encode());
+    let signer = signer_address(home, settings);
     let abci = match &comet.attach {
         Some(attach) => attach.abci.clone(),
         None => unix(&home.abci()),
@@ -142,13 +145,67 @@ fn write(home: &Home, settings: &Ledger, moniker: &str) -> anyhow::Result<()> {
         persistent_peers: comet.peers,
         block_interval: settings.block_interval(),
         mempool: Limits::default(),
+        signer: (!keyring.has_consensus_key()).then_some(signer),
         state_sync: comet.state_sync.map(state_sync).transpose()?,
     };
-    let validator = ValidatorKey::from_seed(&*keyring.consensus_seed()?);
+    let validator = match keyring.has_consensus_key() {
+        true => Some(ValidatorKey::from_seed(&*keyring.consensus_seed()?)),
+        false => None,
+    };
     let peer = ValidatorKey::from_seed(&*keyring.peer_seed()?);
     let home = self::home(home);
-    home.write(&settings, file.as_bytes(), &validator, &peer)
+    home.write(&settings, file.as_bytes(), validator.as_ref(), &peer)
         .with_context(|| format!("cannot write CometBFT's files in {}", home.root().display()))
+}
+
+/// Where CometBFT waits for tmkms.
+fn signer_address(home: &Home, settings: &Ledger) -> String {
+    let configured = settings.cometbft().signer_listen;
+    configured.unwrap_or_else(|| unix(&home.signer()))
+}
+
+/// Moves the home's consensus key to a folder of tmkms', with what it signed last, and removes it here.
+///
+/// # Errors
+/// When the key is elsewhere already, or a file cannot be written.
+pub fn move_key(home: &Home, config: &Config, folder: &Path) -> anyhow::Result<()> {
+    let settings = config.services.ledger.clone().unwrap_or_default();
+    let keyring = Keyring::new(home);
+    let key = ValidatorKey::from_seed(&*keyring.consensus_seed()?);
+    let mut connection = zeroize::Zeroizing::new([0; 32]);
+    getrandom::fill(connection.as_mut()).context("the operating system gave no randomness")?;
+    let node = signer_address(home, &settings);
+    signer::write_tmkms(
+        folder,
+        &Moving {
+            chain_id: &genesis::read(home)?.chain_id,
+            node: &node,
+            key: &key,
+            connection: &connection,
+            signed: signed(home)?,
+        },
+    )
+    .with_context(|| format!("cannot write tmkms's files in {}", folder.display()))?;
+    keyring.give_consensus_key_away()?;
+    write(home, &settings, &config.node.moniker)
+}
+
+/// Height and round that this home's CometBFT signed last.
+fn signed(home: &Home) -> anyhow::Result<(u64, u64)> {
+    let path = self::home(home)
+        .root()
+        .join("data/priv_validator_state.json");
+    if !path.exists() {
+        return Ok((0, 0));
+    }
+    let state: serde_json::Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+    let height = state["height"]
+        .as_str()
+        .and_then(|height| height.parse().ok());
+    let round = state["round"].as_u64();
+    height
+        .zip(round)
+        .with_context(|| format!("{} is not understood", path.display()))
 }
 
 fn state_sync(configured: config::StateSync) -> anyhow::Result<StateSync> {

@@ -19,7 +19,7 @@ use r3mes_gateway::{
 };
 use r3mes_ledger::genesis::Genesis;
 use r3mes_state::Storage;
-use r3mes_types::{beacon::HashChains, wire::Wire};
+use r3mes_types::{ConsensusKey, beacon::HashChains, wire::Wire};
 use tokio_util::sync::CancellationToken;
 
 use super::cometbft as program;
@@ -95,7 +95,7 @@ impl Running {
 fn open(home: &Home, config: &Config, settings: &Ledger) -> anyhow::Result<Opened> {
     let genesis = genesis::read(home)?;
     let keyring = Keyring::new(home);
-    let key = ValidatorKey::from_seed(&*keyring.consensus_seed()?);
+    let public = keyring.consensus_key()?;
     let folder = home.data("ledger");
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make {}", folder.display()))?;
@@ -105,13 +105,10 @@ fn open(home: &Home, config: &Config, settings: &Ledger) -> anyhow::Result<Opene
         Engine::Local => ChainGenesis::new(&genesis.chain_id, genesis.time)?,
         Engine::Cometbft => ChainGenesis::of_network(&genesis)?,
     };
-    let chains = chains(&keyring, &genesis, &key)?;
+    let chains = chains(&keyring, &genesis, &public)?;
     if settings.engine == Engine::Local {
         anyhow::ensure!(
-            genesis
-                .validators
-                .iter()
-                .any(|ours| ours.key == key.public_key()),
+            genesis.validators.iter().any(|ours| ours.key == public),
             "this home's consensus key is not a validator of {}; engine local runs only where the network was founded. \
              To join the network, leave services.ledger out of the configuration",
             home.genesis_file().display()
@@ -123,6 +120,10 @@ fn open(home: &Home, config: &Config, settings: &Ledger) -> anyhow::Result<Opene
     let app = Arc::new(LedgerApp::new(genesis, storage, Some(chains)));
     if settings.engine == Engine::Cometbft {
         let every = settings.snapshot_every;
+        anyhow::ensure!(
+            settings.keep_blocks.is_none_or(|keep| keep >= 2 * every),
+            "services.ledger.keep_blocks must be at least twice snapshot_every: who joins by a snapshot needs the blocks after it"
+        );
         let parts = cometbft::Parts {
             snapshots: (every > 0).then(|| cometbft::SnapshotOptions {
                 folder: folder.join("snapshots"),
@@ -134,6 +135,7 @@ fn open(home: &Home, config: &Config, settings: &Ledger) -> anyhow::Result<Opene
         let (engine, handle) = cometbft::open(parts)?;
         return Ok(Opened::CometBft(engine, handle));
     }
+    let key = ValidatorKey::from_seed(&*keyring.consensus_seed()?);
     let store = BlockStore::open(folder.join("blocks.redb"))?;
     let pace = local::Config {
         interval: settings.block_interval(),
@@ -168,12 +170,16 @@ fn refuse_other_engine(home: &Home, engine: Engine, folder: &Path) -> anyhow::Re
 }
 
 /// The beacon chains this home reveals from, each as long as those of the genesis.
-fn chains(keyring: &Keyring, genesis: &Genesis, key: &ValidatorKey) -> anyhow::Result<HashChains> {
+fn chains(
+    keyring: &Keyring,
+    genesis: &Genesis,
+    public: &ConsensusKey,
+) -> anyhow::Result<HashChains> {
     let chains = HashChains::new(*keyring.beacon_seed()?, genesis::beacon_chain(genesis)?);
     let ours = genesis
         .validators
         .iter()
-        .find(|validator| validator.key == key.public_key());
+        .find(|validator| validator.key == *public);
     anyhow::ensure!(
         ours.is_none_or(|validator| validator.chain_end == chains.kept()[0].end()),
         "this home's beacon seed is not the one that the genesis was made with"

@@ -9,7 +9,7 @@ use crate::{NotFinite, Tile, WideCodes, Write, int8, kernels, row_stride, ternar
 /// Rows of weights in a panel.
 const PANEL: usize = 16;
 /// Rows of activations that a thread takes at once: they stay in its cache beside the weights.
-const ROWS: usize = 512;
+const ROWS: usize = 128;
 
 /// Gradient rows quantized for a backward product.
 struct Gradients {

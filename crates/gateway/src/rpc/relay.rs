@@ -138,10 +138,14 @@ impl Relay {
         loop {
             let error = match self.send(self.request(method, params)).await {
                 Ok(mut answer) => {
-                    return match &answer["error"] {
-                        Value::Null => Ok(answer["result"].take()),
-                        error => Err(RpcError::relayed(error)),
-                    };
+                    if !answer["error"].is_null() {
+                        return Err(RpcError::relayed(&answer["error"]));
+                    }
+                    let result = answer.get_mut("result").map(Value::take);
+                    return result.ok_or_else(|| {
+                        let what = format!("CometBFT's answer to {method} is not one of JSON-RPC");
+                        RpcError::internal(what)
+                    });
                 }
                 Err(Failed::Answer(what)) => {
                     let what = format!("CometBFT's answer to {method} {what}");

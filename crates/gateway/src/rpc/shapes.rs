@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use prost::Message;
 use r3mes_consensus::application::{BlockOutput, Event, QueryResult, TxResult, ValidatorUpdate};
 use r3mes_consensus::block::{SignedBlock, to_tendermint_time};
+use r3mes_consensus::cometbft::PROOF_TYPE;
 use r3mes_consensus::genesis::Genesis;
 use r3mes_consensus::local::{TxInfo, TxState};
 use r3mes_types::ConsensusKey;
@@ -12,8 +13,6 @@ use serde_json::{Value, json};
 use tendermint::block::{Commit, CommitSig, Header, Id};
 use tendermint::{Hash, Time, validator};
 
-/// Type of the proof operation in answers of `abci_query`.
-const PROOF_TYPE: &str = "ics23:jmt";
 /// What CometBFT's JSON calls an ed25519 key.
 const ED25519_KEY: &str = "tendermint/PubKeyEd25519";
 

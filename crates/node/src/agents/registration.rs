@@ -1,6 +1,10 @@
 //! Registers a node's roles and lets their keys act for it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use anyhow::Context;
 use r3mes_gateway::rpc::{self, TxOutcome};
@@ -30,10 +34,11 @@ const GRANT_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
 /// A grant that ends sooner than this is renewed.
 const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Registers this node with the roles of its configuration, unless the ledger already says so.
+/// Registers this node with the roles of its configuration, unless the ledger already says so. A node
+/// that has left and whose stake is not paid back yet stays so: it still has to answer for what it did.
 ///
 /// # Errors
-/// When the account cannot pay the stake, or the ledger does not answer.
+/// When the account cannot pay the stake, the ledger does not answer, or others could not reach the node.
 pub async fn register(home: &Home, config: &Config) -> anyhow::Result<()> {
     let roles: Vec<Role> = config
         .enabled_roles()
@@ -43,6 +48,18 @@ pub async fn register(home: &Home, config: &Config) -> anyhow::Result<()> {
     let client = chain::connect(config)?;
     let node = Keyring::new(home).account_address()?;
     let known = client.query(&QueryNode { address: node }).await?.node;
+    if known.as_ref().is_some_and(is_leaving) {
+        tracing::info!(
+            "this node has left; its roles answer for it until its stake is paid back (`r3mes tx register` joins again)"
+        );
+        if !granted(&client, home, config, node).await? {
+            let key = Keyring::new(home).account()?;
+            let grants = grants(home, node, RoleSet::of(&roles))?;
+            chain::send(&client, &key, grants).await?;
+        }
+        return Ok(());
+    }
+    reachable(config)?;
     let roles_wanted = RoleSet::of(&roles);
     let stake = stake(config, &client, roles_wanted, None).await?;
     let wanted = spec(home, config, roles_wanted, stake)?;
@@ -89,20 +106,60 @@ pub async fn register_roles(
         MsgRegister { address, spec }.into()
     }];
     messages.extend(chain.map(Message::from));
-    let expires_at = clock::after(GRANT_TIME);
-    for role in roles.iter() {
-        let grantee = keyring.role(role)?.address();
-        let grant = MsgGrant {
-            granter: address,
-            grantee,
-            type_urls: granted_types()?,
-            expires_at,
-        };
-        messages.push(grant.into());
-    }
+    messages.extend(grants(home, address, roles)?);
     chain::send(&client, &key, messages)
         .await
         .with_context(|| format!("cannot register {address}; its balance must cover the stake"))
+}
+
+/// Whether a node has left and waits for its stake.
+fn is_leaving(node: &Node) -> bool {
+    node.status == NodeStatus::Left && !node.unbonding.is_empty()
+}
+
+/// Refuses to announce addresses of this machine's own to a ledger on another one.
+fn reachable(config: &Config) -> anyhow::Result<()> {
+    if is_loopback(&config.network.rpc) {
+        return Ok(());
+    }
+    for (role, settings) in config.enabled_roles() {
+        let announced = [Some(settings.public_blobs_url()), settings.public_api_url()];
+        for url in announced.into_iter().flatten() {
+            anyhow::ensure!(
+                !is_loopback(&url),
+                "role {role} would be announced at {url}, where no other machine finds it; give roles.{role} in config.yaml an address to listen on (blobs_listen, api_listen) and the URL by which others reach it (blobs_url, api_url)"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Whether the host of a URL, which the configuration has checked, is this machine.
+fn is_loopback(url: &str) -> bool {
+    let (_, rest) = url.split_once("://").unwrap_or(("", url));
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host = match authority.parse::<SocketAddr>() {
+        Ok(address) => return address.ip().is_loopback(),
+        Err(_) => authority.split(':').next().unwrap_or_default(),
+    };
+    let address = host.parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// Lets the keys of roles act for the node, for [`GRANT_TIME`].
+fn grants(home: &Home, granter: Address, roles: RoleSet) -> anyhow::Result<Vec<Message>> {
+    let keyring = Keyring::new(home);
+    let expires_at = clock::after(GRANT_TIME);
+    let grant = |role| {
+        let grant = MsgGrant {
+            granter,
+            grantee: keyring.role(role)?.address(),
+            type_urls: granted_types()?,
+            expires_at,
+        };
+        Ok(grant.into())
+    };
+    roles.iter().map(grant).collect()
 }
 
 /// Checks that a role of this home may act: registered, and its key granted.
@@ -261,4 +318,43 @@ fn granted_types<const LENGTH: usize, const MAX: usize>() -> anyhow::Result<List
     urls.sort_unstable();
     let urls = urls.into_iter().map(Text::new).collect::<Result<_, _>>()?;
     Ok(List::new(urls)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_this_machine_are_known_in_every_form() {
+        for own in [
+            "http://127.0.0.1:8091",
+            "http://127.8.0.1/",
+            "http://localhost:8091/",
+            "http://localhost",
+            "http://[::1]:8091",
+        ] {
+            assert!(is_loopback(own), "{own}");
+        }
+        for other in [
+            "http://10.0.0.1:8091",
+            "https://node.example/blobs",
+            "http://[2001:db8::1]:8091",
+            "http://127.example:8091",
+        ] {
+            assert!(!is_loopback(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_role_is_not_announced_to_another_machine_at_an_address_of_this_one() {
+        let mut config = Config::default();
+        config.set_roles(&[Role::Miner]);
+        reachable(&config).unwrap();
+        config.network.rpc = "http://10.0.0.1:26657".into();
+        let refusal = reachable(&config).unwrap_err().to_string();
+        assert!(refusal.contains("roles.miner"), "{refusal}");
+        let miner = config.roles.miner.as_mut().unwrap();
+        miner.blobs_url = Some("http://10.0.0.2:8091".into());
+        reachable(&config).unwrap();
+    }
 }

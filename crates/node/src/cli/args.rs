@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use r3mes_types::{Address, Amount, Role};
 
@@ -79,8 +80,11 @@ impl Overrides {
         if let Some(rpc) = &self.rpc {
             config.network.rpc.clone_from(rpc);
         }
-        if let (Some(engine), Some(ledger)) = (self.engine, &mut config.services.ledger) {
-            ledger.engine = engine;
+        if let Some(engine) = self.engine {
+            let ledger = config.services.ledger.as_mut();
+            ledger
+                .context("--engine needs a ledger, and the configuration has no services.ledger")?
+                .engine = engine;
         }
         if let Some(kernels) = &self.kernels {
             config.compute.kernels.clone_from(kernels);

@@ -29,7 +29,7 @@ pub(super) fn run(home: &Home, typed: &Start, overrides: &Overrides) -> anyhow::
         let shutdown = CancellationToken::new();
         super::cancel_on_signal(shutdown.clone())?;
         let mut supervisor = Supervisor::new(shutdown.clone());
-        process::publish_board(&supervisor, lock);
+        process::publish_board(&supervisor, lock, "");
         tokio::select! {
             started = start_all(&mut supervisor, home, &config, &overrides) => started?,
             () = shutdown.cancelled() => {}

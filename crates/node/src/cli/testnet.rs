@@ -15,6 +15,9 @@ use crate::{
     testnet::{self, Options, Running, Testnet, parse_hosts},
 };
 
+/// Validators of whom one may be away.
+const FEWEST_CHECKED: usize = 4;
+
 /// Makes a network, and runs it unless it is for other machines. With `--check`, fails unless
 /// everything checked holds.
 pub(super) fn run(typed: &Typed, overrides: &Overrides, out: &Output) -> anyhow::Result<()> {
@@ -47,6 +50,10 @@ pub(super) fn run(typed: &Typed, overrides: &Overrides, out: &Output) -> anyhow:
         child_args: overrides.to_args(),
     };
     let (testnet, made) = Testnet::open_or_make(&options)?;
+    anyhow::ensure!(
+        !typed.check || testnet.nodes.len() >= FEWEST_CHECKED,
+        "--check kills a validator, and without one of fewer than {FEWEST_CHECKED} the others cannot go on; give --validators {FEWEST_CHECKED} or more"
+    );
     if !options.hosts.is_empty() {
         anyhow::ensure!(
             made,

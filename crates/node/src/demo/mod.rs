@@ -79,7 +79,7 @@ pub async fn run(
 
     let stop = shutdown.child_token();
     let mut supervisor = Supervisor::new(stop.clone());
-    publish_board(&supervisor, HomeLock::take(network.home())?);
+    publish_board(&supervisor, HomeLock::take(network.home())?, "");
     let outcome = tokio::select! {
         () = shutdown.cancelled() => Ok(None),
         outcome = play(options, &network, &mut supervisor, &progress, began) => outcome.map(Some),

@@ -175,12 +175,20 @@ impl Supervisor {
     }
 }
 
-/// Keeps the home's status file up to date for as long as the supervisor lives.
-pub fn publish_board(supervisor: &Supervisor, lock: HomeLock) {
+/// Keeps the home's status file up to date for as long as the supervisor lives: with the services whose
+/// labels begin with `prefix`, without it.
+pub fn publish_board(supervisor: &Supervisor, lock: HomeLock, prefix: &str) {
     let mut board = supervisor.board();
+    let prefix = prefix.to_owned();
     tokio::spawn(async move {
         loop {
-            let current = board.borrow_and_update().clone();
+            let current = board
+                .borrow_and_update()
+                .iter()
+                .filter_map(|(label, status)| {
+                    Some((label.strip_prefix(&prefix)?.to_owned(), status.clone()))
+                })
+                .collect();
             if let Err(error) = lock.publish(&current) {
                 tracing::warn!(%error, "cannot write the status file");
             }

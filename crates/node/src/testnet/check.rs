@@ -28,13 +28,10 @@ const PAGE: u64 = 20;
 
 /// Checks everything.
 pub(super) async fn all(testnet: &Testnet, supervisor: &Supervisor) -> anyhow::Result<Vec<Check>> {
-    let mut checks = Vec::new();
-    if testnet.nodes.len() >= 4 {
-        checks.push(outcome(
-            "blocks go on while a validator is killed, and it comes back to them",
-            kill(testnet, supervisor).await,
-        ));
-    }
+    let mut checks = vec![outcome(
+        "blocks go on while a validator is killed, and it comes back to them",
+        kill(testnet, supervisor).await,
+    )];
     let closed = timeout(Duration::from_secs(PATIENCE), round(testnet)).await;
     let closed = closed.unwrap_or_else(|_| {
         anyhow::bail!(

@@ -55,7 +55,12 @@ pub struct Node {
 impl Node {
     /// One of its services on the status board.
     pub(super) fn label(&self, service: Service) -> String {
-        format!("{}/{service}", self.name)
+        format!("{}{service}", self.prefix())
+    }
+
+    /// What the labels of this node's processes begin with.
+    pub(super) fn prefix(&self) -> String {
+        format!("{}/", self.name)
     }
 }
 

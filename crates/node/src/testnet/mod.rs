@@ -70,12 +70,9 @@ pub async fn run(
     services::cometbft::find(None)?;
     let stop = shutdown.child_token();
     let mut supervisor = Supervisor::new(stop.clone());
-    let mut locks = testnet
-        .nodes
-        .iter()
-        .map(|node| HomeLock::take(&node.home))
-        .collect::<Result<Vec<_>, _>>()?;
-    publish_board(&supervisor, locks.swap_remove(0));
+    for node in &testnet.nodes {
+        publish_board(&supervisor, HomeLock::take(&node.home)?, &node.prefix());
+    }
     let outcome = tokio::select! {
         () = shutdown.cancelled() => Ok(Vec::new()),
         outcome = play(testnet, options, check, &mut supervisor, running) => outcome,

@@ -24,7 +24,8 @@ pub use params::{check as check_params, defaults as default_params};
 pub(crate) use query::route;
 pub use slash::{decide, jail, slash};
 pub use stake::{
-    dispute_closed, dispute_opened, enlist_leaver, leaver_seen, leavers, lock, unlock,
+    dispute_closed, dispute_opened, enlist_leaver, is_leaver, leaver_last, leaver_seen, leavers,
+    lock, unlock,
 };
 pub use state::{LOCKS, MAX_NODES, NODES, PARAMS, SLASHES, active, get};
 pub(crate) use validators::{changed, punish, updates};

@@ -5,7 +5,7 @@ use r3mes_types::wire::List;
 use r3mes_types::{Address, Amount, Millis, Time};
 
 use super::events;
-use super::state::{LEAVERS, LOCKS, MAX_DUE, PARAMS, RELEASE_DUE, require, save};
+use super::state::{LEAVER_SINCE, LEAVERS, LOCKS, MAX_DUE, PARAMS, RELEASE_DUE, require, save};
 use crate::bank::{self, Module};
 use crate::error::LedgerError;
 use crate::store::{Context, View};
@@ -97,14 +97,22 @@ pub fn dispute_closed(ctx: &mut Context<'_>, address: &Address) -> Result<(), Le
     save(ctx, Some(&before), &node)
 }
 
-/// Nodes that have begun to take stake back, at most `limit`, ascending by address bytes. Nothing is
-/// paid out to them before [`leaver_seen`].
+/// Nodes that have begun to take stake back, at most `limit`, those first who have waited longest.
+/// Nothing is paid out to them before [`leaver_seen`].
 ///
 /// # Errors
 /// When the state cannot be read.
 pub fn leavers(view: &dyn View, limit: usize) -> Result<Vec<Address>, LedgerError> {
     let found = LEAVERS.range(view, None, limit)?;
-    Ok(found.into_iter().map(|(address, _)| address).collect())
+    Ok(found.into_iter().map(|((_, address), _)| address).collect())
+}
+
+/// Whether a node is on the list of [`leavers`].
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn is_leaver(view: &dyn View, address: &Address) -> Result<bool, LedgerError> {
+    LEAVER_SINCE.contains(view, address)
 }
 
 /// Takes a node off the list of [`leavers`]: whoever holds its stake back for a second audit has opened
@@ -113,7 +121,23 @@ pub fn leavers(view: &dyn View, limit: usize) -> Result<Vec<Address>, LedgerErro
 /// # Errors
 /// When the gas is used up.
 pub fn leaver_seen(ctx: &mut Context<'_>, address: &Address) -> Result<(), LedgerError> {
-    LEAVERS.remove(ctx, address)
+    if let Some(height) = LEAVER_SINCE.get(ctx, address)? {
+        LEAVERS.remove(ctx, &(height, *address))?;
+        LEAVER_SINCE.remove(ctx, address)?;
+    }
+    Ok(())
+}
+
+/// Moves a node that is on the list of [`leavers`] to its end.
+///
+/// # Errors
+/// When the gas is used up.
+pub fn leaver_last(ctx: &mut Context<'_>, address: &Address) -> Result<(), LedgerError> {
+    if is_leaver(ctx, address)? {
+        leaver_seen(ctx, address)?;
+        enlist(ctx, address)?;
+    }
+    Ok(())
 }
 
 /// Puts a node on the list of [`leavers`] again if it has begun to take stake back at `since` or later.
@@ -127,9 +151,19 @@ pub fn enlist_leaver(
 ) -> Result<(), LedgerError> {
     let node = require(ctx, address)?;
     if node.unbonding.iter().any(|part| part.started_at >= since) {
-        LEAVERS.put(ctx, address, &true)?;
+        enlist(ctx, address)?;
     }
     Ok(())
+}
+
+/// Puts a node at the end of the list of [`leavers`]; one that is on it keeps its place.
+fn enlist(ctx: &mut Context<'_>, address: &Address) -> Result<(), LedgerError> {
+    if is_leaver(ctx, address)? {
+        return Ok(());
+    }
+    let height = ctx.height();
+    LEAVERS.put(ctx, &(height, *address), &true)?;
+    LEAVER_SINCE.put(ctx, address, &height)
 }
 
 /// Adds a part to what is unbonding; when there are too many parts, the newest takes it in.
@@ -163,7 +197,7 @@ pub(super) fn unbond(
     };
     add(node, part);
     RELEASE_DUE.put(ctx, &(release_at, node.address), &true)?;
-    LEAVERS.put(ctx, &node.address, &true)?;
+    enlist(ctx, &node.address)?;
     ctx.emit(events::unbonding(&node.address, amount, release_at));
     Ok(())
 }
@@ -184,7 +218,7 @@ fn release(ctx: &mut Context<'_>, address: &Address) -> Result<(), LedgerError> 
     let before = require(ctx, address)?;
     let now = ctx.now();
     let oldest_lock = oldest_lock(ctx, &before)?;
-    let free = before.disputes == 0 && !LEAVERS.contains(ctx, address)?;
+    let free = before.disputes == 0 && !is_leaver(ctx, address)?;
     let releasable = |part: &Unbonding| {
         free && part.release_at <= now && oldest_lock.is_none_or(|since| since > part.started_at)
     };

@@ -33,8 +33,11 @@ pub(super) const NEXT_SLASH: Item<u64> = Item::new("nodes/next-slash");
 pub(super) const FINAL_DUE: Map<(Time, u64), bool> = Map::new("nodes/final-due/");
 /// Nodes by when a part of their stake may be released.
 pub(super) const RELEASE_DUE: Map<(Time, Address), bool> = Map::new("nodes/release-due/");
-/// Nodes that have begun to take stake back since training last looked: see [`super::leavers`].
-pub(super) const LEAVERS: Map<Address, bool> = Map::new("nodes/leaver/");
+/// Nodes that have begun to take stake back and wait to be looked at, by the height of the block since
+/// which they wait: see [`super::leavers`].
+pub(super) const LEAVERS: Map<(u64, Address), bool> = Map::new("nodes/leaver/");
+/// The height under which each of them stands there.
+pub(super) const LEAVER_SINCE: Map<Address, u64> = Map::new("nodes/leaver-since/");
 /// Who operates a block validator.
 pub(super) const OPERATOR_OF: Map<ConsensusAddress, Address> = Map::new("nodes/operator-of/");
 /// Those who sign blocks now.

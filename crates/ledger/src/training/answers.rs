@@ -1,7 +1,7 @@
 //! What all answers to obligations have in common: an identical repeat changes nothing, a different
 //! second answer is refused, and each counts once.
 
-use r3mes_types::training::{Audit, Duty, Entry, ObligationKind, Phase, Reaudit, Round, Run};
+use r3mes_types::training::{Audit, Duty, Entry, ObligationKind, Phase, Reaudit, Round, Run, Seat};
 use r3mes_types::{Address, Hash};
 
 use super::error::TrainingError;
@@ -167,6 +167,12 @@ impl Case {
     /// The record of a second audit.
     pub(super) fn reaudit(&mut self) -> Option<&mut Reaudit> {
         self.kept.as_mut()?.reaudit.as_mut()
+    }
+
+    /// In a second audit: who sat in the panel of the first.
+    pub(super) fn first_panel(&self) -> &[Seat] {
+        let audit = self.kept.as_ref().and_then(|kept| kept.audit.as_ref());
+        audit.map_or(&[], |audit| &audit.panel)
     }
 
     /// Counts an answer and writes the case.

@@ -30,6 +30,11 @@ pub(super) fn reaudit(id: RoundId, miner: &Address, phase: Phase) -> Event {
     answer("training.reaudit", id, miner).with("phase", phase)
 }
 
+/// A second audit was drawn, but no validator had stake free for its panel in time.
+pub(super) fn reaudit_unseated(id: RoundId, miner: &Address) -> Event {
+    answer("training.reaudit_unseated", id, miner)
+}
+
 /// A validator was paid for a second audit.
 pub(super) fn reaudit_paid(id: RoundId, address: &Address, amount: Amount) -> Event {
     answer("training.reaudit_paid", id, address).with("amount", amount)

@@ -6,7 +6,7 @@ use r3mes_types::{Address, Amount, Cid, Ppm, Role};
 
 use super::events;
 use super::stake::Bond;
-use super::state::{FEEDBACK, Feedback, RoundId, SUMMARIES, put_duty, put_entry};
+use super::state::{FEEDBACK, Feedback, PACKAGES, RoundId, SUMMARIES, put_duty, put_entry};
 use crate::bank::{self, Module};
 use crate::error::LedgerError;
 use crate::models::{self, NewVersion};
@@ -62,6 +62,10 @@ pub(super) fn miner(
             u64::from(round.assigned),
         );
         entry.paid = pay(ctx, round, &entry.miner, part)?;
+        if run.params.reaudited_share > Ppm::ZERO {
+            let height = ctx.height();
+            PACKAGES.put(ctx, &(entry.miner, id), &height)?;
+        }
         // The stake that stood behind this work may be on its way back.
         nodes::enlist_leaver(ctx, &entry.miner, round.opened_at)?;
     }

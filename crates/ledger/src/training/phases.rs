@@ -116,6 +116,10 @@ fn advance(ctx: &mut Context<'_>, run: &mut Run, budget: &mut Budget) -> Result<
         if !done {
             return Ok(());
         }
+        if !run.open {
+            // What the round's locks set free, the next round would take.
+            reaudit::seat(ctx)?;
+        }
     }
 }
 
@@ -231,6 +235,12 @@ pub(super) fn window(run: &Run, phase: Phase) -> Millis {
         Phase::Aggregate => windows.aggregate,
         Phase::Assign | Phase::Draw | Phase::Pay | Phase::Closed => Millis::new(0),
     }
+}
+
+/// All windows of one round together.
+pub(super) fn all_windows(run: &Run) -> Millis {
+    let windows = Phase::ALL.iter().map(|phase| window(run, *phase).millis());
+    Millis::new(windows.fold(0, u64::saturating_add))
 }
 
 /// The oldest round that is kept in full although it need not be.

@@ -2,15 +2,18 @@
 //! packages that are still kept in full is audited again, by another panel.
 //!
 //! Whoever begins to take stake back stands on the list of `nodes::leavers`. From there it is taken
-//! over here, with the validators of that block, and a dispute holds its stake. [`DRAW_DELAY`] blocks
-//! later the beacon draws, package by package, whether there is a second audit, its panel and its steps.
-//! A second audit has the phases of the first, from serve to court, with the same windows; it is closed
-//! when nobody contradicts the miner or the court has spoken. The validators are paid by the treasury.
+//! over here, first in, first out, with the validators of that block, and a dispute holds its stake.
+//! [`DRAW_DELAY`] blocks later the beacon draws, package by package, whether there is a second audit,
+//! its panel and its steps. Who has no package that could be drawn is let go at once; who takes more
+//! back meanwhile stands at the end of the list when the draw is over.
+//! A second audit has the phases of the first, from serve to court, with the same windows; before them
+//! it stands in the phase of the draw while no validator has stake free for a seat. It is closed when
+//! nobody contradicts the miner or the court has spoken. The validators are paid by the treasury.
 
 use std::collections::BTreeMap;
 
-use r3mes_types::training::{Entry, Member, Outcome, Phase, Reaudit, Run, Seat};
-use r3mes_types::{Address, Amount, Hash, Ppm, Role, Time};
+use r3mes_types::training::{Member, Outcome, Phase, Reaudit, Run, Seat};
+use r3mes_types::{Address, Amount, Hash, Role, Time};
 
 use super::answers::{Asked, Case};
 use super::court::{Claims, Power, Ruling, judge};
@@ -22,7 +25,7 @@ use super::phases::{self, DRAW_DELAY};
 use super::runs;
 use super::settle::{must_serve, new_audit, seat_is_open};
 use super::state::{
-    self, ENTRIES, FEEDBACK, JUDGES, Judges, LEAVERS, Leaver, REAUDITS, RUNS, RoundId, put_entry,
+    self, FEEDBACK, JUDGES, Judges, LEAVERS, Leaver, PACKAGES, REAUDITS, RoundId, put_entry,
 };
 use crate::bank::{self, Module};
 use crate::beacon;
@@ -34,24 +37,42 @@ use crate::store::{Context, View};
 /// Second audits that are open at the same time; more have to wait.
 pub const MAX_REAUDITS: usize = 16;
 /// Miners whose second audits are being drawn at the same time; more have to wait.
-const MAX_LEAVERS: usize = 16;
+pub const MAX_LEAVERS: usize = 16;
+/// Nodes that take stake back looked at in one block. More than [`MAX_LEAVERS`], so that those whose
+/// draw is under way never fill it.
+const MAX_SEEN_PER_BLOCK: usize = 64;
 /// Packages looked at in one block.
 const MAX_DRAWS_PER_BLOCK: usize = 64;
 
-/// Takes over who leaves, draws, and moves every second audit on.
+/// Draws, takes over who leaves, and moves every second audit on.
 pub(super) fn advance(ctx: &mut Context<'_>) -> Result<(), LedgerError> {
-    take_over(ctx)?;
     draw(ctx)?;
+    take_over(ctx)?;
     for ((id, miner), _) in REAUDITS.range(ctx, None, MAX_REAUDITS)? {
         Hearing::find(ctx, id, &miner)?.advance()?;
     }
     Ok(())
 }
 
+/// Tries to seat the panels of second audits that have none yet.
+pub(super) fn seat(ctx: &mut Context<'_>) -> Result<(), LedgerError> {
+    for ((id, miner), _) in REAUDITS.range(ctx, None, MAX_REAUDITS)? {
+        let hearing = Hearing::find(ctx, id, &miner)?;
+        if hearing.case.asked.round.phase == Phase::Draw {
+            hearing.advance()?;
+        }
+    }
+    Ok(())
+}
+
 /// The next block time at which a second audit moves on by itself, or one is drawn.
+///
+/// A block is asked for at once only while each block brings the draws nearer to their end: one that
+/// waits for its mix does so for [`DRAW_DELAY`] blocks, and after that packages are done with for good.
 pub(super) fn next_deadline(view: &dyn View) -> Result<Option<Time>, LedgerError> {
     let open = REAUDITS.range(view, None, MAX_REAUDITS)?;
-    if open.len() < MAX_REAUDITS && is_drawing(view)? {
+    let drawing = !LEAVERS.range(view, None, 1)?.is_empty() || !nodes::leavers(view, 1)?.is_empty();
+    if open.len() < MAX_REAUDITS && drawing {
         return Ok(Some(Time::from_nanos(0)));
     }
     let mut next = None;
@@ -65,35 +86,35 @@ pub(super) fn next_deadline(view: &dyn View) -> Result<Option<Time>, LedgerError
     Ok(next)
 }
 
-/// Whether a round must stay: a package of it is being audited again, or may be drawn for that.
+/// Whether a round must stay: a package of it is being audited again, or one of a miner that takes
+/// stake back was not drawn for yet.
 pub(super) fn is_needed(view: &dyn View, id: RoundId) -> Result<bool, LedgerError> {
-    Ok(is_drawing(view)? || state::is_reaudited(view, id)?)
-}
-
-fn is_drawing(view: &dyn View) -> Result<bool, LedgerError> {
-    Ok(!LEAVERS.range(view, None, 1)?.is_empty())
-}
-
-/// Takes over nodes that have begun to take stake back, as far as there is room.
-fn take_over(ctx: &mut Context<'_>) -> Result<(), LedgerError> {
-    let room = MAX_LEAVERS - LEAVERS.range(ctx, None, MAX_LEAVERS)?.len();
-    let found = nodes::leavers(ctx, room)?;
-    if found.is_empty() {
-        return Ok(());
+    if state::is_reaudited(view, id)? {
+        return Ok(true);
     }
-    let runs = RUNS.range(ctx, None, phases::MAX_RUNS)?;
-    let concerned = runs
-        .iter()
-        .any(|(_, run)| run.params.reaudited_share > Ppm::ZERO);
-    for miner in found {
-        nodes::leaver_seen(ctx, &miner)?;
-        if let Some(known) = LEAVERS.get(ctx, &miner)? {
-            let leaver = Leaver {
-                again: true,
-                ..known
-            };
-            LEAVERS.put(ctx, &miner, &leaver)?;
-        } else if concerned {
+    for miner in &state::members(view, id)?.miners {
+        let leaves = nodes::is_leaver(view, miner)? || LEAVERS.contains(view, miner)?;
+        if leaves && PACKAGES.contains(view, &(*miner, id))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Takes over nodes that have begun to take stake back, as far as there is room, and lets those go that
+/// nothing can be drawn for.
+fn take_over(ctx: &mut Context<'_>) -> Result<(), LedgerError> {
+    let mut room = MAX_LEAVERS - LEAVERS.range(ctx, None, MAX_LEAVERS)?.len();
+    for miner in nodes::leavers(ctx, MAX_SEEN_PER_BLOCK)? {
+        if LEAVERS.contains(ctx, &miner)? {
+            // It has its turn again when the draw that is under way is over.
+            continue;
+        }
+        if PACKAGES.range_of(ctx, &miner, None, 1)?.is_empty() {
+            nodes::leaver_seen(ctx, &miner)?;
+        } else if room > 0 {
+            room -= 1;
+            nodes::leaver_seen(ctx, &miner)?;
             nodes::dispute_opened(ctx, &miner)?;
             await_draw(ctx, &miner)?;
         }
@@ -108,12 +129,9 @@ fn await_draw(ctx: &mut Context<'_>, miner: &Address) -> Result<(), LedgerError>
     let leaver = Leaver {
         draw_height: ctx.height() + DRAW_DELAY,
         draw: None,
-        judges: Judges {
-            members: open::members(validators),
-        },
+        validators: open::members(validators),
         run: 0,
         round: 0,
-        again: false,
     };
     LEAVERS.put(ctx, miner, &leaver)
 }
@@ -129,13 +147,12 @@ fn draw(ctx: &mut Context<'_>) -> Result<(), LedgerError> {
             Some(mix) => mix,
             None => *leaver.draw.insert(mix_at(ctx, leaver.draw_height)?),
         };
-        if !draw_packages(ctx, &miner, &mut leaver, &mix, &mut left)? {
-            LEAVERS.put(ctx, &miner, &leaver)?;
-        } else if leaver.again {
-            await_draw(ctx, &miner)?;
-        } else {
+        if draw_packages(ctx, &miner, &mut leaver, &mix, &mut left)? {
             LEAVERS.remove(ctx, &miner)?;
             nodes::dispute_closed(ctx, &miner)?;
+            nodes::leaver_last(ctx, &miner)?;
+        } else {
+            LEAVERS.put(ctx, &miner, &leaver)?;
         }
     }
     Ok(())
@@ -158,58 +175,44 @@ fn draw_packages(
     mix: &Hash,
     left: &mut usize,
 ) -> Result<bool, LedgerError> {
-    let before = leaver.run.checked_sub(1);
-    for (_, run) in RUNS.range(ctx, before.as_ref(), phases::MAX_RUNS)? {
-        if run.params.reaudited_share == Ppm::ZERO {
-            continue;
+    loop {
+        let last = RoundId {
+            run: leaver.run,
+            round: leaver.round,
+        };
+        let found = PACKAGES.range_of(ctx, miner, Some(&(*miner, last)), 1)?;
+        let Some(((_, id), accepted)) = found.into_iter().next() else {
+            return Ok(true);
+        };
+        if *left == 0 || REAUDITS.range(ctx, None, MAX_REAUDITS)?.len() >= MAX_REAUDITS {
+            return Ok(false);
         }
-        if run.id > leaver.run {
-            leaver.run = run.id;
-            leaver.round = 0;
-        }
-        leaver.round = leaver.round.max(run.oldest_kept);
-        // Packages of a round that is being paid are accepted for good.
-        while leaver.round < run.round || (run.open && leaver.round == run.round) {
-            let open = REAUDITS.range(ctx, None, MAX_REAUDITS)?.len();
-            if *left == 0 || open >= MAX_REAUDITS {
-                return Ok(false);
-            }
-            *left -= 1;
-            let id = RoundId {
-                run: run.id,
-                round: leaver.round,
-            };
+        *left -= 1;
+        // Whoever knows the mix knows which packages are safe.
+        if accepted <= leaver.draw_height {
             let draw = PackageDraw {
                 mix,
                 id,
                 miner,
                 audits: Audits::Second,
             };
-            draw_package(ctx, &run, &draw, &leaver.judges)?;
-            leaver.round += 1;
+            draw_package(ctx, &draw, leaver)?;
         }
+        leaver.run = id.run;
+        leaver.round = id.round;
     }
-    Ok(true)
 }
 
-/// Draws for one package, unless it was drawn for before.
+/// Draws for one package, for good.
 fn draw_package(
     ctx: &mut Context<'_>,
-    run: &Run,
     draw: &PackageDraw<'_>,
-    judges: &Judges,
+    leaver: &Leaver,
 ) -> Result<(), LedgerError> {
-    let Some(mut entry) = ENTRIES.get(ctx, &(draw.id, *draw.miner))? else {
-        return Ok(());
-    };
-    if entry.outcome != Some(Outcome::Accepted) || entry.reaudit.is_some() {
-        return Ok(());
-    }
-    let panel = if draw.is_audited(run.params.reaudited_share) {
-        seat_panel(ctx, run, draw, judges, &entry)?
-    } else {
-        Vec::new()
-    };
+    let (id, miner) = (draw.id, *draw.miner);
+    PACKAGES.remove(ctx, &(miner, id))?;
+    let run = Asked::find(ctx, id.run, id.round)?.run;
+    let mut entry = state::entry(ctx, id, &miner)?;
     let mut reaudit = Reaudit {
         phase: Phase::Closed,
         deadline: ctx.now(),
@@ -219,19 +222,22 @@ fn draw_package(
         slashed: Amount::ZERO,
         paid: Amount::ZERO,
     };
-    if !panel.is_empty() {
-        let audit = new_audit(draw.steps(run.params.steps, run.params.drawn_steps), panel);
-        reaudit.phase = Phase::Serve;
-        reaudit.deadline = ctx.now().after(phases::window(run, Phase::Serve));
-        reaudit.pending = u32::from(must_serve(&audit, entry.feedback));
-        reaudit.audit = Some(audit);
-        nodes::dispute_opened(ctx, draw.miner)?;
-        REAUDITS.put(ctx, &(draw.id, *draw.miner), &true)?;
-        JUDGES.put(ctx, &(draw.id, *draw.miner), judges)?;
-        ctx.emit(events::reaudit(draw.id, draw.miner, Phase::Serve));
+    if draw.is_audited(run.params.reaudited_share) {
+        let steps = draw.steps(run.params.steps, run.params.drawn_steps);
+        reaudit.phase = Phase::Draw;
+        // Long enough for the round that is open to end and set its locks free.
+        reaudit.deadline = ctx.now().after(phases::all_windows(&run));
+        reaudit.audit = Some(new_audit(steps, Vec::new()));
+        let judges = Judges {
+            members: leaver.validators.clone(),
+            mix: *draw.mix,
+        };
+        nodes::dispute_opened(ctx, &miner)?;
+        REAUDITS.put(ctx, &(id, miner), &true)?;
+        JUDGES.put(ctx, &(id, miner), &judges)?;
     }
     entry.reaudit = Some(reaudit);
-    put_entry(ctx, draw.id, &entry)
+    put_entry(ctx, id, &entry)
 }
 
 /// The panel of a second audit, ascending by address: validators in drawn order with enough free stake,
@@ -240,15 +246,11 @@ fn seat_panel(
     ctx: &mut Context<'_>,
     run: &Run,
     draw: &PackageDraw<'_>,
-    judges: &Judges,
-    entry: &Entry,
+    judges: &[Member],
+    first: &[Seat],
 ) -> Result<Vec<Address>, LedgerError> {
-    let sat = |validator: &Address| {
-        let first = entry.audit.as_ref();
-        first.is_some_and(|audit| audit.panel.iter().any(|seat| seat.validator == *validator))
-    };
+    let sat = |validator: &Address| first.iter().any(|seat| seat.validator == *validator);
     let (used, fresh): (Vec<Member>, Vec<Member>) = judges
-        .members
         .iter()
         .cloned()
         .partition(|member| sat(&member.validator));
@@ -273,7 +275,7 @@ struct Hearing<'h, 'c> {
     ctx: &'h mut Context<'c>,
     id: RoundId,
     case: Case,
-    judges: Vec<Member>,
+    judges: Judges,
 }
 
 impl<'h, 'c> Hearing<'h, 'c> {
@@ -285,7 +287,7 @@ impl<'h, 'c> Hearing<'h, 'c> {
         let entry = state::entry(ctx, id, miner)?;
         let asked = Asked::find(ctx, id.run, id.round)?;
         let case = Case::second(asked, entry).ok_or_else(missing)?;
-        let judges = state::judges(ctx, id, miner)?;
+        let judges = JUDGES.get(ctx, &(id, *miner))?.ok_or_else(missing)?;
         Ok(Self {
             ctx,
             id,
@@ -299,6 +301,11 @@ impl<'h, 'c> Hearing<'h, 'c> {
         let before = self.case.asked.round.phase;
         while self.case.asked.round.phase != Phase::Closed && self.is_over() {
             match self.case.asked.round.phase {
+                Phase::Draw => {
+                    if !self.seat()? {
+                        break;
+                    }
+                }
                 Phase::Serve => self.enter(Phase::Verify, |_| true),
                 Phase::Verify => self.enter(Phase::Verdict, |seat| seat.commitment.is_some()),
                 Phase::Verdict => {
@@ -320,6 +327,35 @@ impl<'h, 'c> Hearing<'h, 'c> {
     fn is_over(&self) -> bool {
         let round = &self.case.asked.round;
         round.pending == 0 || self.ctx.now() >= round.deadline
+    }
+
+    /// Seats the panel, or gives up at the deadline; `false` while it has to be tried again.
+    fn seat(&mut self) -> Result<bool, LedgerError> {
+        let miner = self.case.entry.miner;
+        let draw = PackageDraw {
+            mix: &self.judges.mix,
+            id: self.id,
+            miner: &miner,
+            audits: Audits::Second,
+        };
+        let run = &self.case.asked.run;
+        let first = self.case.first_panel();
+        let panel = seat_panel(self.ctx, run, &draw, &self.judges.members, first)?;
+        if panel.is_empty() {
+            if self.ctx.now() < self.case.asked.round.deadline {
+                return Ok(false);
+            }
+            self.case.entry.audit = None;
+            self.ctx.emit(events::reaudit_unseated(self.id, &miner));
+            self.end()?;
+            return Ok(true);
+        }
+        let steps = self.case.entry.audit.as_ref().map(|audit| &audit.steps);
+        let audit = new_audit(steps.into_iter().flatten().copied().collect(), panel);
+        let owed = usize::from(must_serve(&audit, self.case.entry.feedback));
+        self.case.entry.audit = Some(audit);
+        self.begin(Phase::Serve, owed);
+        Ok(true)
     }
 
     /// Begins a phase that waits for an answer from each seat that `owes` one.
@@ -354,13 +390,16 @@ impl<'h, 'c> Hearing<'h, 'c> {
             self.convict("it served a state that it had not committed to")?;
             return self.close(Outcome::Fraudulent, &[], &[]);
         }
+        if audit.panel.iter().all(|seat| seat.verdict.is_none()) {
+            return self.close(Outcome::Undecided, &[], &[]);
+        }
         if !claims.disputed(audit) {
             return self.close(Outcome::Accepted, &[], &[]);
         }
         if let Some(audit) = self.case.entry.audit.as_mut() {
             audit.disputed = true;
         }
-        self.begin(Phase::Court, self.judges.len());
+        self.begin(Phase::Court, self.judges.members.len());
         Ok(())
     }
 
@@ -377,6 +416,7 @@ impl<'h, 'c> Hearing<'h, 'c> {
         };
         let of: BTreeMap<Address, u64> = self
             .judges
+            .members
             .iter()
             .map(|judge| (judge.validator, judge.power))
             .collect();
@@ -482,12 +522,18 @@ impl<'h, 'c> Hearing<'h, 'c> {
         if let Some(reaudit) = self.case.reaudit() {
             reaudit.outcome = Some(outcome);
         }
-        self.begin(Phase::Closed, 0);
-        REAUDITS.remove(self.ctx, &(self.id, miner))?;
-        nodes::dispute_closed(self.ctx, &miner)?;
+        self.end()?;
         self.ctx
             .emit(events::outcome(self.id, &miner, outcome).with("second", true));
         Ok(())
+    }
+
+    /// Takes it off the list and ends its hold on the miner's stake.
+    fn end(&mut self) -> Result<(), LedgerError> {
+        let miner = self.case.entry.miner;
+        self.begin(Phase::Closed, 0);
+        REAUDITS.remove(self.ctx, &(self.id, miner))?;
+        nodes::dispute_closed(self.ctx, &miner)
     }
 
     /// Pays a validator from the treasury what the same work was worth in the package's round, as far

@@ -21,24 +21,25 @@ schema! {
     /// A miner that takes stake back and waits for the draw of its second audits. A dispute holds its
     /// stake.
     pub struct Leaver {
-        /// No draw before this height.
+        /// No draw before this height, and none of packages that were accepted after it.
         1 => draw_height: u64,
         /// The beacon's mix of that height.
         2 => draw: Option<Hash>,
-        /// The validators before it.
-        3 => judges: Judges,
-        /// The run to look at next.
+        /// The validators before it. Ascending by address.
+        3 => validators: List<Member, MAX_VALIDATORS>,
+        /// The run of the package that was looked at last; 0 before the first.
         4 => run: u64,
         /// The round of it.
         5 => round: u32,
-        /// Whether it has begun to take more back, or a round of it has closed, since the draw began.
-        6 => again: bool,
     }
 
-    /// Those among whom a panel is drawn and who sit in the court. Ascending by address.
+    /// What seats the panel of a second audit.
     pub struct Judges {
-        /// The validators, with their power.
+        /// Those among whom the panel is drawn and who sit in the court, with their power. Ascending by
+        /// address.
         1 => members: List<Member, MAX_VALIDATORS>,
+        /// The beacon's mix that draws.
+        2 => mix: Hash,
     }
 }
 
@@ -70,9 +71,12 @@ pub(super) const SECOND_VOTES: Map<(RoundId, Address, Address), CourtVote> =
     Map::new("training/second-vote/");
 /// Miners whose second audits have to be drawn.
 pub(super) const LEAVERS: Map<Address, Leaver> = Map::new("training/leaver/");
+/// Accepted packages of runs with second audits that are kept in full and were not drawn for yet, by
+/// miner, with the height of the block that accepted them.
+pub(super) const PACKAGES: Map<(Address, RoundId), u64> = Map::new("training/package/");
 /// Second audits that are not over, by round and miner.
 pub(super) const REAUDITS: Map<(RoundId, Address), bool> = Map::new("training/reaudit/");
-/// The validators of second audits.
+/// The validators and the mixes of second audits.
 pub(super) const JUDGES: Map<(RoundId, Address), Judges> = Map::new("training/judges/");
 /// What each miner's newest accepted package left, by run and miner.
 pub(super) const FEEDBACK: Map<(u64, Address), Feedback> = Map::new("training/feedback/");
@@ -255,6 +259,8 @@ pub(super) fn prune(
     removed += duties.len();
     let entries = ENTRIES.range_of(ctx, &id, None, limit - removed)?;
     for (key, _) in &entries {
+        let (_, miner) = key;
+        PACKAGES.remove(ctx, &(*miner, id))?;
         ENTRIES.remove(ctx, key)?;
     }
     removed += entries.len();

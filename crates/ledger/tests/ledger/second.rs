@@ -3,8 +3,9 @@
 //! The rounds are played by hand: a state is a name, so that a test decides what everybody claims.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
-use r3mes_ledger::training::{DRAW_DELAY, ENTRIES, RUNS, RoundId};
+use r3mes_ledger::training::{DRAW_DELAY, ENTRIES, MAX_LEAVERS, MAX_REAUDITS, RUNS, RoundId};
 use r3mes_ledger::{Genesis, Ledger, genesis, nodes};
 use r3mes_types::bank::Balance;
 use r3mes_types::commitment::{Work, leaf_salt, package_state, state_leaf};
@@ -34,7 +35,7 @@ const LEAVER: u8 = 1;
 const MINERS: [u8; 2] = [1, 2];
 const VALIDATORS: [u8; 4] = [3, 4, 5, 6];
 const PROPOSER: u8 = 7;
-const EVERYBODY: std::ops::RangeInclusive<u8> = 1..=7;
+const EVERYBODY: RangeInclusive<u8> = 1..=7;
 const STAKE: Amount = Amount::remes(200);
 const PENALTY: Amount = Amount::remes(2);
 /// H.
@@ -63,7 +64,12 @@ fn one_step() -> RunParams {
 }
 
 fn founding(params: RunParams) -> Genesis {
-    let balances: Vec<Balance> = (0..=7)
+    founding_with(params, 0)
+}
+
+/// With so many miners more, whose keys come after the proposer's.
+fn founding_with(params: RunParams, crowd: u8) -> Genesis {
+    let balances: Vec<Balance> = (0..=PROPOSER + crowd)
         .map(|index| Balance {
             address: address(index),
             amount: Amount::remes(1_000),
@@ -72,8 +78,8 @@ fn founding(params: RunParams) -> Genesis {
     let node = |index: u8| {
         let role = match index {
             PROPOSER => Role::Proposer,
-            _ if MINERS.contains(&index) => Role::Miner,
-            _ => Role::Validator,
+            _ if VALIDATORS.contains(&index) => Role::Validator,
+            _ => Role::Miner,
         };
         MsgRegister {
             address: address(index),
@@ -83,7 +89,7 @@ fn founding(params: RunParams) -> Genesis {
     let mut genesis = genesis::development(CHAIN_ID, address(0), &balances);
     genesis.models = List::new(vec![model("tiny", b"model")]).unwrap();
     genesis.datasets = List::new(vec![dataset("texts")]).unwrap();
-    genesis.nodes = List::new(EVERYBODY.map(node).collect()).unwrap();
+    genesis.nodes = List::new((1..=PROPOSER + crowd).map(node).collect()).unwrap();
     genesis.runs = List::new(vec![params]).unwrap();
     genesis
 }
@@ -135,6 +141,8 @@ struct Play {
     accusers: BTreeSet<u8>,
     /// Whether second audits go unanswered.
     holds: bool,
+    /// Miners beside [`MINERS`].
+    crowd: u8,
 }
 
 impl Play {
@@ -152,7 +160,20 @@ impl Play {
             silent: BTreeSet::new(),
             accusers: BTreeSet::new(),
             holds: false,
+            crowd: 0,
         }
+    }
+
+    /// With so many miners more.
+    fn with_crowd(params: RunParams, crowd: u8) -> Self {
+        Self {
+            crowd,
+            ..Self::found(&founding_with(params, crowd))
+        }
+    }
+
+    fn everybody(&self) -> RangeInclusive<u8> {
+        1..=PROPOSER + self.crowd
     }
 
     fn claim(&self, index: u8, work: &Work, leaf: u32) -> Hash {
@@ -191,8 +212,8 @@ impl Play {
     /// What a validator finds: from what the miner served, or in court from the public start.
     fn verdict(&self, validator: u8, owed: &Obligation) -> Verdict {
         let work = owed.task.as_ref().unwrap().work();
-        let miner = EVERYBODY
-            .into_iter()
+        let miner = self
+            .everybody()
             .find(|i| address(*i) == work.miner)
             .unwrap();
         let court = owed.kind == Kind::Court;
@@ -357,7 +378,7 @@ impl Play {
     /// Everybody answers the first thing owed; without any, the next deadline comes.
     fn turn(&mut self) {
         let mut txs = Vec::new();
-        for index in EVERYBODY {
+        for index in self.everybody() {
             let owed = self.owed(index);
             let answered = owed.iter().find(|owed| {
                 !(self.silent.contains(&(index, owed.kind)) || self.holds && owed.second)
@@ -397,10 +418,11 @@ impl Play {
     }
 
     fn pause(&mut self) {
-        let switch = RunSwitch {
-            run: 1,
-            paused: true,
-        };
+        self.switch(true);
+    }
+
+    fn switch(&mut self, paused: bool) {
+        let switch = RunSwitch { run: 1, paused };
         self.propose(Change::RunSwitch(switch));
     }
 
@@ -411,6 +433,39 @@ impl Play {
             change,
         };
         self.chain.must(0, message);
+    }
+
+    /// What lowers a node's stake by the least there is.
+    fn less(&self, index: u8) -> MsgUpdate {
+        let node = self.chain.node(index);
+        let mut spec = node.spec;
+        spec.stake = node.bonded.saturating_sub(Amount::new(1));
+        MsgUpdate {
+            address: address(index),
+            spec,
+        }
+    }
+
+    /// A block in which all of these lower their stake.
+    fn all_less(&mut self, miners: &[u8]) {
+        let txs = miners
+            .iter()
+            .map(|index| self.chain.sign(*index, self.less(*index)))
+            .collect();
+        for result in self.chain.block(txs) {
+            assert_eq!(result.log, "");
+        }
+    }
+
+    /// Whether a block is asked for at once.
+    fn is_prompted(&self) -> bool {
+        let next = Ledger::next_deadline(&self.chain.state).unwrap();
+        next.is_some_and(|next| next <= self.chain.time)
+    }
+
+    fn told(&self, kind: &str) -> bool {
+        let output = self.chain.output.as_ref().unwrap();
+        output.events.iter().any(|event| event.kind == kind)
     }
 
     fn leave(&mut self, index: u8) {
@@ -605,29 +660,295 @@ fn the_first_panel_sits_again_only_when_there_are_too_few_others() {
     assert_eq!(first.intersection(&second).count(), 2);
 }
 
+/// The name of a lock that has nothing to do with training.
+fn elsewhere() -> Hash {
+    Hash::of(b"elsewhere")
+}
+
+/// Locks all of a node's free stake.
+fn lock(play: &mut Play, index: u8) {
+    let node = address(index);
+    let all = play.chain.node(index).free();
+    let locked = play
+        .chain
+        .act(|ctx| nodes::lock(ctx, &node, elsewhere(), all));
+    assert!(locked.unwrap());
+}
+
 #[test]
-fn a_panel_is_as_small_as_the_free_stake_makes_it_and_without_one_nobody_waits() {
-    let lock = |chain: &mut Chain, index: u8| {
-        let node = address(index);
-        let all = chain.node(index).free();
-        let locked = chain.act(|ctx| nodes::lock(ctx, &node, Hash::of(b"elsewhere"), all));
-        assert!(locked.unwrap());
-    };
+fn a_panel_is_as_small_as_the_free_stake_makes_it() {
     let mut play = Play::new(params()).after_one_round();
     for index in [3, 4, 5] {
-        lock(&mut play.chain, index);
+        lock(&mut play, index);
     }
     let panel = play.second_audit().audit.unwrap().panel;
     assert_eq!(panel.len(), 1);
     assert_eq!(panel[0].validator, address(6));
+}
 
-    let mut play = Play::new(params()).after_one_round();
+#[test]
+fn a_panel_that_nobody_can_sit_in_is_tried_again_until_stake_is_free() {
+    let mut play = Play::new(params());
+    play.lies.insert(LEAVER, 3);
+    let mut play = play.after_one_round();
     for index in VALIDATORS {
-        lock(&mut play.chain, index);
+        lock(&mut play, index);
     }
+    for _ in 0..2 * DRAW_DELAY {
+        play.chain.block(Vec::new());
+    }
+    let reaudit = play.reaudit(0, LEAVER).unwrap();
+    assert_eq!(reaudit.phase, Phase::Draw);
+    assert_eq!(reaudit.audit.unwrap().panel.len(), 0);
+    assert!(!play.is_prompted());
+    assert_eq!(play.owed(LEAVER), []);
+    let free = address(5);
+    play.chain
+        .act(|ctx| nodes::unlock(ctx, &free, elsewhere()))
+        .unwrap();
     let reaudit = play.second_audit();
-    assert_eq!((reaudit.audit, reaudit.outcome), (None, None));
+    assert_eq!(reaudit.outcome, Some(Outcome::Fraudulent));
+    let panel = reaudit.audit.unwrap().panel;
+    assert_eq!((panel.len(), panel[0].validator), (1, free));
+}
+
+#[test]
+fn a_panel_that_nobody_can_sit_in_for_a_whole_round_is_given_up_and_told() {
+    let mut play = Play::new(params()).after_one_round();
+    let begun = play.chain.time;
+    for index in VALIDATORS {
+        lock(&mut play, index);
+    }
+    play.until("the end", |play| play.told("training.reaudit_unseated"));
+    // Nine windows of 60 seconds.
+    assert!(play.chain.time >= begun.after(Millis::seconds(9 * 60)));
+    let reaudit = play.reaudit(0, LEAVER).unwrap();
+    assert_eq!(
+        (reaudit.phase, reaudit.audit, reaudit.outcome),
+        (Phase::Closed, None, None)
+    );
     play.until_paid_out();
+}
+
+#[test]
+fn the_stake_that_a_round_sets_free_stands_behind_a_second_audit_before_the_next_round() {
+    let mut play = Play::new(params());
+    play.close(0);
+    // Nobody has more free than what round 1 holds.
+    for index in VALIDATORS {
+        lock(&mut play, index);
+    }
+    play.all_less(&[LEAVER]);
+    play.until("the draw", |play| play.reaudit(0, LEAVER).is_some());
+    assert_eq!(play.reaudit(0, LEAVER).unwrap().phase, Phase::Draw);
+    play.close(1);
+    let reaudit = play.reaudit(0, LEAVER).unwrap();
+    assert_eq!(reaudit.phase, Phase::Verify);
+    assert_eq!(reaudit.audit.unwrap().panel.len(), 2);
+    assert!(!play.run().open, "two validators are too few for a round");
+    assert_eq!(play.second_audit().outcome, Some(Outcome::Accepted));
+    play.close(2);
+}
+
+#[test]
+fn a_panel_that_says_nothing_decides_nothing() {
+    for kind in [Kind::CommitVerdict, Kind::RevealVerdict] {
+        let mut play = Play::new(params()).after_one_round();
+        play.silent.extend(VALIDATORS.map(|index| (index, kind)));
+        let reaudit = play.second_audit();
+        assert_eq!(reaudit.outcome, Some(Outcome::Undecided));
+        assert_eq!(
+            (reaudit.slashed, reaudit.paid),
+            (Amount::ZERO, Amount::ZERO)
+        );
+        play.until_paid_out();
+    }
+    // One verdict is enough.
+    let mut play = Play::new(params()).after_one_round();
+    play.until("the panel", |play| {
+        play.reaudit(0, LEAVER)
+            .is_some_and(|reaudit| reaudit.phase == Phase::Verify)
+    });
+    let panel = play.reaudit(0, LEAVER).unwrap().audit.unwrap().panel;
+    let first = VALIDATORS
+        .into_iter()
+        .find(|index| address(*index) == panel[0].validator)
+        .unwrap();
+    play.silent.insert((first, Kind::CommitVerdict));
+    assert_eq!(play.second_audit().outcome, Some(Outcome::Accepted));
+}
+
+/// Second audits are possible, but none is drawn.
+fn none_drawn() -> RunParams {
+    RunParams {
+        reaudited_share: Ppm::new(1).unwrap(),
+        ..params()
+    }
+}
+
+#[test]
+fn whoever_lowers_its_stake_again_and_again_stops_neither_pruning_nor_others() {
+    let mut play = Play::new(none_drawn());
+    let mut drawn = BTreeSet::new();
+    let mut left = false;
+    for _ in 0..500 {
+        if play.run().round == 3 {
+            break;
+        }
+        play.turn();
+        play.all_less(&[LEAVER]);
+        drawn.extend((0..3).filter(|round| play.is_judged(*round, LEAVER)));
+        if play.run().round == 2 && !left {
+            left = true;
+            play.leave(MINERS[1]);
+        }
+        // The miner that lowers its stake is done with its packages up to the round before.
+        let (open, oldest) = (play.run().round, play.run().oldest_kept);
+        assert!(open <= oldest + 2, "round {oldest} stays in round {open}");
+    }
+    assert_eq!(play.run().round, 3);
+    for _ in 0..=2 * DRAW_DELAY {
+        play.all_less(&[LEAVER]);
+    }
+    drawn.extend((0..3).filter(|round| play.is_judged(*round, LEAVER)));
+    assert_eq!(drawn, BTreeSet::from([0, 1, 2]));
+    assert_eq!(play.run().oldest_kept, 2);
+    // Nothing is left to be drawn: it is let go in the same block.
+    play.all_less(&[LEAVER]);
+    assert!(!play.is_prompted());
+    assert_eq!(play.chain.node(LEAVER).disputes, 0);
+    play.until("the other's release", |play| {
+        play.chain.node(MINERS[1]).unbonding.is_empty()
+    });
+}
+
+#[test]
+fn blocks_are_asked_for_while_a_draw_needs_them_and_no_longer() {
+    let mut play = Play::new(none_drawn()).after_one_round();
+    for _ in 0..DRAW_DELAY {
+        assert!(play.is_prompted());
+        assert!(!play.is_judged(0, LEAVER));
+        play.chain.block(Vec::new());
+    }
+    assert!(play.is_judged(0, LEAVER));
+    assert!(!play.is_prompted());
+}
+
+/// As many second audits as can be open are, so that the draw for the leaver's package of round 0 goes on
+/// until its package of round 1 is accepted. `again`: it takes more back in round 1.
+fn long_draw(again: bool) -> Play {
+    let params = RunParams {
+        max_miners: 64,
+        ..params()
+    };
+    let crowd = MAX_REAUDITS as u8;
+    let mut play = Play::with_crowd(params, crowd);
+    play.pause();
+    play.close(0);
+    play.holds = true;
+    let crowd: Vec<u8> = (8..8 + crowd).collect();
+    play.all_less(&crowd);
+    for _ in 0..=DRAW_DELAY {
+        play.chain.block(Vec::new());
+    }
+    play.all_less(&[LEAVER]);
+    for _ in 0..=DRAW_DELAY {
+        play.chain.block(Vec::new());
+    }
+    assert!(!play.is_prompted());
+    play.switch(false);
+    play.until("round 1", |play| play.run().open);
+    play.pause();
+    if again {
+        play.all_less(&[LEAVER]);
+    }
+    play.close(1);
+    assert_eq!(play.reaudit(0, LEAVER), None);
+    play.holds = false;
+    let reaudit = play.second_audit();
+    assert_eq!(reaudit.outcome, Some(Outcome::Accepted));
+    play
+}
+
+#[test]
+fn a_package_that_came_after_the_mix_was_known_is_not_drawn_by_it() {
+    let mut play = long_draw(false);
+    // Its stake is not what was being taken back when round 1 opened.
+    let entry = play.entry(1, LEAVER).unwrap();
+    assert_eq!(
+        (entry.outcome, entry.reaudit),
+        (Some(Outcome::Accepted), None)
+    );
+    play.leave(LEAVER);
+    play.until("the second audit of round 1", |play| {
+        play.is_judged(1, LEAVER)
+    });
+}
+
+#[test]
+fn who_takes_more_back_during_its_draw_has_another_turn_after_it() {
+    let mut play = long_draw(true);
+    play.until("the second audit of round 1", |play| {
+        play.is_judged(1, LEAVER)
+    });
+    assert_eq!(play.chain.node(LEAVER).disputes, 0);
+}
+
+#[test]
+fn a_round_is_kept_until_its_packages_are_drawn_for() {
+    let mut play = Play::new(none_drawn());
+    play.close(0);
+    play.pause();
+    play.until("the aggregate", |play| {
+        play.owed(3)
+            .iter()
+            .any(|owed| owed.kind == Kind::AttestAggregate)
+    });
+    play.all_less(&[LEAVER]);
+    play.turn();
+    assert_eq!((play.run().round, play.run().open), (2, false));
+    assert_eq!(play.run().oldest_kept, 0);
+    play.chain.block(Vec::new());
+    assert!(play.is_judged(0, LEAVER));
+    // The package of round 1 still waits, but that round is kept anyway.
+    play.chain.block(Vec::new());
+    assert_eq!(play.run().oldest_kept, 1);
+    assert_eq!(play.entry(0, LEAVER), None);
+}
+
+#[test]
+fn who_came_first_is_drawn_for_first_whatever_the_addresses() {
+    let slots = MAX_LEAVERS;
+    let params = RunParams {
+        max_miners: 64,
+        ..none_drawn()
+    };
+    let mut play = Play::with_crowd(params, 2 * slots as u8);
+    play.pause();
+    play.close(0);
+    let mut miners: Vec<u8> = MINERS.into_iter().chain(8..=7 + 2 * slots as u8).collect();
+    miners.sort_by_key(|index| address(*index));
+    let late = miners.pop().unwrap();
+    let (first, second) = miners.split_at(slots);
+    play.all_less(first);
+    // No slot is free, and those who have one ask again.
+    play.all_less(&[first, &[late]].concat());
+    assert_eq!(play.chain.node(late).disputes, 0);
+    // The slots get free, and more than there are want them.
+    play.all_less(second);
+    let judged = |play: &Play, of: &[u8]| of.iter().filter(|i| play.is_judged(0, **i)).count();
+    assert_eq!(judged(&play, first), slots);
+    assert_eq!(play.chain.node(late).disputes, 1);
+    for _ in 0..DRAW_DELAY {
+        play.all_less(first);
+    }
+    assert!(play.is_judged(0, late));
+    assert_eq!(judged(&play, second), slots - 1);
+    for _ in 0..DRAW_DELAY {
+        play.all_less(first);
+    }
+    assert_eq!(judged(&play, second), second.len());
+    assert!(!play.is_prompted());
 }
 
 #[test]

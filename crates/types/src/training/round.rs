@@ -263,13 +263,15 @@ schema! {
     /// A second audit of an accepted package, because its miner takes stake back. It goes through the
     /// phases from serve to court by itself, while other rounds go on.
     pub struct Reaudit {
-        /// Where it stands; closed when the draw passed the package over.
+        /// Where it stands: draw while no validator has stake free for a seat; closed when the package
+        /// was passed over.
         1 => phase: Phase,
         /// Block time at which the phase ends at the latest.
         2 => deadline: Time,
         /// Answers that the phase still waits for.
         3 => pending: u32,
-        /// Steps, panel and answers; absent when the package was passed over.
+        /// Steps, panel and answers; absent when the package was passed over: not drawn, or nobody had
+        /// stake free for a seat in time.
         4 => audit: Option<Audit>,
         /// What it found.
         5 => outcome: Option<Outcome>,

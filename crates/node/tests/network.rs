@@ -329,6 +329,18 @@ fn work_alone(folder: &Path, commands: &mut Commands) {
     assert_eq!(recovered["account"], shown["account"]);
     assert_eq!(recovered["miner"], shown["miner"]);
 
+    let vault = folder.join("vault").display().to_string();
+    let refused = complaint(&["--home", &home, "keys", "tmkms", "--dir", &vault]);
+    assert!(refused.contains("engine local"), "{refused}");
+    let signing = folder.join("signing").display().to_string();
+    commands.json(
+        &signing,
+        "init",
+        &["--engine", "cometbft", "--roles", "validator"],
+    );
+    let file = commands.json(&signing, "keys tmkms", &["--dir", &vault]);
+    assert_eq!(file, format!("{vault}/tmkms.toml"));
+
     let checkpoint = folder.join("checkpoint");
     write_checkpoint(&checkpoint);
     let packed = folder.join("packed.r3mes").display().to_string();

@@ -208,18 +208,9 @@ fn a_node_under_cometbft_outlives_kills_serves_roles_elsewhere_and_others_join_i
     assert!(registered.to_string().contains("miner"), "{registered}");
     drop(role);
 
-    // A third one with a ledger of its own, which is to begin with a snapshot.
-    let late = folder.path().join("late");
+    // A third one, with a ledger of its own, becomes a validator. All it needs is its stake.
+    let founder_p2p = p2p;
     let join = ["init", "--engine", "cometbft", "--join", &url];
-    json(r3mes(&late).args(join).args(["--witness", &url]));
-    let config = fs::read_to_string(late.join("config.yaml")).expect("it is there");
-    let peer = json(r3mes(&home).args(["keys", "show"]));
-    let peer = peer["peer"].as_str().expect("it has an ID");
-    for named in [format!("{peer}@127.0.0.1:{p2p}"), "trust_hash: ".to_owned()] {
-        assert!(config.contains(&named), "{named} is not in {config}");
-    }
-
-    // A fourth one becomes a validator. All it needs is its stake.
     let second = folder.path().join("second");
     let account = json(r3mes(&second).args(join).args(["--roles", "validator"]));
     let [second_rpc, blobs, p2p, validator] = free_ports();
@@ -261,6 +252,27 @@ fn a_node_under_cometbft_outlives_kills_serves_roles_elsewhere_and_others_join_i
         let answer = get(second_rpc, "validators");
         (answer["result"]["total"] == "2").then_some(())
     });
+
+    // A fourth one is to begin with a snapshot, of which two nodes must say the same.
+    let late = folder.path().join("late");
+    let alone = r3mes(&late)
+        .args(join)
+        .args(["--witness", &url])
+        .output()
+        .expect("it starts");
+    let why = String::from_utf8_lossy(&alone.stderr);
+    assert!(why.contains("named twice"), "{why}");
+    let late = folder.path().join("later");
+    let witness = format!("http://127.0.0.1:{second_rpc}");
+    json(r3mes(&late).args(join).args(["--witness", &witness]));
+    let config = fs::read_to_string(late.join("config.yaml")).expect("it is there");
+    let peer = json(r3mes(&home).args(["keys", "show"]));
+    let peer = peer["peer"].as_str().expect("it has an ID");
+    let peer = format!("{peer}@127.0.0.1:{founder_p2p}");
+    for named in [&peer, "trust_hash: ", &witness] {
+        assert!(config.contains(named), "{named} is not in {config}");
+    }
+
     // The founder, who has more than two thirds of the power, goes on alone.
     drop(joined);
     let last = height(&json(r3mes(&home).arg("status")));

@@ -13,8 +13,10 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use tendermint::consensus::State;
 use zeroize::Zeroizing;
 
+use crate::cometbft::signed;
 use crate::key::ValidatorKey;
 use crate::mempool::Limits;
 
@@ -105,19 +107,50 @@ impl CometHome {
             };
         };
         replace(&key_file, validator_file(validator).as_bytes())?;
-        let signed = data.join("priv_validator_state.json");
-        if signed.exists() {
-            return Ok(());
+        match self.record()? {
+            Some(_) => Ok(()),
+            None => replace(&self.record_file(), NOTHING_SIGNED.as_bytes()),
         }
-        if data.join("blockstore.db").exists() {
-            let what = format!(
-                "{} is missing although there are blocks: this validator could sign twice. Restore the file from where it is newest, or move {} away and sync again",
-                signed.display(),
-                data.display()
-            );
-            return Err(io::Error::new(io::ErrorKind::NotFound, what));
+    }
+
+    /// Whether CometBFT has made or taken blocks here.
+    pub fn has_blocks(&self) -> bool {
+        self.root.join("data/blockstore.db").exists()
+    }
+
+    /// What the validator of this home signed last.
+    ///
+    /// # Errors
+    /// When CometBFT's record of it cannot be read, or is missing beside blocks.
+    pub fn signed(&self) -> io::Result<State> {
+        let Some(record) = self.record()? else {
+            return Ok(signed::nothing());
+        };
+        signed::read(&record).ok_or_else(|| {
+            let what = format!("{} is not understood", self.record_file().display());
+            io::Error::new(io::ErrorKind::InvalidData, what)
+        })
+    }
+
+    fn record_file(&self) -> PathBuf {
+        self.root.join("data/priv_validator_state.json")
+    }
+
+    /// The record of what was signed, which only a home without blocks may lack.
+    fn record(&self) -> io::Result<Option<Vec<u8>>> {
+        match fs::read(self.record_file()) {
+            Ok(record) => Ok(Some(record)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Err(_) if !self.has_blocks() => Ok(None),
+            Err(_) => {
+                let what = format!(
+                    "{} is missing although there are blocks: this validator could sign twice. Restore the file from where it is newest, or move {} away and sync again",
+                    self.record_file().display(),
+                    self.root.join("data").display()
+                );
+                Err(io::Error::new(io::ErrorKind::NotFound, what))
+            }
         }
-        replace(&signed, NOTHING_SIGNED.as_bytes())
     }
 }
 
@@ -295,6 +328,8 @@ mod tests {
         fs::create_dir(directory.path().join("data/blockstore.db")).unwrap();
         fs::remove_file(&signed).unwrap();
         let refusal = write().unwrap_err().to_string();
+        assert!(refusal.contains("sign twice"), "{refusal}");
+        let refusal = home.signed().unwrap_err().to_string();
         assert!(refusal.contains("sign twice"), "{refusal}");
     }
 

@@ -20,6 +20,7 @@ mod actor;
 mod convert;
 pub mod home;
 mod mailbox;
+mod signed;
 pub mod signer;
 mod snapshots;
 mod state;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use tendermint::consensus::State;
 use zeroize::Zeroizing;
 
 use crate::cometbft::home::{quoted, replace};
@@ -22,8 +23,8 @@ pub struct Moving<'a> {
     pub key: &'a ValidatorKey,
     /// A secret of tmkms' own, by which it proves itself over `tcp`.
     pub connection: &'a [u8; 32],
-    /// Height and round that the key signed last.
-    pub signed: (u64, u64),
+    /// What the key signed last.
+    pub signed: &'a State,
 }
 
 /// Writes the files of tmkms into a folder, readable for its owner only, and gives nothing of what is
@@ -49,15 +50,9 @@ pub fn write_tmkms(folder: &Path, moving: &Moving<'_>) -> io::Result<()> {
         &file("connection.key"),
         base64(moving.connection).as_bytes(),
     )?;
-    // The round after the last one: tmkms then refuses everything of that round, and knows no step of
-    // its own yet.
-    let (height, round) = match moving.signed {
-        (0, _) => (0, 0),
-        (height, round) => (height, round + 1),
-    };
-    let signed =
-        format!(r#"{{"height": "{height}", "round": "{round}", "step": 0, "block_id": null}}"#);
-    replace(&file("state.json"), signed.as_bytes())?;
+    // tmkms keeps the same record in this form: it goes on with the next step of the same round.
+    let signed = serde_json::to_vec(moving.signed).map_err(io::Error::other)?;
+    replace(&file("state.json"), &signed)?;
     let (chain, node) = (quoted(moving.chain_id), quoted(moving.node));
     let config = format!(
         r#"[[chain]]

@@ -199,10 +199,25 @@ async fn state_sync(
         return Ok(None);
     }
     let mut servers = vec![client.url().trim_end_matches('/').to_owned()];
-    let trust_height = client.status().await?.height;
-    let trust_hash = client.block_hash(trust_height).await?;
+    let mut trust_height = client.status().await?.height;
+    let mut clients = Vec::new();
     for url in witnesses {
-        let witness = rpc::Client::new(url)?;
+        let url = url.trim_end_matches('/').to_owned();
+        anyhow::ensure!(
+            !servers.contains(&url),
+            "{url} is named twice: a witness is another node"
+        );
+        let witness = rpc::Client::new(&url)?;
+        let status = witness.status().await;
+        let status = status.with_context(|| format!("the witness {url} does not answer"))?;
+        // The newest block that all have.
+        trust_height = trust_height.min(status.height);
+        servers.push(url);
+        clients.push(witness);
+    }
+    let trust_hash = client.block_hash(trust_height).await?;
+    for witness in clients {
+        let url = witness.url();
         let theirs = witness.block_hash(trust_height).await;
         let theirs =
             theirs.with_context(|| format!("cannot take block {trust_height} from {url}"))?;
@@ -211,7 +226,6 @@ async fn state_sync(
             "at height {trust_height} {url} has another block than {}: one of them is of another network, or lies",
             client.url()
         );
-        servers.push(url.trim_end_matches('/').to_owned());
     }
     Ok(Some(StateSync {
         servers,

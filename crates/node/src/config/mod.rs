@@ -122,7 +122,7 @@ pub struct Ledger {
     pub snapshot_every: u64,
     /// Under `cometbft`: how many of the newest blocks are kept; all of them when absent. Joining
     /// nodes need a snapshot then.
-    #[garde(inner(range(min = 1000)))]
+    #[garde(inner(range(min = 1000)), custom(outlasts_snapshots(self.snapshot_every)))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_blocks: Option<u64>,
     /// How CometBFT runs, if it does.
@@ -657,6 +657,19 @@ fn is_http_url(value: &str, _: &()) -> garde::Result {
     }
 }
 
+/// Who joins by a snapshot needs the blocks after it.
+fn outlasts_snapshots(every: u64) -> impl FnOnce(&Option<u64>, &()) -> garde::Result {
+    move |keep, &()| match keep {
+        Some(_) if every == 0 => Err(garde::Error::new(
+            "needs snapshots, or nobody can join any more: set snapshot_every",
+        )),
+        Some(keep) if *keep < every.saturating_mul(2) => Err(garde::Error::new(
+            "must be at least twice snapshot_every: who joins by a snapshot needs the blocks after it",
+        )),
+        _ => Ok(()),
+    }
+}
+
 fn is_host_and_port(value: &str, _: &()) -> garde::Result {
     let port = value.rsplit_once(':').filter(|(host, _)| !host.is_empty());
     match port.and_then(|(_, port)| port.parse::<u16>().ok()) {
@@ -774,6 +787,18 @@ mod tests {
         assert_eq!(kubo.store, BlobBackEnd::Kubo);
         let refusal = parse("blobs:\n  store: kobu\n").unwrap_err().to_string();
         assert!(refusal.contains("line 2"), "{refusal}");
+    }
+
+    #[test]
+    fn blocks_are_not_dropped_that_joining_nodes_need() {
+        let text = |every, keep| {
+            format!("services:\n  ledger:\n    snapshot_every: {every}\n    keep_blocks: {keep}\n")
+        };
+        parse(&text(1000, 2000)).unwrap();
+        for (every, keep, named) in [(0, 2000, "needs snapshots"), (1000, 1999, "at least twice")] {
+            let refusal = parse(&text(every, keep)).unwrap_err().to_string();
+            assert!(refusal.contains(named), "{refusal}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ use r3mes_types::wire::Wire;
 use tokio::net::TcpListener;
 
 use crate::{
-    config::{self, Attach, Config, Ledger},
+    config::{self, Attach, Config, Engine, Ledger},
     genesis,
     home::Home,
     keyring::Keyring,
@@ -167,9 +167,14 @@ fn signer_address(home: &Home, settings: &Ledger) -> String {
 /// Moves the home's consensus key to a folder of tmkms', with what it signed last, and removes it here.
 ///
 /// # Errors
-/// When the key is elsewhere already, or a file cannot be written.
+/// When the home's ledger is not under CometBFT, the key is elsewhere already, or a file cannot be
+/// written.
 pub fn move_key(home: &Home, config: &Config, folder: &Path) -> anyhow::Result<()> {
     let settings = config.services.ledger.clone().unwrap_or_default();
+    anyhow::ensure!(
+        settings.engine == Engine::Cometbft,
+        "engine local signs with the key in its home; only a ledger under engine cometbft can do without"
+    );
     let keyring = Keyring::new(home);
     let key = ValidatorKey::from_seed(&*keyring.consensus_seed()?);
     let mut connection = zeroize::Zeroizing::new([0; 32]);
@@ -182,30 +187,12 @@ pub fn move_key(home: &Home, config: &Config, folder: &Path) -> anyhow::Result<(
             node: &node,
             key: &key,
             connection: &connection,
-            signed: signed(home)?,
+            signed: &self::home(home).signed()?,
         },
     )
     .with_context(|| format!("cannot write tmkms's files in {}", folder.display()))?;
     keyring.give_consensus_key_away()?;
     write(home, &settings, &config.node.moniker)
-}
-
-/// Height and round that this home's CometBFT signed last.
-fn signed(home: &Home) -> anyhow::Result<(u64, u64)> {
-    let path = self::home(home)
-        .root()
-        .join("data/priv_validator_state.json");
-    if !path.exists() {
-        return Ok((0, 0));
-    }
-    let state: serde_json::Value = serde_json::from_slice(&std::fs::read(&path)?)?;
-    let height = state["height"]
-        .as_str()
-        .and_then(|height| height.parse().ok());
-    let round = state["round"].as_u64();
-    height
-        .zip(round)
-        .with_context(|| format!("{} is not understood", path.display()))
 }
 
 fn state_sync(configured: config::StateSync) -> anyhow::Result<StateSync> {

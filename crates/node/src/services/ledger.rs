@@ -120,10 +120,6 @@ fn open(home: &Home, config: &Config, settings: &Ledger) -> anyhow::Result<Opene
     let app = Arc::new(LedgerApp::new(genesis, storage, Some(chains)));
     if settings.engine == Engine::Cometbft {
         let every = settings.snapshot_every;
-        anyhow::ensure!(
-            settings.keep_blocks.is_none_or(|keep| keep >= 2 * every),
-            "services.ledger.keep_blocks must be at least twice snapshot_every: who joins by a snapshot needs the blocks after it"
-        );
         let parts = cometbft::Parts {
             snapshots: (every > 0).then(|| cometbft::SnapshotOptions {
                 folder: folder.join("snapshots"),
@@ -154,19 +150,24 @@ fn open(home: &Home, config: &Config, settings: &Ledger) -> anyhow::Result<Opene
 /// A chain goes on under the engine that it began with: only that one has its blocks.
 fn refuse_other_engine(home: &Home, engine: Engine, folder: &Path) -> anyhow::Result<()> {
     let (other, blocks) = match engine {
-        Engine::Local => (
-            "cometbft",
-            program::home(home).root().join("data/blockstore.db"),
-        ),
-        Engine::Cometbft => ("local", folder.join("blocks.redb")),
+        Engine::Local => {
+            let theirs = program::home(home);
+            let has_blocks = theirs.has_blocks();
+            ("cometbft", has_blocks.then(|| theirs.root().to_owned()))
+        }
+        Engine::Cometbft => {
+            let theirs = folder.join("blocks.redb");
+            ("local", theirs.exists().then_some(theirs))
+        }
     };
-    anyhow::ensure!(
-        !blocks.exists(),
+    let Some(blocks) = blocks else {
+        return Ok(());
+    };
+    anyhow::bail!(
         "the chain of this home runs under engine {other}, and {} holds its blocks: set services.ledger.engine to {other}, \
          or begin a new network in another home",
         blocks.display()
-    );
-    Ok(())
+    )
 }
 
 /// The beacon chains this home reveals from, each as long as those of the genesis.

@@ -8,6 +8,8 @@ use crate::tile::Tile;
 const HALF: usize = LANES / 2;
 /// Rows of a tile. With AVX2 its accumulators take eight of sixteen registers.
 const ROWS: usize = 4;
+/// Rows of a tile where there are registers for more: sixteen of 32 for accumulators.
+const MANY: usize = 8;
 /// Elements of a right factor that stays in the first-level cache while rows pass by.
 const CACHED: usize = 8192;
 
@@ -64,15 +66,10 @@ fn columns<S: Simd>(s: S, p: &Product<'_>, finish: Finish, mut out: Tile<'_, f32
     // A long right factor is read once, in strips that all rows use; a short one stays near, and
     // rows are finished one after the other.
     if p.depth * cols <= CACHED {
-        for row in (0..rows).step_by(ROWS) {
-            strip(
-                s,
-                p,
-                finish,
-                &mut out,
-                (row, rows.min(row + ROWS)),
-                (0, cols),
-            );
+        let together = if S::WIDE { MANY } else { ROWS };
+        for row in (0..rows).step_by(together) {
+            let end = rows.min(row + together);
+            strip(s, p, finish, &mut out, (row, end), (0, cols));
         }
     } else {
         for col in (0..cols).step_by(2 * LANES) {
@@ -92,16 +89,12 @@ fn strip<S: Simd>(
     (mut row, rows): (usize, usize),
     (start, end): (usize, usize),
 ) {
+    while S::WIDE && row + MANY <= rows {
+        tiles::<S, MANY>(s, p, finish, out, row, (start, end));
+        row += MANY;
+    }
     while row + ROWS <= rows {
-        let mut col = start;
-        while S::WIDE && col + 2 * LANES <= end {
-            tile::<S, ROWS, 2>(s, p, finish, out, row, col);
-            col += 2 * LANES;
-        }
-        while col < end {
-            tile::<S, ROWS, 1>(s, p, finish, out, row, col);
-            col += LANES;
-        }
+        tiles::<S, ROWS>(s, p, finish, out, row, (start, end));
         row += ROWS;
     }
     while row < rows {
@@ -122,6 +115,26 @@ fn strip<S: Simd>(
     }
 }
 
+/// `R` rows of a range of whole vectors.
+#[inline(always)]
+fn tiles<S: Simd, const R: usize>(
+    s: S,
+    p: &Product<'_>,
+    finish: Finish,
+    out: &mut Tile<'_, f32>,
+    row: usize,
+    (mut col, end): (usize, usize),
+) {
+    while S::WIDE && col + 2 * LANES <= end {
+        tile::<S, R, 2>(s, p, finish, out, row, col);
+        col += 2 * LANES;
+    }
+    while col < end {
+        tile::<S, R, 1>(s, p, finish, out, row, col);
+        col += LANES;
+    }
+}
+
 /// `R` rows times `C` vectors of columns.
 #[inline(always)]
 fn tile<S: Simd, const R: usize, const C: usize>(
@@ -132,13 +145,41 @@ fn tile<S: Simd, const R: usize, const C: usize>(
     row: usize,
     col: usize,
 ) {
-    let sums = chains::<S, R, C>(s, p, row, col);
-    for (r, sums) in sums.into_iter().enumerate() {
-        let (out, _) = out.row_mut(row + r)[col..].as_chunks_mut();
-        for (sum, out) in sums.into_iter().zip(out) {
-            let old = s.load(out);
-            s.store(finished(s, finish, sum, old), out);
+    let mut sums = chains::<S, R, C>(s, p, row, col);
+    assert!(
+        row + R <= out.rows() && col + C * LANES <= out.cols(),
+        "tile outside the output"
+    );
+    let (start, stride) = (out.as_mut_ptr(), out.stride());
+    let mut places = [[start.cast::<[f32; LANES]>(); C]; R];
+    for (r, places) in places.iter_mut().enumerate() {
+        for (c, place) in places.iter_mut().enumerate() {
+            *place = start
+                .wrapping_add((row + r) * stride + col + c * LANES)
+                .cast();
         }
+    }
+    // Each step for the whole tile: sums that took different ways row by row would leave their
+    // registers.
+    if let Finish::Scale(factor) | Finish::AddScaled(factor) = finish {
+        let factor = s.splat(factor);
+        for sum in sums.as_flattened_mut() {
+            *sum = s.mul(factor, *sum);
+        }
+    }
+    if let Finish::Add | Finish::AddScaled(_) = finish {
+        for (sum, place) in sums
+            .as_flattened_mut()
+            .iter_mut()
+            .zip(places.as_flattened())
+        {
+            // SAFETY: the place lies in the tile, as asserted, and `out` is borrowed exclusively.
+            *sum = s.add(s.load(unsafe { &**place }), *sum);
+        }
+    }
+    for (sum, place) in sums.as_flattened().iter().zip(places.as_flattened()) {
+        // SAFETY: as above.
+        s.store(*sum, unsafe { &mut **place });
     }
 }
 

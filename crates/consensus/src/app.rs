@@ -1,11 +1,11 @@
 //! The ledger over its state, as an [`Application`].
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use r3mes_ledger::store::{Block, Committed as View};
 use r3mes_ledger::{Fault, Genesis, Ledger, beacon};
-use r3mes_state::{Changes, Options, Read, Snapshot, Staged, Storage};
+use r3mes_state::{Changes, Options, Read, Recorder, Snapshot, Staged, Storage};
 use r3mes_types::beacon::HashChains;
 use r3mes_types::{ConsensusAddress, Time};
 
@@ -19,10 +19,12 @@ use crate::block::tx_hash;
 pub const STORE_PATH: &str = "/store";
 /// Code of a query for a height that is pruned or not there yet, in codespace `sdk`: invalid height.
 const INVALID_HEIGHT: u32 = 26;
-/// Code of a proof asked of an answer that is not one entry of the state: invalid request.
+/// Code of an answer with too many entries to prove: invalid request.
 const INVALID_REQUEST: u32 = 18;
 /// Code of a key that is not there, when only `/store` is asked: key not found.
 const KEY_NOT_FOUND: u32 = 30;
+/// Most entries that one answer proves.
+const MAX_PROVED_ENTRIES: usize = 4096;
 /// How many transactions with verified signatures are remembered.
 const REMEMBERED_SIGNATURES: usize = 65_536;
 
@@ -116,17 +118,21 @@ impl LedgerApp {
 
     fn proved(
         snapshot: &Snapshot,
-        key: Option<Vec<u8>>,
+        read: BTreeSet<Vec<u8>>,
         mut answer: QueryResult,
     ) -> Result<QueryResult, ApplicationError> {
-        let Some(key) = key else {
+        if read.len() > MAX_PROVED_ENTRIES {
             return Ok(refused(
                 INVALID_REQUEST,
-                "this answer is not a single entry of the state, so it has no proof: ask without one",
+                "this answer is made of too many entries to prove: ask for a smaller page",
             ));
-        };
-        answer.proof = Some(snapshot.prove(&key).map_err(failed("proving a key"))?);
-        answer.key = key;
+        }
+        let first = read.get(&answer.key).cloned();
+        let others = read.into_iter().filter(|key| *key != answer.key);
+        for key in first.into_iter().chain(others) {
+            let proof = snapshot.prove(&key).map_err(failed("proving a key"))?;
+            answer.proofs.push((key, proof));
+        }
         Ok(answer)
     }
 }
@@ -266,8 +272,9 @@ impl Application for LedgerApp {
                 "the state of this height is pruned or not there yet: ask for a newer one, or none",
             ));
         };
-        let (key, mut answer) = if query.path == STORE_PATH {
-            let value = snapshot
+        let state = Recorder::new(&*snapshot);
+        let mut answer = if query.path == STORE_PATH {
+            let value = state
                 .get(&query.data)
                 .map_err(failed("reading the state"))?;
             let mut answer = QueryResult::default();
@@ -276,21 +283,25 @@ impl Application for LedgerApp {
                 None if query.prove => (),
                 None => answer = refused(KEY_NOT_FOUND, "the state has no such key"),
             }
-            (Some(query.data.clone()), answer)
+            answer.key = query.data.clone();
+            answer
         } else {
-            let answer = Ledger::query(&*snapshot, &query.path, &query.data)
+            let answer = Ledger::query(&state, &query.path, &query.data)
                 .map_err(stopped("answering a query"))?;
-            let result = QueryResult {
+            QueryResult {
                 code: answer.code,
                 codespace: answer.codespace,
                 log: answer.log,
                 value: answer.value,
+                key: answer.key.unwrap_or_default(),
                 ..QueryResult::default()
-            };
-            (answer.key, result)
+            }
         };
-        if query.prove && answer.code == 0 {
-            answer = Self::proved(&snapshot, key, answer)?;
+        let read = state.into_keys();
+        if query.prove {
+            answer = Self::proved(&snapshot, read, answer)?;
+        } else {
+            answer.key.clear();
         }
         answer.height = snapshot.version();
         Ok(answer)

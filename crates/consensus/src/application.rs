@@ -188,7 +188,7 @@ pub struct Query {
     pub data: Vec<u8>,
     /// The version asked, or the newest.
     pub height: Option<u64>,
-    /// Whether a proof is wanted. Only reads of one key have one.
+    /// Whether proofs of everything that the answer was made of are wanted.
     pub prove: bool,
 }
 
@@ -205,8 +205,9 @@ pub struct QueryResult {
     pub key: Vec<u8>,
     /// The answer, encoded.
     pub value: Vec<u8>,
-    /// ICS-23 proof of `key` and `value` against the app hash in the header of `height + 1`.
-    pub proof: Option<ics23::CommitmentProof>,
+    /// If they are wanted: every key that was read, with its ICS-23 proof against the app hash in the
+    /// header of `height + 1`. `key` comes first, the others ascend.
+    pub proofs: Vec<(Vec<u8>, ics23::CommitmentProof)>,
     /// The version that was read.
     pub height: u64,
 }

@@ -240,7 +240,8 @@ fn sign(genesis: &Genesis, key: &ValidatorKey, block: &Block, id: Id) -> Commit 
     }
 }
 
-fn data_hash(txs: &[Vec<u8>]) -> Hash {
+/// What a header calls its transactions by.
+pub fn data_hash(txs: &[Vec<u8>]) -> Hash {
     let hashes: Vec<TxHash> = txs.iter().map(|tx| tx_hash(tx)).collect();
     Hash::Sha256(merkle(&hashes))
 }

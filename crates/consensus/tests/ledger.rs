@@ -135,12 +135,12 @@ async fn signed_transfers_are_executed_proved_and_kept_over_a_restart() {
     };
     let answer = running.handle.query(query).await.unwrap();
     let next = running.handle.block(proved + 1).await.unwrap().unwrap();
-    let proof = answer.proof.unwrap();
+    let (_, proof) = &answer.proofs[0];
     let Some(ics23::commitment_proof::Proof::Exist(exist)) = &proof.proof else {
         panic!("the account exists")
     };
     assert!(ics23::verify_membership::<HostFunctionsManager>(
-        &proof,
+        proof,
         &proof_spec(),
         &next.block.header.app_hash.as_bytes().to_vec(),
         &answer.key,

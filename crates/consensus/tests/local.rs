@@ -223,7 +223,7 @@ async fn a_value_is_proved_against_the_next_header() {
     let answer = running.handle.query(query).await.unwrap();
     let header = running.handle.block(2).await.unwrap().unwrap().block.header;
     assert!(ics23::verify_membership::<ics23::HostFunctionsManager>(
-        &answer.proof.unwrap(),
+        &answer.proofs[0].1,
         &proof_spec(),
         &header.app_hash.as_bytes().to_vec(),
         b"kv/key",

@@ -4,6 +4,7 @@
 mod gateway {
     mod ipfs;
     mod kubo;
+    mod light;
     mod network;
     mod openai;
     mod parrot;

@@ -83,6 +83,11 @@ impl Home {
         self.root.join("logs").join(format!("{service}.log"))
     }
 
+    /// The newest header that the light client of this home verified.
+    pub fn light(&self) -> PathBuf {
+        self.root.join("data").join("light.json")
+    }
+
     /// The socket on which the ledger waits for CometBFT.
     pub fn abci(&self) -> PathBuf {
         self.root.join("run").join("abci.sock")

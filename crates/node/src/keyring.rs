@@ -52,6 +52,11 @@ pub enum KeyError {
         /// What it should hold.
         expected: &'static str,
     },
+    /// Words that were given are no mnemonic.
+    #[error(
+        "these are not 24 English words of BIP-39 with a right checksum: look for a word that is misspelt, missing or at the wrong place"
+    )]
+    Phrase,
     /// The consensus key is kept elsewhere.
     #[error("the consensus key of this home is kept elsewhere, by tmkms; only {path} is here")]
     Away {
@@ -83,11 +88,11 @@ impl Keyring {
     /// Takes a mnemonic that was made elsewhere.
     ///
     /// # Errors
-    /// [`KeyError::Malformed`] when it is not 24 English words with a right checksum;
+    /// [`KeyError::Phrase`] when it is not 24 English words with a right checksum;
     /// [`KeyError::Exists`] when there are keys already.
     pub fn recover(&self, phrase: &str) -> Result<(), KeyError> {
         let mnemonic =
-            Mnemonic::new(phrase.trim(), Language::English).map_err(|_| self.bad_mnemonic())?;
+            Mnemonic::new(phrase.trim(), Language::English).map_err(|_| KeyError::Phrase)?;
         self.store(&mnemonic)
     }
 
@@ -332,6 +337,16 @@ mod tests {
             address.to_string(),
             "remes1r5v5srda7xfth3hn2s26txvrcrntldjuy5u8da"
         );
+    }
+
+    #[test]
+    fn words_with_a_wrong_checksum_are_blamed_and_no_file() {
+        let (_dir, keyring) = keyring();
+        let swapped = ZERO.replace(" art", " abandon");
+        let error = keyring.recover(&swapped).unwrap_err();
+        assert!(matches!(error, KeyError::Phrase), "{error}");
+        assert!(!error.to_string().contains('/'), "{error}");
+        assert!(!keyring.mnemonic_file().exists());
     }
 
     #[test]

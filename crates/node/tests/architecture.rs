@@ -18,7 +18,14 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("consensus", &["types", "state", "ledger"]),
     (
         "gateway",
-        &["types", "blobs", "ledger", "consensus", "inference"],
+        &[
+            "types",
+            "state",
+            "blobs",
+            "ledger",
+            "consensus",
+            "inference",
+        ],
     ),
     ("sim", &["types", "state", "ledger", "training"]),
     (

@@ -40,6 +40,7 @@ mod read;
 mod snapshot;
 mod storage;
 mod tables;
+mod witness;
 
 pub use delta::{Changes, Delta};
 pub use ics23::CommitmentProof;
@@ -48,3 +49,4 @@ pub use snapshot::{ProveError, Snapshot, proof_spec};
 pub use storage::{
     CommitError, MAX_KEY_BYTES, MAX_VALUE_BYTES, OpenError, Options, Staged, Storage,
 };
+pub use witness::{Recorder, Witness, WitnessError};

@@ -45,6 +45,12 @@ pub enum ReadError {
         /// The kind of record that did not parse.
         what: &'static str,
     },
+    /// A [`Witness`](crate::Witness) was asked for a key that it has no proof of.
+    #[error("there is no proof for the key {key}")]
+    Unproved {
+        /// The key, printable.
+        key: String,
+    },
 }
 
 /// A plain map is a state: the simplest one, for tests and for genesis.

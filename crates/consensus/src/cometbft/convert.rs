@@ -1,6 +1,7 @@
 //! Between ABCI's messages and what the application speaks of.
 
 use prost::Message;
+use r3mes_state::CommitmentProof;
 use r3mes_types::{ConsensusAddress, Time};
 use tendermint_proto::google::protobuf::Timestamp;
 use tendermint_proto::v0_38::abci::{
@@ -125,13 +126,13 @@ pub(super) fn query(request: RequestQuery) -> Result<Query, Malformed> {
 
 /// What was read.
 pub(super) fn answer(result: QueryResult) -> ResponseQuery {
-    let proof_ops = result.proof.map(|proof| ProofOps {
-        ops: vec![ProofOp {
-            r#type: PROOF_TYPE.into(),
-            key: result.key.clone(),
-            data: proof.encode_to_vec(),
-        }],
-    });
+    let operation = |(key, proof): (Vec<u8>, CommitmentProof)| ProofOp {
+        r#type: PROOF_TYPE.into(),
+        key,
+        data: proof.encode_to_vec(),
+    };
+    let ops: Vec<ProofOp> = result.proofs.into_iter().map(operation).collect();
+    let proof_ops = (!ops.is_empty()).then_some(ProofOps { ops });
     ResponseQuery {
         code: result.code,
         log: result.log,

@@ -35,7 +35,7 @@ struct Schedule {
     deadline: Option<Time>,
     /// When the last block was made.
     last: Option<Instant>,
-    /// Whether the last block had transactions other than the proposer's own.
+    /// Whether the last block had transactions other than the proposer's own, or came at a deadline.
     proof_pending: bool,
 }
 
@@ -108,6 +108,10 @@ impl Engine {
         let shared = self.shared.clone();
         let published = self.latest.clone();
         let now = self.schedule.clock.now();
+        let due = self
+            .schedule
+            .deadline
+            .is_some_and(|deadline| deadline <= now);
         let made = blocking(move || {
             let (signed, included) = make_block(&mut chain, &shared, now)?;
             let newest = latest(&chain)?;
@@ -124,7 +128,7 @@ impl Engine {
         .await??;
         self.chain = Some(made.chain);
         self.schedule.deadline = made.deadline;
-        self.schedule.proof_pending = made.included > 0;
+        self.schedule.proof_pending = made.included > 0 || due;
         self.schedule.last = Some(Instant::now());
         self.settled.send_replace(made.latest.height);
         Ok(made.latest)

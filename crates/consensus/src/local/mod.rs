@@ -42,8 +42,8 @@ use state::Chain;
 pub struct Config {
     /// The least time between two blocks. Transactions that come meanwhile share the next one.
     pub interval: Duration,
-    /// When a block with transactions was the last for so long, an empty one follows, whose header
-    /// carries the state after it: proofs of that state can be verified then. `None`: no such block.
+    /// When a block with transactions, or one at a deadline, was the last for so long, an empty one
+    /// follows, whose header carries the state after it: proofs of that state can be verified then. `None`: no such block.
     pub proof_block_after: Option<Duration>,
     /// Every how many blocks the state is waited for on disk; a restart after a crash executes at most
     /// so many blocks again.

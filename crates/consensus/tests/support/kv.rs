@@ -270,9 +270,12 @@ impl Application for Kv {
                 .get(&query.data)
                 .map_err(failed)?
                 .unwrap_or_default(),
-            proof: match query.prove {
-                true => Some(snapshot.prove(&query.data).map_err(failed)?),
-                false => None,
+            proofs: match query.prove {
+                true => vec![(
+                    query.data.clone(),
+                    snapshot.prove(&query.data).map_err(failed)?,
+                )],
+                false => Vec::new(),
             },
             height: snapshot.version(),
             ..QueryResult::default()

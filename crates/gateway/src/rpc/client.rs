@@ -1,5 +1,6 @@
 //! Asks a node over HTTP.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -11,6 +12,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::Instant;
+
+use crate::rpc::light::{Answered, LightClient, LightError};
 
 /// Time to reach a server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,6 +35,7 @@ pub struct Client {
     http: reqwest::Client,
     url: Url,
     retry_for: Duration,
+    light: Option<Arc<LightClient>>,
 }
 
 /// A call failed.
@@ -71,6 +75,15 @@ pub enum ClientError {
         code: u32,
         /// What is wrong.
         log: String,
+    },
+    /// The answer is not what the network signed.
+    #[error("the node at {url} is not to be believed")]
+    False {
+        /// The server.
+        url: String,
+        /// What is false.
+        #[source]
+        source: Box<LightError>,
     },
     /// The answer does not parse.
     #[error(
@@ -177,6 +190,7 @@ impl Client {
             http: http.build().map_err(|_| refused())?,
             url: parsed,
             retry_for: RETRY_FOR,
+            light: None,
         })
     }
 
@@ -185,6 +199,19 @@ impl Client {
     pub fn retry_for(mut self, retry_for: Duration) -> Self {
         self.retry_for = retry_for;
         self
+    }
+
+    /// The same, with every answer about the ledger's state checked, as far as
+    /// [`LightClient::checks`] says.
+    #[must_use]
+    pub fn verified_by(mut self, light: Arc<LightClient>) -> Self {
+        self.light = Some(light);
+        self
+    }
+
+    /// What answers are checked by.
+    pub fn light(&self) -> Option<&Arc<LightClient>> {
+        self.light.as_ref()
     }
 
     /// The node's address.
@@ -286,6 +313,22 @@ impl Client {
         question: &[u8],
         height: Option<u64>,
     ) -> Result<Vec<u8>, ClientError> {
+        if let Some(light) = self.light.as_ref().filter(|_| LightClient::checks(path)) {
+            let asked = light.ask(self, path, question, height).await;
+            return match asked.map_err(|error| self.not_believed(error))? {
+                Answered::Value(value) => Ok(value),
+                Answered::Refused {
+                    codespace,
+                    code,
+                    log,
+                } => Err(ClientError::Query {
+                    path: path.to_owned(),
+                    codespace,
+                    code,
+                    log,
+                }),
+            };
+        }
         let params = json!({
             "path": path,
             "data": hex::encode(question),
@@ -398,7 +441,13 @@ impl Client {
         });
         let answer: TxStateAnswer = self.call("wait_tx", params, Repeat::Freely).await?;
         Ok(match (answer.state.as_str(), answer.tx, answer.result) {
-            ("included", Some(tx), _) => TxState::Included(tx.outcome()?),
+            ("included", Some(tx), _) => {
+                let outcome = tx.outcome()?;
+                if let Some(light) = &self.light {
+                    light.has_seen(outcome.height);
+                }
+                TxState::Included(outcome)
+            }
             ("dropped", _, Some(result)) => TxState::Dropped(Refusal {
                 code: result.code,
                 codespace: result.codespace,
@@ -416,6 +465,16 @@ impl Client {
     /// As [`Client::status`].
     pub async fn raw(&self, method: &'static str, params: Value) -> Result<Value, ClientError> {
         self.call(method, params, Repeat::Freely).await
+    }
+
+    fn not_believed(&self, error: LightError) -> ClientError {
+        match error {
+            LightError::Client(error) => error,
+            error => ClientError::False {
+                url: self.url.to_string(),
+                source: Box::new(error),
+            },
+        }
     }
 
     async fn call<T: DeserializeOwned>(

@@ -16,9 +16,11 @@
 //! Under engine `cometbft` the same [comes from CometBFT](Relay), and what CometBFT has besides.
 //!
 //! [`Client`] asks; [`TxClient`] signs and sends. Bytes from a server are checked as they are parsed,
-//! but a server can still tell a story that hangs together: who does not run it verifies proofs.
+//! but a server can still tell a story that hangs together: who does not run it gives the client a
+//! [light client](light), which finds that out.
 
 mod client;
+pub mod light;
 mod methods;
 mod relay;
 mod request;

@@ -8,6 +8,7 @@ use r3mes_consensus::block::{SignedBlock, to_tendermint_time};
 use r3mes_consensus::cometbft::PROOF_TYPE;
 use r3mes_consensus::genesis::Genesis;
 use r3mes_consensus::local::{TxInfo, TxState};
+use r3mes_state::CommitmentProof;
 use r3mes_types::ConsensusKey;
 use serde_json::{Value, json};
 use tendermint::block::{Commit, CommitSig, Header, Id};
@@ -244,13 +245,9 @@ pub(super) fn consensus_params(genesis: &Genesis) -> Value {
 
 /// What was read of the state.
 pub(super) fn query_answer(answer: &QueryResult) -> Value {
-    let proof = answer.proof.as_ref().map(|proof| {
-        json!({"ops": [{
-            "type": PROOF_TYPE,
-            "key": base64(&answer.key),
-            "data": base64(&proof.encode_to_vec()),
-        }]})
-    });
+    let operation = |(key, proof): &(Vec<u8>, CommitmentProof)| json!({"type": PROOF_TYPE, "key": base64(key), "data": base64(&proof.encode_to_vec())});
+    let ops: Vec<Value> = answer.proofs.iter().map(operation).collect();
+    let proof = (!ops.is_empty()).then(|| json!({"ops": ops}));
     let some = |bytes: &[u8]| (!bytes.is_empty()).then(|| base64(bytes));
     json!({"response": {
         "code": answer.code,

@@ -62,16 +62,16 @@ pub(super) fn ledger_genesis() -> r3mes_ledger::Genesis {
 }
 
 /// A node with its files in a folder, on a port.
-struct Node {
-    handle: ConsensusHandle,
-    url: String,
+pub(super) struct Node {
+    pub(super) handle: ConsensusHandle,
+    pub(super) url: String,
     shutdown: CancellationToken,
     engine: JoinHandle<Result<(), EngineError>>,
     server: JoinHandle<()>,
 }
 
 impl Node {
-    async fn start(directory: &Path) -> Self {
+    pub(super) async fn start(directory: &Path) -> Self {
         Self::start_on(directory, 0).await
     }
 
@@ -108,7 +108,7 @@ impl Node {
         }
     }
 
-    fn client(&self) -> Client {
+    pub(super) fn client(&self) -> Client {
         Client::new(&self.url).unwrap()
     }
 
@@ -128,7 +128,7 @@ impl Node {
         answer["result"].take()
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.shutdown.cancel();
         self.server.await.unwrap();
         self.engine.await.unwrap().unwrap();

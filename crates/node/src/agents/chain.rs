@@ -1,21 +1,31 @@
 //! The ledger as agents and commands reach it.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use r3mes_gateway::rpc::{self, TxClient, TxOutcome};
+use r3mes_gateway::rpc::{self, TxClient, TxOutcome, light::LightClient};
 use r3mes_types::{Amount, Message, SecretKey, training::QueryRun, wire::Shown};
 
-use crate::config::Config;
+use crate::{config::Config, genesis, home::Home};
 
 /// How often somebody who waits for the network hears of it.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
-/// A client of the ledger that the configuration names.
+/// A client of the ledger that the configuration names; with `network.light` in it, one that believes
+/// only what the network signed.
 ///
 /// # Errors
-/// When the URL is not one.
-pub fn connect(config: &Config) -> anyhow::Result<rpc::Client> {
-    Ok(rpc::Client::new(&config.network.rpc)?)
+/// When the URL is not one, or there is no genesis to begin with.
+pub fn connect(home: &Home, config: &Config) -> anyhow::Result<rpc::Client> {
+    let client = rpc::Client::new(&config.network.rpc)?;
+    let Some(light) = &config.network.light else {
+        return Ok(client);
+    };
+    let settings = light.settings(Some(home.light()))?;
+    let light = LightClient::new(genesis::read(home)?, settings)?;
+    Ok(client.verified_by(Arc::new(light)))
 }
 
 /// A sender that signs with a key and keeps its sequence.

@@ -64,7 +64,7 @@ pub async fn run(
 
     let keyring = Keyring::new(home);
     let key = keyring.role(role)?;
-    let client = chain::connect(config)?;
+    let client = chain::connect(home, config)?;
     let node = keyring.account_address()?;
     registration::require(&client, node, role, key.address()).await?;
     let agent = context::Context {

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use r3mes_types::{Address, Amount, Role};
 
 use crate::{
-    config::{Config, Engine},
+    config::{Config, Engine, TrustedHeader},
     process::Service,
 };
 
@@ -122,7 +122,8 @@ pub enum Command {
     Tx(Tx),
     /// Ask the ledger
     Query(Query),
-    /// Recompute what others claim: a training round, or an answer
+    /// Check what others claim: recompute a training round or an answer, or verify a block, a balance or
+    /// the participants against what the network's validators signed
     Verify(Verify),
     /// Complete a prompt on this machine, without a network
     Generate(Generate),
@@ -152,12 +153,32 @@ pub struct Init {
     /// of the network, which must have the same header as the one joined
     #[arg(long, value_delimiter = ',', value_name = "URL,...", requires = "join")]
     pub witness: Vec<String>,
+    /// Trust this header of the network joined, as HEIGHT:HASH, and not the genesis that the joined node
+    /// sends; take it from a source that you trust
+    #[arg(long, value_name = "HEIGHT:HASH", requires = "join", value_parser = trusted_header)]
+    pub trust: Option<TrustedHeader>,
+    /// Where blobs are that the ledger names no holder of: base URLs [default: port 8090 of the node
+    /// joined]
+    #[arg(long, value_delimiter = ',', value_name = "URL,...", requires = "join")]
+    pub blobs: Vec<String>,
     /// Chain id of a network of your own
     #[arg(long, default_value = "r3mes-local", conflicts_with = "join")]
     pub chain_id: String,
     /// Take the account's 24 words from standard input instead of making new ones
     #[arg(long)]
     pub recover: bool,
+}
+
+/// A header as people write it.
+fn trusted_header(typed: &str) -> Result<TrustedHeader, String> {
+    let form = || format!("{typed:?} is not HEIGHT:HASH, such as 1000:3F2A... with 64 hex digits");
+    let (height, hash) = typed.split_once(':').ok_or_else(form)?;
+    let header = TrustedHeader {
+        height: height.parse().map_err(|_| form())?,
+        hash: hash.to_owned(),
+    };
+    garde::Validate::validate(&header).map_err(|_| form())?;
+    Ok(header)
 }
 
 /// `r3mes start`
@@ -332,6 +353,45 @@ pub enum VerifyCommand {
         #[arg(long, default_value = "http://127.0.0.1:8000")]
         api: String,
     },
+    /// Verify a block: header, signatures and transactions
+    Block {
+        /// Its height; the newest when absent
+        height: Option<u64>,
+        /// Where it comes from.
+        #[command(flatten)]
+        from: FromNode,
+    },
+    /// Verify what an account has
+    Balance {
+        /// The account, remes1...
+        address: Address,
+        /// Where it comes from.
+        #[command(flatten)]
+        from: FromNode,
+    },
+    /// Verify who signs blocks, and which nodes are registered
+    Participants {
+        /// Where it comes from.
+        #[command(flatten)]
+        from: FromNode,
+    },
+}
+
+/// Where a proof comes from, and what it is held against.
+#[derive(Clone, Debug, Args)]
+pub struct FromNode {
+    /// RPC of the node that is asked, over network.rpc of the configuration
+    #[arg(long, value_name = "URL", conflicts_with = "file")]
+    pub chain: Option<String>,
+    /// A header that you trust, as HEIGHT:HASH, over network.light of the configuration and the genesis
+    #[arg(long, value_name = "HEIGHT:HASH", value_parser = trusted_header)]
+    pub trust: Option<TrustedHeader>,
+    /// Write everything that is needed to verify it again, without a network
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+    /// Verify such a file, and ask nobody
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
 }
 
 /// `r3mes generate`

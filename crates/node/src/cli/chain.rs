@@ -34,7 +34,7 @@ pub(super) fn query(
 }
 
 async fn answer(home: &Home, config: &Config, command: &QueryCommand) -> anyhow::Result<Shown> {
-    let client = agents::chain::connect(config)?;
+    let client = agents::chain::connect(home, config)?;
     let or_own = |address: &Option<Address>| match address {
         Some(address) => Ok(*address),
         None => own_address(home),
@@ -129,7 +129,7 @@ pub(super) fn tx(
     let key = Keyring::new(home).account()?;
     let address = key.address();
     super::runtime()?.block_on(async {
-        let client = agents::chain::connect(&config)?;
+        let client = agents::chain::connect(home, &config)?;
         let outcome = match &typed.command {
             TxCommand::Send { to, amount } => {
                 agents::chain::send(

@@ -1,7 +1,7 @@
 //! `r3mes init`
 
 use anyhow::Context;
-use r3mes_gateway::rpc;
+use r3mes_gateway::rpc::{self, light::LightClient};
 use r3mes_types::{Amount, Role, RoleSet, bank::Balance, wire::Wire};
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     agents, clock,
-    config::{CometBft, Config, Engine, Gateway, Ledger, StateSync},
+    config::{CometBft, Config, Engine, Gateway, Ledger, Light, StateSync},
     genesis,
     home::Home,
     keyring::Keyring,
@@ -21,6 +21,8 @@ use crate::{
 const FOUNDERS_BALANCE: Amount = Amount::remes(1_000_000);
 /// What a founder who signs blocks puts at stake.
 const FOUNDERS_STAKE: Amount = Amount::remes(1_000);
+/// How old the newest block of a network may be that makes them all the time, in seconds.
+const MAX_HEADER_AGE_S: u64 = 120;
 /// Shards that the founding dataset is dealt over: miners beyond this number share shards.
 const SHARDS: usize = 4;
 
@@ -53,6 +55,8 @@ pub(super) fn join_as(home: &Home, roles: &[Role], url: &str) -> anyhow::Result<
         roles: roles.to_vec(),
         join: Some(url.to_owned()),
         witness: Vec::new(),
+        trust: None,
+        blobs: Vec::new(),
         chain_id: String::new(),
         recover: false,
     };
@@ -156,8 +160,9 @@ fn join(
         "engine local runs only where a network was founded; join with --engine cometbft to have a ledger here, or without --engine to use the one at {url}"
     );
     config.network.rpc = url.trim_end_matches('/').to_owned();
-    let client = agents::chain::connect(config)?;
-    let (bytes, comet) = super::runtime()?.block_on(async {
+    let client = rpc::Client::new(&config.network.rpc)?;
+    let runtime = super::runtime()?;
+    let (bytes, comet, listens) = runtime.block_on(async {
         let genesis = client.genesis().await;
         let genesis = genesis.with_context(|| format!("cannot take the genesis from {url}"))?;
         let comet = match engine {
@@ -168,12 +173,15 @@ fn join(
             }),
             None => None,
         };
-        anyhow::Ok((genesis, comet))
+        let (_, listens) = client.peer().await?;
+        anyhow::Ok((genesis, comet, listens))
     })?;
     let genesis = r3mes_ledger::genesis::Genesis::decode(&bytes)
         .with_context(|| format!("{url} did not send a genesis"))?;
     config.network.chain_id = genesis.chain_id.to_string();
-    if let Some(host) = client.host() {
+    if !typed.blobs.is_empty() {
+        config.network.bootstrap_blobs.clone_from(&typed.blobs);
+    } else if let Some(host) = client.host() {
         let port = Ledger::default().blobs_listen.port();
         config.network.bootstrap_blobs = vec![format!("http://{host}:{port}")];
     }
@@ -185,9 +193,40 @@ fn join(
         };
         config.network.rpc = format!("http://{}", ledger.rpc_listen);
         config.services.ledger = Some(ledger);
+    } else {
+        let light = Light {
+            trust: typed.trust.clone(),
+            // Only a network under CometBFT makes blocks all the time.
+            max_header_age_s: (!listens.is_empty()).then_some(MAX_HEADER_AGE_S),
+            ..Light::default()
+        };
+        runtime.block_on(begin_trust(home, &client, &genesis, &light))?;
+        config.network.light = Some(light);
     }
     std::fs::write(home.genesis_file(), bytes)
         .with_context(|| format!("cannot write {}", home.genesis_file().display()))
+}
+
+/// Verifies the newest header and keeps it: what is verified later begins with it.
+async fn begin_trust(
+    home: &Home,
+    client: &rpc::Client,
+    genesis: &r3mes_ledger::genesis::Genesis,
+    light: &Light,
+) -> anyhow::Result<()> {
+    let settings = light.settings(Some(home.light()))?;
+    let light = LightClient::new(genesis.clone(), settings)?;
+    // Before the first block there is none to verify.
+    if client.status().await?.height > 0 {
+        let newest = light.block(client, None).await;
+        newest.with_context(|| {
+            format!(
+                "the node at {} does not prove its newest block; where its genesis is too old to begin with, give --trust HEIGHT:HASH",
+                client.url()
+            )
+        })?;
+    }
+    Ok(())
 }
 
 /// The newest header as a place to begin from, if all witnesses have the same.

@@ -7,6 +7,7 @@ mod demo;
 mod init;
 mod keys;
 mod output;
+mod proof;
 pub(crate) mod receipt;
 mod start;
 mod status;

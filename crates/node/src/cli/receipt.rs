@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::{
     agents::{self, bench, depot::Depot},
     config::Config,
+    home::Home,
 };
 
 /// Disk that fetched blobs may take, in MiB.
@@ -50,6 +51,7 @@ impl AnswerReport {
 /// # Errors
 /// Names the first position that differs, or what could not be had.
 pub(crate) async fn verify(
+    home: &Home,
     config: &Config,
     named: &str,
     api: &str,
@@ -63,7 +65,7 @@ pub(crate) async fn verify(
     let claim = &receipt.claim;
 
     let folder = tempfile::tempdir()?;
-    let client = agents::chain::connect(config)?;
+    let client = agents::chain::connect(home, config)?;
     let store = agents::open_store(folder.path(), STORAGE_MB, false)?;
     let depot = Depot::new(store, client.clone(), &config.network.bootstrap_blobs)?;
     let packed = bench::fetch_model(&depot, &client, claim.model).await?;

@@ -84,7 +84,7 @@ async fn start_all(
             supervisor.all_ready().await?;
         }
         if ledger.engine == Engine::Cometbft {
-            agents::chain::caught_up(&agents::chain::connect(config)?).await?;
+            agents::chain::caught_up(&agents::chain::connect(home, config)?).await?;
         }
     }
     let roles = config.enabled_roles();
@@ -116,7 +116,7 @@ pub(super) fn run_service(home: &Home, typed: &Run, overrides: &Overrides) -> an
         match typed.service {
             Service::CometBft => unreachable!("it is another program by now"),
             Service::Ledger => services::ledger::run(home, &config, shutdown).await,
-            Service::Gateway => services::gateway::run(&config, shutdown).await,
+            Service::Gateway => services::gateway::run(home, &config, shutdown).await,
             Service::Role(role) => {
                 agents::run(home, &config, role, typed.lie.as_deref(), shutdown).await
             }

@@ -58,7 +58,7 @@ pub(super) fn run(home: &Home, overrides: &Overrides, out: &Output) -> anyhow::R
     let board = process::read_board(home);
     let rpc = config.network.rpc.clone();
     let answer = super::runtime()?.block_on(async {
-        let client = agents::chain::connect(&config)?;
+        let client = agents::chain::connect(home, &config)?;
         let status = client.status().await?;
         // Before the first block there is nothing to ask.
         let account = match status.app_hash {

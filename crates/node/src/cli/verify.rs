@@ -16,6 +16,7 @@ use serde::Serialize;
 use super::{
     args::{Overrides, Verify, VerifyCommand},
     output::Output,
+    proof::{self, Asked},
 };
 use crate::{
     agents::{self, bench, depot::Depot},
@@ -33,23 +34,28 @@ pub(super) fn run(
     out: &Output,
 ) -> anyhow::Result<()> {
     let config = super::load_or_default(home, overrides)?;
-    super::runtime()?.block_on(async {
-        match &typed.command {
-            VerifyCommand::Round { round, run, replay } => {
-                let report = verify_recorded_round(&config, *run, *round, *replay).await?;
-                out.show(&report, || report.text())
-            }
-            VerifyCommand::Answer { receipt, api } => {
-                let report = super::receipt::verify(&config, receipt, api).await?;
-                out.show(&report, || report.text())
-            }
+    let proved = |asked, from| proof::run(home, &config, &asked, from, out);
+    let runtime = super::runtime()?;
+    match &typed.command {
+        VerifyCommand::Round { round, run, replay } => {
+            let report = verify_recorded_round(home, &config, *run, *round, *replay);
+            let report = runtime.block_on(report)?;
+            out.show(&report, || report.text())
         }
-    })
+        VerifyCommand::Answer { receipt, api } => {
+            let report = super::receipt::verify(home, &config, receipt, api);
+            let report = runtime.block_on(report)?;
+            out.show(&report, || report.text())
+        }
+        VerifyCommand::Block { height, from } => proved(Asked::Block(*height), from),
+        VerifyCommand::Balance { address, from } => proved(Asked::Balance(*address), from),
+        VerifyCommand::Participants { from } => proved(Asked::Participants, from),
+    }
 }
 
 /// What recomputing a round found.
 #[derive(Debug, Serialize)]
-pub(crate) struct RoundReport {
+struct RoundReport {
     run: u64,
     round: u32,
     adapter: String,
@@ -76,7 +82,8 @@ impl RoundReport {
 ///
 /// # Errors
 /// Names the first thing that differs.
-pub(crate) async fn verify_recorded_round(
+async fn verify_recorded_round(
+    home: &Home,
     config: &Config,
     run: u64,
     round: u32,
@@ -84,7 +91,7 @@ pub(crate) async fn verify_recorded_round(
 ) -> anyhow::Result<RoundReport> {
     let folder = tempfile::tempdir()?;
     let store = agents::open_store(folder.path(), STORAGE_MB, false)?;
-    let client = agents::chain::connect(config)?;
+    let client = agents::chain::connect(home, config)?;
     let depot = Depot::new(store, client.clone(), &config.network.bootstrap_blobs)?;
     let run = client.query(&QueryRun { run }).await?;
     let record = client.query(&QueryRound { run: run.id, round }).await?;

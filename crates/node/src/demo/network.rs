@@ -254,7 +254,7 @@ impl Network {
 
     /// A client of the network's ledger.
     pub(super) fn client(&self) -> anyhow::Result<r3mes_gateway::rpc::Client> {
-        agents::chain::connect(&self.config)
+        agents::chain::connect(&self.home, &self.config)
     }
 
     /// The network's configuration.

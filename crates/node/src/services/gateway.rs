@@ -11,7 +11,7 @@ use r3mes_gateway::{
 use r3mes_types::{Role, nodes::QueryNodes, query::PageRequest};
 use tokio_util::sync::CancellationToken;
 
-use crate::{agents, config::Config, process};
+use crate::{agents, config::Config, home::Home, process};
 
 /// Serving nodes that are asked at most.
 const MAX_NODES: u32 = 64;
@@ -20,11 +20,13 @@ const MAX_NODES: u32 = 64;
 ///
 /// # Errors
 /// When its address is taken.
-pub async fn run(config: &Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    home: &Home,
+    config: &Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let settings = config.services.gateway.clone().unwrap_or_default();
     let listener = agents::listen(settings.listen, "services.gateway.listen").await?;
     let directory = Arc::new(LedgerDirectory::default());
-    let chain = agents::chain::connect(config)?;
+    let chain = agents::chain::connect(home, config)?;
     let following = tokio::spawn(follow(Arc::clone(&directory), chain, shutdown.clone()));
     let metrics = Metrics::new();
     let limits = NetworkLimits {

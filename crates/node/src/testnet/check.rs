@@ -197,5 +197,5 @@ async fn headers(client: &rpc::Client, newest: u64) -> anyhow::Result<BTreeMap<u
 }
 
 fn client(node: &Node) -> anyhow::Result<rpc::Client> {
-    agents::chain::connect(&node.config)
+    agents::chain::connect(&node.home, &node.config)
 }

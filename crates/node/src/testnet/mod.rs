@@ -109,7 +109,7 @@ async fn play(
         supervisor.all_ready().await?;
     }
     for node in &testnet.nodes {
-        let client = agents::chain::connect(&node.config)?;
+        let client = agents::chain::connect(&node.home, &node.config)?;
         let first = timeout(FIRST_BLOCK, agents::chain::caught_up(&client)).await;
         first.with_context(|| format!("{} sees no block", node.name))??;
     }

@@ -1,0 +1,486 @@
+//! `r3mes verify block`, `balance` and `participants`: what the network's validators signed, checked
+//! here against a header that is trusted, from a node or from a file.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::Context;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use r3mes_consensus::block;
+use r3mes_gateway::rpc::{
+    self,
+    light::{Answered, LightBlock, LightClient, ProvedAnswer, Settings, verify_now},
+};
+use r3mes_ledger::genesis::Genesis;
+use r3mes_types::{
+    Address, Amount,
+    bank::{Balance, QueryBalance},
+    nodes::{Nodes, QueryNodes},
+    query::Query,
+    wire::Wire,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{
+    args::FromNode,
+    output::Output,
+};
+use crate::{
+    agents::chain::remes,
+    config::{Config, Light, TrustedHeader},
+    genesis,
+    home::Home,
+};
+
+/// What a proof file says it is.
+const FORMAT: &str = "r3mes-proof-1";
+/// Most bytes of a proof file.
+const MAX_FILE_BYTES: u64 = 256 << 20;
+
+/// A proof as a file has it: everything in it is covered by a hash or a signature.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProofFile {
+    format: String,
+    /// The header that everything else hangs on, with commit and validators.
+    block: LightBlock,
+    claim: Claim,
+}
+
+/// What a file proves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+enum Claim {
+    /// The transactions of the block, in base64.
+    Block { transactions: Vec<String> },
+    /// What an account has.
+    Balance(ProvedAnswer),
+    /// Who takes part.
+    Participants(ProvedAnswer),
+}
+
+/// What was verified.
+#[derive(Debug, Serialize)]
+struct Verified {
+    chain_id: String,
+    /// The verified header.
+    height: u64,
+    hash: String,
+    time: String,
+    app_hash: String,
+    /// How much of the voting power signed it.
+    signed_power: u64,
+    total_power: u64,
+    validators: Vec<Validator>,
+    #[serde(flatten)]
+    what: What,
+}
+
+#[derive(Debug, Serialize)]
+struct Validator {
+    address: String,
+    power: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case", tag = "verified")]
+enum What {
+    Block {
+        /// Hashes of the transactions, in order.
+        transactions: Vec<String>,
+    },
+    Balance {
+        address: String,
+        uremes: u64,
+        /// The balance is the one after this block.
+        state_height: u64,
+    },
+    Participants {
+        nodes: Vec<Participant>,
+        state_height: u64,
+    },
+}
+
+#[derive(Debug, Serialize)]
+struct Participant {
+    address: String,
+    moniker: String,
+    roles: Vec<String>,
+    status: String,
+    bonded_uremes: u64,
+}
+
+/// What is asked for.
+pub(super) enum Asked {
+    Block(Option<u64>),
+    Balance(Address),
+    Participants,
+}
+
+/// Verifies, from a node or from a file.
+pub(super) fn run(
+    home: &Home,
+    config: &Config,
+    asked: &Asked,
+    typed: &FromNode,
+    out: &Output,
+) -> anyhow::Result<()> {
+    let trust = trust(home, config, typed)?;
+    let file = match &typed.file {
+        Some(path) => read(path)?,
+        None => super::runtime()?.block_on(fetch(config, typed, &trust, asked))?,
+    };
+    let verified = check(&file, &trust, asked).context(match &typed.file {
+        Some(path) => format!("{} does not prove what it says", path.display()),
+        None => "the node's answer does not hold".to_owned(),
+    })?;
+    if let Some(path) = &typed.save {
+        std::fs::write(path, serde_json::to_vec_pretty(&file)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    out.show(&verified, || text(&verified))
+}
+
+/// What is trusted: as typed, else as configured; and the genesis that goes with it.
+struct Trust {
+    settings: Settings,
+    header: Option<TrustedHeader>,
+    genesis: Option<Genesis>,
+    /// A header that this home verified before.
+    saved: Option<LightBlock>,
+}
+
+fn trust(home: &Home, config: &Config, typed: &FromNode) -> anyhow::Result<Trust> {
+    let configured = config.network.light.clone().unwrap_or_default();
+    let header = typed.trust.clone().or_else(|| configured.trust.clone());
+    let light = Light {
+        trust: header.clone(),
+        max_header_age_s: None,
+        ..configured
+    };
+    // What this home verified before is not for a header that is named now.
+    let kept = typed.trust.is_none().then(|| home.light());
+    let saved = kept.as_ref().and_then(|file| std::fs::read(file).ok());
+    let saved = saved.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let genesis = match home.genesis_file().is_file() {
+        true => Some(genesis::read(home)?),
+        false => None,
+    };
+    anyhow::ensure!(
+        header.is_some() || genesis.is_some(),
+        "there is nothing to trust here: give a header that you trust with --trust HEIGHT:HASH, or use a home of the network with --home"
+    );
+    Ok(Trust {
+        settings: light.settings(kept)?,
+        header,
+        genesis,
+        saved,
+    })
+}
+
+/// Takes from a node what is asked for, with its proofs.
+async fn fetch(
+    config: &Config,
+    typed: &FromNode,
+    trust: &Trust,
+    asked: &Asked,
+) -> anyhow::Result<ProofFile> {
+    let url = typed.chain.as_ref().unwrap_or(&config.network.rpc);
+    let client = rpc::Client::new(url)?;
+    let genesis = match &trust.genesis {
+        Some(genesis) => genesis.clone(),
+        // Only its name is used: trust begins with a header.
+        None => Genesis::decode(&client.genesis().await?)
+            .with_context(|| format!("{url} did not send a genesis"))?,
+    };
+    let light = Arc::new(LightClient::new(genesis, trust.settings.clone())?);
+    let (block, claim) = match asked {
+        Asked::Block(height) => {
+            let block = light.block(&client, *height).await?;
+            let at = json!({"height": block.height().to_string()});
+            let sent = client.raw("block", at).await?;
+            let transactions = sent["block"]["data"]["txs"].as_array();
+            let text = |tx: &Value| tx.as_str().unwrap_or_default().to_owned();
+            let transactions = transactions.map(|txs| txs.iter().map(text).collect());
+            let claim = Claim::Block {
+                transactions: transactions.unwrap_or_default(),
+            };
+            (block, claim)
+        }
+        Asked::Balance(address) => {
+            let question = QueryBalance { address: *address };
+            let (block, answer) = proved(&light, &client, &question).await?;
+            (block, Claim::Balance(answer))
+        }
+        Asked::Participants => {
+            let (block, answer) = proved(&light, &client, &QueryNodes::default()).await?;
+            (block, Claim::Participants(answer))
+        }
+    };
+    Ok(ProofFile {
+        format: FORMAT.to_owned(),
+        block,
+        claim,
+    })
+}
+
+async fn proved<Q: Query>(
+    light: &LightClient,
+    client: &rpc::Client,
+    question: &Q,
+) -> anyhow::Result<(LightBlock, ProvedAnswer)> {
+    let question = question.encode();
+    let (block, answer, _) = light.ask_with_proof(client, Q::PATH, &question).await?;
+    Ok((block, answer))
+}
+
+fn read(path: &Path) -> anyhow::Result<ProofFile> {
+    use std::io::Read;
+    let shown = path.display();
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .with_context(|| format!("cannot read {shown}"))?
+        .take(MAX_FILE_BYTES)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("cannot read {shown}"))?;
+    serde_json::from_slice(&bytes)
+        .with_context(|| format!("{shown} is no proof written by `r3mes verify --save`"))
+}
+
+/// Checks a proof without asking anybody.
+fn check(file: &ProofFile, trust: &Trust, asked: &Asked) -> anyhow::Result<Verified> {
+    anyhow::ensure!(
+        file.format == FORMAT,
+        "its format is {:?}, and this program reads {FORMAT:?}",
+        file.format
+    );
+    check_header(&file.block, trust)?;
+    let what = match (&file.claim, asked) {
+        (Claim::Block { transactions }, Asked::Block(height)) => {
+            if let Some(height) = height {
+                let found = file.block.height();
+                anyhow::ensure!(
+                    found == *height,
+                    "it is about block {found}, not block {height}"
+                );
+            }
+            check_block(&file.block, transactions)?
+        }
+        (Claim::Balance(answer), Asked::Balance(address)) => {
+            check_balance(&file.block, answer, address)?
+        }
+        (Claim::Participants(answer), Asked::Participants) => {
+            check_participants(&file.block, answer)?
+        }
+        (claim, _) => anyhow::bail!(
+            "it is about {}: use the command for that",
+            match claim {
+                Claim::Block { .. } => "a block",
+                Claim::Balance(_) => "a balance",
+                Claim::Participants(_) => "the participants",
+            }
+        ),
+    };
+    let header = &file.block.signed.header;
+    let (signed_power, total_power) = file.block.power();
+    let validators = file.block.validators.validators().iter();
+    Ok(Verified {
+        chain_id: header.chain_id.to_string(),
+        height: file.block.height(),
+        hash: file.block.hash().to_string(),
+        time: header.time.to_rfc3339(),
+        app_hash: hex::encode_upper(header.app_hash.as_bytes()),
+        signed_power,
+        total_power,
+        validators: validators
+            .map(|info| Validator {
+                address: info.address.to_string(),
+                power: info.power(),
+            })
+            .collect(),
+        what,
+    })
+}
+
+/// Checks the header against what is trusted, by nothing but the file.
+fn check_header(block: &LightBlock, trust: &Trust) -> anyhow::Result<()> {
+    block.check()?;
+    if let Some(genesis) = &trust.genesis {
+        let (got, ours) = (block.signed.header.chain_id.as_str(), &*genesis.chain_id);
+        anyhow::ensure!(
+            got == ours,
+            "it is of chain {got:?}, and this home is of {ours:?}"
+        );
+    }
+    if let Some(header) = &trust.header
+        && header.height == block.height()
+    {
+        let found = block.hash().to_string();
+        anyhow::ensure!(
+            found.eq_ignore_ascii_case(&header.hash),
+            "block {} has the hash {found}, and {} is trusted",
+            header.height,
+            header.hash
+        );
+        return Ok(());
+    }
+    if let Some(saved) = &trust.saved {
+        if saved.height() == block.height() {
+            anyhow::ensure!(
+                saved.hash() == block.hash(),
+                "block {} has the hash {}, and {} was verified here before",
+                block.height(),
+                block.hash(),
+                saved.hash()
+            );
+            return Ok(());
+        }
+        if saved.height() < block.height() {
+            return step(&saved.trusted(), block, &trust.settings);
+        }
+    }
+    let genesis = trust.genesis.as_ref().filter(|_| trust.header.is_none());
+    let genesis = genesis.with_context(|| {
+        format!(
+            "the file has block {}, and the trusted header is another: give the hash of block {0} from a source that you trust, with --trust",
+            block.height()
+        )
+    })?;
+    let light = LightClient::new(genesis.clone(), trust.settings.clone())?;
+    step(&light.before_first()?, block, &trust.settings)
+}
+
+fn step(
+    trusted: &rpc::light::Trusted,
+    block: &LightBlock,
+    settings: &Settings,
+) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        verify_now(trusted, block, &settings.options)?,
+        "the validators have changed too much between block {} and block {}: give the hash of block {1} from a source that you trust, with --trust",
+        trusted.height,
+        block.height()
+    );
+    Ok(())
+}
+
+fn check_block(block: &LightBlock, transactions: &[String]) -> anyhow::Result<What> {
+    let decoded: Result<Vec<_>, _> = transactions.iter().map(|tx| STANDARD.decode(tx)).collect();
+    let decoded = decoded.context("a transaction is not base64")?;
+    let found = block::data_hash(&decoded);
+    let named = block.signed.header.data_hash.unwrap_or_default();
+    anyhow::ensure!(
+        found == named,
+        "the transactions of block {} hash to {found}, and its header names {named}",
+        block.height()
+    );
+    let hashes = decoded.iter().map(|tx| block::tx_hash(tx));
+    Ok(What::Block {
+        transactions: hashes.map(hex::encode_upper).collect(),
+    })
+}
+
+fn check_balance(
+    block: &LightBlock,
+    answer: &ProvedAnswer,
+    address: &Address,
+) -> anyhow::Result<What> {
+    let question = QueryBalance { address: *address };
+    let balance: Balance = answered(block, answer, &question)?;
+    Ok(What::Balance {
+        address: address.to_string(),
+        uremes: balance.amount.uremes(),
+        state_height: answer.height,
+    })
+}
+
+fn check_participants(block: &LightBlock, answer: &ProvedAnswer) -> anyhow::Result<What> {
+    let nodes: Nodes = answered(block, answer, &QueryNodes::default())?;
+    let participant = |node: &r3mes_types::nodes::Node| Participant {
+        address: node.address.to_string(),
+        moniker: node.spec.moniker.to_string(),
+        roles: node.spec.roles.iter().map(|role| role.to_string()).collect(),
+        status: format!("{:?}", node.status).to_lowercase(),
+        bonded_uremes: node.bonded.uremes(),
+    };
+    Ok(What::Participants {
+        nodes: nodes.nodes.iter().map(participant).collect(),
+        state_height: answer.height,
+    })
+}
+
+/// The answer to `question`, as the header's app hash proves it.
+fn answered<Q: Query>(
+    block: &LightBlock,
+    answer: &ProvedAnswer,
+    question: &Q,
+) -> anyhow::Result<Q::Answer> {
+    anyhow::ensure!(
+        answer.height + 1 == block.height(),
+        "the state of height {} is proved by header {}, and this is header {}",
+        answer.height,
+        answer.height + 1,
+        block.height()
+    );
+    let asked = hex::encode(question.encode());
+    anyhow::ensure!(
+        answer.path == Q::PATH && answer.question == asked,
+        "it answers another question ({} {}, asked is {} {asked})",
+        answer.path,
+        answer.question,
+        Q::PATH
+    );
+    let app_hash = block.app_hash().context("the header has no app hash")?;
+    match answer.verify(&app_hash)? {
+        Answered::Value(value) => Ok(Q::Answer::decode(&value)?),
+        Answered::Refused { log, .. } => anyhow::bail!("the ledger refuses the question: {log}"),
+    }
+}
+
+fn text(verified: &Verified) -> String {
+    let mut lines = vec![
+        format!(
+            "block {} of {} is verified: {} of {} power signed it",
+            verified.height, verified.chain_id, verified.signed_power, verified.total_power
+        ),
+        format!("  hash      {}", verified.hash),
+        format!("  time      {}", verified.time),
+        format!("  app hash  {}", verified.app_hash),
+    ];
+    match &verified.what {
+        What::Block { transactions } => {
+            lines.push(format!("  {} transactions", transactions.len()));
+            lines.extend(transactions.iter().map(|hash| format!("    {hash}")));
+        }
+        What::Balance {
+            address,
+            uremes,
+            state_height,
+        } => lines.push(format!(
+            "{address} has {} after block {state_height}",
+            remes(Amount::new(*uremes))
+        )),
+        What::Participants {
+            nodes,
+            state_height,
+        } => {
+            lines.push(format!("{} block validators", verified.validators.len()));
+            let signers = verified.validators.iter();
+            lines.extend(signers.map(|info| format!("  {} power {}", info.address, info.power)));
+            lines.push(format!(
+                "{} nodes after block {state_height} (each is proved; that none is left out is not)",
+                nodes.len()
+            ));
+            lines.extend(nodes.iter().map(|node| {
+                format!(
+                    "  {} {} {} bonded {}",
+                    node.address,
+                    node.status,
+                    node.roles.join(","),
+                    remes(Amount::new(node.bonded_uremes))
+                )
+            }));
+        }
+    }
+    lines.join("\n")
+}

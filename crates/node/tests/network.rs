@@ -308,6 +308,15 @@ fn ask(network: &Network, commands: &mut Commands) {
     }
     let newest = commands.json(&home, "query round", &[]);
     assert_eq!(newest["head"]["round"], 2, "{newest}");
+    // The network's own home has its genesis, to begin trust with.
+    let home = network.home("network");
+    let address = commands.json(&home, "keys show", &[])["account"].clone();
+    let balance = commands.json(&home, "verify balance", &[address.as_str().unwrap()]);
+    assert_eq!(balance["verified"], "balance", "{balance}");
+    let block = commands.json(&home, "verify block", &[]);
+    assert!(block["height"].as_u64() > Some(1), "{block}");
+    let who = commands.json(&home, "verify participants", &[]);
+    assert_eq!(who["validators"].as_array().unwrap().len(), 1, "{who}");
 }
 
 /// What needs no network.

@@ -141,10 +141,7 @@ impl Read for Witness {
         start_after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Entries, ReadError> {
-        let from = (
-            lower_bound(prefix, start_after),
-            std::ops::Bound::Unbounded,
-        );
+        let from = (lower_bound(prefix, start_after), std::ops::Bound::Unbounded);
         let proved = self.entries.range::<[u8], _>(from);
         let proved = proved.take_while(|(key, _)| key.starts_with(prefix));
         let there = proved.filter_map(|(key, value)| Some((key.clone(), value.clone()?)));

@@ -8,7 +8,9 @@ use axum::routing::post;
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use r3mes_gateway::rpc::light::{LightBlock, LightClient, LightError, Root, Settings, TrustOptions};
+use r3mes_gateway::rpc::light::{
+    LightBlock, LightClient, LightError, Root, Settings, TrustOptions,
+};
 use r3mes_gateway::rpc::{Client, ClientError, TxClient};
 use r3mes_gateway::server;
 use r3mes_ledger::Genesis;
@@ -65,9 +67,7 @@ impl Proxy {
 
     fn client(&self, genesis: Genesis, settings: Settings) -> Client {
         let light = LightClient::new(genesis, settings).unwrap();
-        Client::new(&self.url)
-            .unwrap()
-            .verified_by(Arc::new(light))
+        Client::new(&self.url).unwrap().verified_by(Arc::new(light))
     }
 }
 
@@ -96,6 +96,7 @@ fn from_genesis() -> Settings {
             ..TrustOptions::default()
         },
         max_age: None,
+        first_wait: Duration::ZERO,
         file: None,
     }
 }
@@ -362,7 +363,13 @@ async fn an_old_header_is_found_out() {
     });
     let error = caught(&client).await;
     assert!(
-        matches!(error, LightError::Behind { newest: 3, verified: 5 }),
+        matches!(
+            error,
+            LightError::Behind {
+                newest: 3,
+                verified: 5
+            }
+        ),
         "{error}"
     );
 
@@ -414,11 +421,15 @@ async fn trust_begins_with_a_header_and_outlives_a_restart() {
         root: Root::Header { height: 3, hash },
         options: TrustOptions::default(),
         max_age: None,
+        first_wait: Duration::ZERO,
         file: Some(file.clone()),
     };
     let client = proxy.client(ledger_genesis(), settings([9; 32]));
     let error = caught(&client).await;
-    assert!(matches!(error, LightError::Fork { height: 3, .. }), "{error}");
+    assert!(
+        matches!(error, LightError::Fork { height: 3, .. }),
+        "{error}"
+    );
 
     let client = proxy.client(ledger_genesis(), settings(hash));
     client.query(&of(2)).await.unwrap();

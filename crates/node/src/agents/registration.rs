@@ -31,8 +31,6 @@ use crate::{
 
 /// How long a role's key may act before `r3mes start` renews the grant.
 const GRANT_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
-/// How long the block is waited for that proves the newest state.
-const PROOF_PATIENCE: Duration = Duration::from_secs(5);
 /// A grant that ends sooner than this is renewed.
 const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -174,33 +172,17 @@ pub(super) async fn require(
     role: Role,
     operator: Address,
 ) -> anyhow::Result<()> {
-    let mut may = may_act(client, node, role, operator).await?;
-    if !may && client.light().is_some() {
-        // What was registered a moment ago is proved by the next block.
-        let height = client.status().await?.height;
-        client.wait_height_for(height, PROOF_PATIENCE).await?;
-        may = may_act(client, node, role, operator).await?;
-    }
-    anyhow::ensure!(
-        may,
-        "{node} is not registered as {role}, or has not granted the role's key; run `r3mes tx register --roles {role}`"
-    );
-    Ok(())
-}
-
-async fn may_act(
-    client: &rpc::Client,
-    node: Address,
-    role: Role,
-    operator: Address,
-) -> anyhow::Result<bool> {
     let known = client.query(&QueryNode { address: node }).await?.node;
     let has_role = known.is_some_and(|known| known.spec.roles.contains(role));
     let grants = client.query(&QueryGrants { granter: node }).await?.grants;
     let granted = grants
         .iter()
         .any(|entry| entry.grantee == operator && entry.grant.is_some());
-    Ok(has_role && granted)
+    anyhow::ensure!(
+        has_role && granted,
+        "{node} is not registered as {role}, or has not granted the role's key; run `r3mes tx register --roles {role}`"
+    );
+    Ok(())
 }
 
 async fn granted(

@@ -21,10 +21,7 @@ use r3mes_types::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{
-    args::FromNode,
-    output::Output,
-};
+use super::{args::FromNode, output::Output};
 use crate::{
     agents::chain::remes,
     config::{Config, Light, TrustedHeader},
@@ -42,6 +39,9 @@ const MAX_FILE_BYTES: u64 = 256 << 20;
 #[serde(deny_unknown_fields)]
 struct ProofFile {
     format: String,
+    /// The header that was trusted when the file was written, if one was named and it came before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trusted: Option<LightBlock>,
     /// The header that everything else hangs on, with commit and validators.
     block: LightBlock,
     claim: Claim,
@@ -130,10 +130,13 @@ pub(super) fn run(
         Some(path) => read(path)?,
         None => super::runtime()?.block_on(fetch(config, typed, &trust, asked))?,
     };
-    let verified = check(&file, &trust, asked).context(match &typed.file {
-        Some(path) => format!("{} does not prove what it says", path.display()),
-        None => "the node's answer does not hold".to_owned(),
-    })?;
+    let verified = match &typed.file {
+        Some(path) => check_header(&file, &trust)
+            .and_then(|()| check(&file, asked))
+            .with_context(|| format!("{} does not prove what it says", path.display())),
+        // The light client checked the header.
+        None => check(&file, asked).context("the node's answer does not hold"),
+    }?;
     if let Some(path) = &typed.save {
         std::fs::write(path, serde_json::to_vec_pretty(&file)?)
             .with_context(|| format!("cannot write {}", path.display()))?;
@@ -217,8 +220,14 @@ async fn fetch(
             (block, Claim::Participants(answer))
         }
     };
+    let before = trust.header.as_ref().map(|header| header.height);
+    let trusted = match before.filter(|height| *height < block.height()) {
+        Some(height) => Some(light.block(&client, Some(height)).await?),
+        None => None,
+    };
     Ok(ProofFile {
         format: FORMAT.to_owned(),
+        trusted,
         block,
         claim,
     })
@@ -247,14 +256,8 @@ fn read(path: &Path) -> anyhow::Result<ProofFile> {
         .with_context(|| format!("{shown} is no proof written by `r3mes verify --save`"))
 }
 
-/// Checks a proof without asking anybody.
-fn check(file: &ProofFile, trust: &Trust, asked: &Asked) -> anyhow::Result<Verified> {
-    anyhow::ensure!(
-        file.format == FORMAT,
-        "its format is {:?}, and this program reads {FORMAT:?}",
-        file.format
-    );
-    check_header(&file.block, trust)?;
+/// Checks what a verified header proves.
+fn check(file: &ProofFile, asked: &Asked) -> anyhow::Result<Verified> {
     let what = match (&file.claim, asked) {
         (Claim::Block { transactions }, Asked::Block(height)) => {
             if let Some(height) = height {
@@ -303,7 +306,13 @@ fn check(file: &ProofFile, trust: &Trust, asked: &Asked) -> anyhow::Result<Verif
 }
 
 /// Checks the header against what is trusted, by nothing but the file.
-fn check_header(block: &LightBlock, trust: &Trust) -> anyhow::Result<()> {
+fn check_header(file: &ProofFile, trust: &Trust) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        file.format == FORMAT,
+        "its format is {:?}, and this program reads {FORMAT:?}",
+        file.format
+    );
+    let block = &file.block;
     block.check()?;
     if let Some(genesis) = &trust.genesis {
         let (got, ours) = (block.signed.header.chain_id.as_str(), &*genesis.chain_id);
@@ -312,17 +321,23 @@ fn check_header(block: &LightBlock, trust: &Trust) -> anyhow::Result<()> {
             "it is of chain {got:?}, and this home is of {ours:?}"
         );
     }
-    if let Some(header) = &trust.header
-        && header.height == block.height()
-    {
-        let found = block.hash().to_string();
-        anyhow::ensure!(
-            found.eq_ignore_ascii_case(&header.hash),
-            "block {} has the hash {found}, and {} is trusted",
-            header.height,
-            header.hash
-        );
-        return Ok(());
+    if let Some(header) = &trust.header {
+        let in_file = [Some(block), file.trusted.as_ref()].into_iter().flatten();
+        let mut in_file = in_file.filter(|held| held.height() == header.height);
+        if let Some(held) = in_file.next() {
+            let found = held.hash().to_string();
+            anyhow::ensure!(
+                found.eq_ignore_ascii_case(&header.hash),
+                "block {} has the hash {found}, and {} is trusted",
+                header.height,
+                header.hash
+            );
+            held.check()?;
+            return match held.height() == block.height() {
+                true => Ok(()),
+                false => step(&held.trusted(), block, &trust.settings),
+            };
+        }
     }
     if let Some(saved) = &trust.saved {
         if saved.height() == block.height() {
@@ -399,7 +414,12 @@ fn check_participants(block: &LightBlock, answer: &ProvedAnswer) -> anyhow::Resu
     let participant = |node: &r3mes_types::nodes::Node| Participant {
         address: node.address.to_string(),
         moniker: node.spec.moniker.to_string(),
-        roles: node.spec.roles.iter().map(|role| role.to_string()).collect(),
+        roles: node
+            .spec
+            .roles
+            .iter()
+            .map(|role| role.to_string())
+            .collect(),
         status: format!("{:?}", node.status).to_lowercase(),
         bonded_uremes: node.bonded.uremes(),
     };

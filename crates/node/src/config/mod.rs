@@ -13,6 +13,9 @@ use crate::home::Home;
 
 /// Most bytes a configuration file may have.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
+/// Within this time a block follows that proves the newest state, on a network of either engine with
+/// its usual pace.
+const PROOF_FOLLOWS: Duration = Duration::from_millis(1500);
 /// Most kernel threads a process may be told to use.
 const MAX_THREADS: usize = 1024;
 
@@ -130,6 +133,7 @@ impl Light {
                 ..light::TrustOptions::default()
             },
             max_age: self.max_header_age_s.map(Duration::from_secs),
+            first_wait: PROOF_FOLLOWS,
             file,
         })
     }

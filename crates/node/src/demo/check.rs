@@ -117,8 +117,13 @@ async fn answer(network: &Network) -> anyhow::Result<Check> {
         seed: ANSWER_SEED,
     };
     let completion = client.complete(&ask).await?;
-    let report =
-        cli::receipt::verify(network.home(), network.config(), &completion.receipt, &network.api_url()).await;
+    let report = cli::receipt::verify(
+        network.home(),
+        network.config(),
+        &completion.receipt,
+        &network.api_url(),
+    )
+    .await;
     Ok(Check {
         name: "a served answer recomputes from its receipt",
         holds: report.is_ok(),

@@ -20,9 +20,7 @@ const MAX_NODES: u32 = 64;
 ///
 /// # Errors
 /// When its address is taken.
-pub async fn run(
-    home: &Home,
-    config: &Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let settings = config.services.gateway.clone().unwrap_or_default();
     let listener = agents::listen(settings.listen, "services.gateway.listen").await?;
     let directory = Arc::new(LedgerDirectory::default());

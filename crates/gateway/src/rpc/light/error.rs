@@ -8,7 +8,9 @@ use crate::rpc::client::ClientError;
 #[derive(Debug, thiserror::Error)]
 pub enum LightError {
     /// A header is not what its commit says.
-    #[error("header {height} was falsified: its hash is {found}, and the commit is for {committed}")]
+    #[error(
+        "header {height} was falsified: its hash is {found}, and the commit is for {committed}"
+    )]
     Header {
         /// Its height.
         height: u64,
@@ -181,7 +183,9 @@ pub enum LightError {
         why: String,
     },
     /// The proofs give another answer than the node.
-    #[error("the node falsified its answer to {path} at height {height}: the proved state gives another")]
+    #[error(
+        "the node falsified its answer to {path} at height {height}: the proved state gives another"
+    )]
     Value {
         /// The question.
         path: String,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use r3mes_consensus::block::to_tendermint_time;
@@ -61,6 +61,9 @@ pub struct Settings {
     /// How old the newest header may be. `None` for a network that makes blocks only when something
     /// happens: there a node that shows an old state cannot be told from a quiet network.
     pub max_age: Option<Duration>,
+    /// How long the first answer waits for the block that proves the newest state, so that it knows
+    /// what happened a moment ago. Later ones are about what is proved already.
+    pub first_wait: Duration,
     /// Where the newest verified header is kept, so that a restart goes on from it.
     pub file: Option<PathBuf>,
 }
@@ -75,6 +78,8 @@ pub struct LightClient {
     verified: Mutex<Verified>,
     /// State that this process has seen its own transaction in: answers are not older.
     seen: AtomicU64,
+    /// Whether the first answer was waited for.
+    waited: AtomicBool,
 }
 
 /// What was verified so far.
@@ -98,14 +103,20 @@ impl LightClient {
         let (changes, _) = r3mes_ledger::Ledger::init_chain(&genesis)
             .map_err(|fault| refused(fault.to_string()))?;
         let there = changes.into_iter();
-        let genesis_state = there.filter_map(|(key, value)| Some((key, value?))).collect();
+        let genesis_state = there
+            .filter_map(|(key, value)| Some((key, value?)))
+            .collect();
+        let first_wait = settings.first_wait;
         let mut verified = Verified::default();
-        if let Some(saved) = settings.file.as_ref().and_then(|file| std::fs::read(file).ok()) {
+        if let Some(saved) = settings
+            .file
+            .as_ref()
+            .and_then(|file| std::fs::read(file).ok())
+        {
             // One that does not parse, or is of another chain, is made anew.
             let saved = serde_json::from_slice::<LightBlock>(&saved).ok();
-            let ours = saved.filter(|block| {
-                block.signed.header.chain_id == chain_id && block.check().is_ok()
-            });
+            let ours = saved
+                .filter(|block| block.signed.header.chain_id == chain_id && block.check().is_ok());
             verified.newest = ours.as_ref().map(LightBlock::trusted);
             verified.block = ours;
         }
@@ -116,6 +127,7 @@ impl LightClient {
             settings,
             verified: Mutex::new(verified),
             seen: AtomicU64::new(0),
+            waited: AtomicBool::new(first_wait.is_zero()),
         })
     }
 
@@ -204,6 +216,14 @@ impl LightClient {
 
     /// The newest state whose root is in a header, but none from before a transaction of this process.
     async fn newest_state(&self, client: &Client) -> Result<u64, LightError> {
+        if !self.waited.swap(true, Ordering::Relaxed) {
+            let newest = self.newest_height(client).await?;
+            if newest >= self.first() {
+                client
+                    .wait_height_for(newest, self.settings.first_wait)
+                    .await?;
+            }
+        }
         let until = Instant::now() + PATIENCE;
         let seen = self.seen.load(Ordering::Relaxed);
         loop {
@@ -280,11 +300,7 @@ impl LightClient {
     }
 
     /// What trust begins with.
-    async fn begin(
-        &self,
-        client: &Client,
-        verified: &mut Verified,
-    ) -> Result<Trusted, LightError> {
+    async fn begin(&self, client: &Client, verified: &mut Verified) -> Result<Trusted, LightError> {
         match self.settings.root {
             Root::Genesis => self.before_first(),
             Root::Header { height, hash } => {
@@ -307,7 +323,10 @@ impl LightClient {
     pub fn before_first(&self) -> Result<Trusted, LightError> {
         let info = |ours: &GenesisValidator| {
             let refused = || LightError::Genesis {
-                why: format!("the validator {} has no usable key or power", ours.key.address()),
+                why: format!(
+                    "the validator {} has no usable key or power",
+                    ours.key.address()
+                ),
             };
             let key = PublicKey::from_raw_ed25519(ours.key.as_bytes()).ok_or_else(refused)?;
             let power = ours.power.try_into().map_err(|_| refused())?;
@@ -432,7 +451,10 @@ impl Verified {
             .and_then(|bytes| std::fs::write(&new, bytes))
             .and_then(|()| std::fs::rename(&new, file));
         if let Err(error) = written {
-            tracing::warn!("cannot keep the newest verified header in {}: {error}", file.display());
+            tracing::warn!(
+                "cannot keep the newest verified header in {}: {error}",
+                file.display()
+            );
         }
     }
 }
@@ -501,7 +523,9 @@ async fn validators_at(client: &Client, height: u64) -> Result<validator::Set, L
         }
     }
     // Only keys and powers count; addresses follow from the keys.
-    let infos = all.into_iter().map(|info| validator::Info::new(info.pub_key, info.power));
+    let infos = all
+        .into_iter()
+        .map(|info| validator::Info::new(info.pub_key, info.power));
     let set = block::validators(infos.collect());
     Ok(set.map_err(|error| ClientError::Answer {
         method: METHOD.to_owned(),

@@ -14,7 +14,7 @@ mod error;
 mod follow;
 mod proved;
 
-pub use block::{LightBlock, Trusted, TrustOptions, verify, verify_link, verify_now};
+pub use block::{LightBlock, TrustOptions, Trusted, verify, verify_link, verify_now};
 pub use error::LightError;
 pub use follow::{LightClient, Root, Settings};
 pub use proved::{Answered, ProvedAnswer};

@@ -21,7 +21,9 @@ pub mod behaviour;
 pub mod chain;
 pub mod compute;
 pub mod node;
+pub mod partition;
 pub mod rng;
+mod weather;
 
 pub mod detection;
 pub mod report;

@@ -10,7 +10,7 @@ use r3mes_types::data::{DataShard, DatasetSpec};
 use r3mes_types::models::ModelSpec;
 use r3mes_types::nodes::{MsgRegister, NodeSpec};
 use r3mes_types::task::{AdapterRef, F32Bits, HyperParameters, Targets};
-use r3mes_types::training::{Penalties, Preset, RunParams, Split, Windows};
+use r3mes_types::training::{Backend, Penalties, Preset, RunParams, Split, Windows};
 use r3mes_types::wire::{List, Text};
 use r3mes_types::{
     Address, Amount, Cid, Hash, Millis, Ppm, PublicKey, Resources, Role, RoleSet, SecretKey,
@@ -19,6 +19,7 @@ use r3mes_types::{
 use crate::behaviour::Behaviour;
 use crate::compute::{ADAPTER, Compute};
 use crate::node::Node;
+use crate::partition::Partitions;
 use crate::rng::Rng;
 
 /// What each node puts at stake, and has besides.
@@ -53,6 +54,11 @@ pub struct Network {
     pub drawn: u32,
     /// Whether nodes crash, are cut off, and messages are delayed, lost and doubled.
     pub weather: bool,
+    /// Whether all compute with the same back end: verdicts that split by back end pause a run, and
+    /// with few voters one liar is enough of a side.
+    pub one_backend: bool,
+    /// How often some of them are cut off from the ledger.
+    pub partitions: Partitions,
 }
 
 impl Network {
@@ -71,6 +77,8 @@ impl Network {
             steps: 8,
             drawn: 1,
             weather: false,
+            one_backend: false,
+            partitions: Partitions::of(0),
         }
     }
 
@@ -110,6 +118,22 @@ impl Network {
         network
     }
 
+    /// Seven validators, two of them liars, a lying miner among three, and so many partitions.
+    #[must_use]
+    pub fn partitioned(seed: u64, partitions: u32) -> Self {
+        use Behaviour as B;
+        let mut network = Self::honest(seed, 3, 7, 2);
+        network.miners[0] = B::FalsifiedSteps(4);
+        network.validators[0] = B::FalseAccuser;
+        network.validators[1] = B::Accomplice;
+        // More than will be needed.
+        network.rounds = 1_000 + 10 * partitions;
+        network.steps = 4;
+        network.one_backend = true;
+        network.partitions = Partitions::of(partitions);
+        network
+    }
+
     /// Whether validators that do not keep to the protocol hold less than a third of the power.
     #[must_use]
     pub fn liars_are_few(&self) -> bool {
@@ -134,7 +158,11 @@ impl Network {
             for &behaviour in behaviours {
                 let key = SecretKey::from_bytes(&rng.bytes())?;
                 keys.insert(key.address(), key.public_key());
-                nodes.push(Node::new(key.address(), role, behaviour, rng.bytes()));
+                let mut node = Node::new(key.address(), role, behaviour, rng.bytes());
+                if self.one_backend {
+                    node.backend = Backend::Scalar;
+                }
+                nodes.push(node);
             }
         }
         let initial = vec![7; ADAPTER];

@@ -30,6 +30,8 @@ pub struct Report {
     pub rounds: u32,
     /// Blocks made.
     pub blocks: u64,
+    /// Partitions that have begun.
+    pub partitions: u32,
     /// Messages that reached a block.
     pub messages: u64,
     /// Messages refused, by codespace and code.
@@ -63,8 +65,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} rounds, {} blocks, {} messages",
-            self.rounds, self.blocks, self.messages
+            "{} rounds, {} blocks, {} messages, {} partitions",
+            self.rounds, self.blocks, self.messages, self.partitions
         )?;
         for ((codespace, code), count) in &self.refused {
             writeln!(f, "refused with {codespace} {code}: {count}")?;

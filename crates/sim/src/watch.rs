@@ -16,6 +16,11 @@ use crate::world::RUN;
 /// Phases with a window, and turns of backup proposers: a round takes no longer.
 const MAX_WINDOWS: u64 = 8 + 4;
 
+/// What becomes of work, true or not, while too few validators see the ledger to make a quorum.
+fn nobodys_fault(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Unavailable | Outcome::Undecided)
+}
+
 /// What was counted about one node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -39,6 +44,10 @@ pub struct Watch {
     /// Liars hold less than a third of the power: only then is anything promised.
     promised: bool,
     open: BTreeMap<u32, Time>,
+    /// Whether some node is cut off.
+    cut: bool,
+    /// Rounds in which some were.
+    disturbed: BTreeSet<u32>,
     paid: BTreeSet<(u32, Address)>,
     tallies: BTreeMap<Address, Tally>,
     rounds: u32,
@@ -53,6 +62,8 @@ impl Watch {
             steps: network.steps,
             promised: network.liars_are_few(),
             open: BTreeMap::new(),
+            cut: false,
+            disturbed: BTreeSet::new(),
             paid: BTreeSet::new(),
             tallies: BTreeMap::new(),
             rounds: 0,
@@ -63,6 +74,14 @@ impl Watch {
     /// Learns how a node behaves.
     pub(crate) fn know(&mut self, address: Address, behaviour: Behaviour) {
         self.behaviours.insert(address, behaviour);
+    }
+
+    /// Learns whether some node is cut off.
+    pub(crate) fn cut(&mut self, cut: bool) {
+        self.cut = cut;
+        if cut {
+            self.disturbed.extend(self.open.keys());
+        }
     }
 
     /// Counts refused messages. That a message comes too late or twice is weather, not a fault; what an
@@ -139,6 +158,9 @@ impl Watch {
             r3mes_ledger::hooks::HOOK_REFUSED => bail!("a hook of the ledger failed"),
             "training.open_round" => {
                 self.open.insert(round()?, now);
+                if self.cut {
+                    self.disturbed.insert(round()?);
+                }
             }
             "training.close_round" => {
                 self.open.remove(&round()?);
@@ -170,6 +192,7 @@ impl Watch {
             run: RUN,
             round: number,
         };
+        let disturbed = self.disturbed.remove(&number);
         for entry in &record.entries {
             let lied = lied(round, entry.miner);
             let outcome = entry
@@ -177,12 +200,14 @@ impl Watch {
                 .context("a closed round has an outcome for all")?;
             if self.promised && self.honest.contains(&entry.miner) {
                 ensure!(
-                    outcome == Outcome::Accepted,
+                    outcome == Outcome::Accepted || (disturbed && nobodys_fault(outcome)),
                     "the work of honest {} in round {number} is {outcome}",
                     entry.miner
                 );
             }
-            self.must_be_caught(entry, outcome, lied)?;
+            if !(disturbed && nobodys_fault(outcome)) {
+                self.must_be_caught(entry, outcome, lied)?;
+            }
             let tally = self.tallies.entry(entry.miner).or_default();
             match outcome {
                 Outcome::Accepted => tally.accepted += 1,

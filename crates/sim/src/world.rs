@@ -10,16 +10,18 @@ use r3mes_types::rewards::QueryVesting;
 use r3mes_types::training::{
     Outcome, QueryObligations, QueryRound, QueryRun, RoundRecord, RunStatus, TrainingMessage,
 };
-use r3mes_types::{Address, Amount, Event, Message, Millis, Time};
+use r3mes_types::{Address, Amount, Event, Message, Millis, Role, Time};
 
 use crate::behaviour::Behaviour;
 use crate::chain::{Chain, Made};
 use crate::compute::HashChain;
 use crate::network::{Built, KEPT_ROUNDS, Network};
 use crate::node::{Node, Site};
+use crate::partition::Schedule;
 use crate::report::{Report, Standing};
 use crate::rng::Rng;
 use crate::watch::Watch;
+use crate::weather::Weather;
 
 /// The only run of a simulation.
 pub const RUN: u64 = 1;
@@ -29,38 +31,6 @@ const MAX_BLOCKS_PER_ROUND: u64 = 2_000;
 const RETRY: Millis = Millis::seconds(10);
 /// What training, re-running or aggregating takes at most, in milliseconds.
 const MAX_WORK: u64 = 3_000;
-
-/// Delays, losses and outages.
-#[derive(Clone, Copy)]
-struct Weather {
-    /// Longest delay of a message, in milliseconds.
-    delay: u64,
-    /// Messages lost, in percent.
-    lost: u64,
-    /// Messages that arrive twice, in percent.
-    doubled: u64,
-    /// Nodes struck by an outage as a phase begins, in percent.
-    struck: u64,
-    /// Longest outage, in milliseconds.
-    outage: u64,
-}
-
-impl Weather {
-    const FAIR: Self = Self {
-        delay: 5,
-        lost: 0,
-        doubled: 0,
-        struck: 0,
-        outage: 1,
-    };
-    const BAD: Self = Self {
-        delay: 2_000,
-        lost: 2,
-        doubled: 5,
-        struck: 4,
-        outage: 20_000,
-    };
-}
 
 /// A whole network in one process.
 pub struct World {
@@ -75,6 +45,7 @@ pub struct World {
     mail: BTreeMap<(Time, u64), Message>,
     posted: u64,
     weather: Weather,
+    partitions: Schedule,
     rng: Rng,
     jailed: BTreeSet<Address>,
     seed: u64,
@@ -106,8 +77,10 @@ impl World {
         for node in &nodes {
             watch.know(node.address, node.behaviour);
         }
+        let chain = Chain::start(genesis, &secret, keys)?;
         let mut world = Self {
-            chain: Chain::start(genesis, &secret, keys)?,
+            partitions: Schedule::new(network.seed, network.partitions, chain.time()),
+            chain,
             nodes,
             site: Site {
                 compute,
@@ -118,11 +91,7 @@ impl World {
             watch,
             mail: BTreeMap::new(),
             posted: 0,
-            weather: if network.weather {
-                Weather::BAD
-            } else {
-                Weather::FAIR
-            },
+            weather: Weather::of(network),
             rng,
             jailed: BTreeSet::new(),
             seed: network.seed,
@@ -169,6 +138,28 @@ impl World {
         Ok(())
     }
 
+    /// Goes on until every partition is healed and a round that opened after the last one has closed.
+    ///
+    /// # Errors
+    /// An invariant that does not hold, or a run that ends before; the seed is named.
+    pub fn run_until_healed(&mut self) -> Result<Report> {
+        let seed = self.seed;
+        let mut healed = None;
+        while healed.is_none_or(|round| self.open <= round) {
+            if healed.is_none() && self.partitions.is_over() {
+                // The round that is open may have suffered; the one after it must not.
+                healed = Some(self.open + 1);
+            }
+            let going = self.is_running()?;
+            anyhow::ensure!(
+                going,
+                "the run with seed {seed} ended before the last partition"
+            );
+            self.step()?;
+        }
+        self.report()
+    }
+
     /// One turn: the next thing that happens, and the block after it.
     ///
     /// # Errors
@@ -181,6 +172,7 @@ impl World {
 
     fn turn(&mut self) -> Result<()> {
         let now = self.next_time()?;
+        self.part(now)?;
         self.wake_nodes(now)?;
         let due: Vec<(Time, u64)> = self
             .mail
@@ -248,7 +240,12 @@ impl World {
     fn next_time(&self) -> Result<Time> {
         let wakes = self.nodes.iter().filter_map(|node| node.wakes_at);
         let mail = self.mail.keys().next().map(|(time, _)| *time);
-        let next = wakes.chain(mail).chain(self.chain.next_deadline()).min();
+        let parts = self.partitions.next_time();
+        let next = wakes
+            .chain(mail)
+            .chain(self.chain.next_deadline())
+            .chain(parts)
+            .min();
         let next = next.context("nothing will ever happen again: the round stands still")?;
         Ok(next.max(self.chain.time().after(Millis::new(1))))
     }
@@ -275,7 +272,9 @@ impl World {
         if news {
             for index in 0..self.nodes.len() {
                 let delay = self.rng.between(1, self.weather.delay);
-                self.wake_at(index, now.after(Millis::new(delay)));
+                if self.partitions.view(index).is_none() {
+                    self.wake_at(index, now.after(Millis::new(delay)));
+                }
             }
         }
         Ok(())
@@ -298,6 +297,33 @@ impl World {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Partitions heal and begin.
+    fn part(&mut self, now: Time) -> Result<()> {
+        for index in self.partitions.heal(now) {
+            self.wake_at(index, now);
+        }
+        let roles: Vec<Role> = self.nodes.iter().map(|node| node.role).collect();
+        for (index, until) in self.partitions.begin(now, &roles) {
+            let address = self.nodes[index].address;
+            let view = self.chain.ask(&QueryObligations { address })?.obligations;
+            self.partitions.cut(index, until, view.to_vec());
+            self.hold_back(address, until);
+        }
+        self.watch.cut(self.partitions.is_cut());
+        Ok(())
+    }
+
+    /// What a node has sent and has not arrived yet comes after `until`.
+    fn hold_back(&mut self, address: Address, until: Time) {
+        let sent = self
+            .mail
+            .extract_if(.., |_, message| message.actor() == address);
+        let late: Vec<((Time, u64), Message)> = sent.collect();
+        for ((time, number), message) in late {
+            self.mail.insert((time.max(until), number), message);
+        }
     }
 
     /// Outages strike some nodes as a phase begins.
@@ -406,9 +432,14 @@ impl World {
     /// A node looks at what it owes and goes on with it.
     fn work(&mut self, index: usize, now: Time) -> Result<()> {
         let address = self.nodes[index].address;
-        self.unjail(address, now)?;
-        let owed = self.chain.ask(&QueryObligations { address })?.obligations;
-        let actions = plan(&self.nodes[index].facts, &owed);
+        let actions = match self.partitions.view(index) {
+            Some(owed) => plan(&self.nodes[index].facts, owed),
+            None => {
+                self.unjail(address, now)?;
+                let owed = self.chain.ask(&QueryObligations { address })?.obligations;
+                plan(&self.nodes[index].facts, &owed)
+            }
+        };
         let busy = !actions.is_empty();
         let mut worked = false;
         for action in actions {
@@ -432,9 +463,12 @@ impl World {
         let leaves = node.behaviour == Behaviour::Leaver
             && matches!(message, TrainingMessage::RevealPackage(_));
         let address = node.address;
-        self.mail(now, message.into());
+        let Some(time) = self.partitions.departure(index, now) else {
+            return;
+        };
+        self.mail(time, message.into());
         if leaves {
-            self.mail(now, MsgLeave { address }.into());
+            self.mail(time, MsgLeave { address }.into());
         }
     }
 
@@ -446,8 +480,8 @@ impl World {
         for _ in 0..copies {
             let delay = Millis::new(self.rng.between(1, self.weather.delay));
             self.posted += 1;
-            self.mail
-                .insert((now.after(delay), self.posted), message.clone());
+            let arrives = self.weather.arrival(now.after(delay));
+            self.mail.insert((arrives, self.posted), message.clone());
         }
     }
 
@@ -491,6 +525,7 @@ impl World {
         Ok(Report {
             rounds: self.watch.rounds(),
             blocks: self.chain.height(),
+            partitions: self.partitions.begun(),
             messages: self.messages,
             refused: self.watch.refused(),
             steps: self.steps,

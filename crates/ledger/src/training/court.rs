@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use r3mes_types::commitment::package_state;
-use r3mes_types::training::{Audit, CourtVote, Entry, OpenedLeaf, Package, Served, Verdict};
+use r3mes_types::training::{
+    Audit, CourtVote, Entry, Member, OpenedLeaf, Package, Served, Verdict,
+};
 use r3mes_types::{Address, Hash};
 
 /// Votes of this many validators on one back end count as a split even against a quorum. A single
@@ -58,9 +60,21 @@ impl<'a> Claims<'a> {
         })
     }
 
-    /// Whether the miner served another state than the one it had committed to: its own two
-    /// signatures prove that, and no court is needed.
-    pub(super) fn served_another_state(&self, served: Option<&Served>) -> bool {
+    /// What the miner opened, held against what it served and what its panel found.
+    pub(super) fn compare(&self, audit: &Audit) -> Comparison {
+        let mut verdicts = audit.panel.iter().filter_map(|seat| seat.verdict.as_ref());
+        if self.served_another_state(audit.served.as_ref()) {
+            Comparison::ServedAnotherState
+        } else if audit.panel.iter().all(|seat| seat.verdict.is_none())
+            || verdicts.any(|verdict| self.contradicted_by(verdict))
+        {
+            Comparison::Disputed
+        } else {
+            Comparison::Confirmed
+        }
+    }
+
+    fn served_another_state(&self, served: Option<&Served>) -> bool {
         served.is_some_and(|served| {
             served.states.iter().any(|state| {
                 self.state(state.step)
@@ -68,15 +82,19 @@ impl<'a> Claims<'a> {
             })
         })
     }
+}
 
-    /// Whether any revealed verdict goes against the miner, so that the court is asked.
-    pub(super) fn disputed(&self, audit: &Audit) -> bool {
-        audit
-            .panel
-            .iter()
-            .filter_map(|seat| seat.verdict.as_ref())
-            .any(|verdict| self.contradicted_by(verdict))
-    }
+/// What an audit has come to when the miner has opened its leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Comparison {
+    /// Every revealed verdict names the miner's states, and there is at least one.
+    Confirmed,
+    /// The miner served another state than the one it had committed to: its own two signatures
+    /// prove that, and no court is needed.
+    ServedAnotherState,
+    /// A verdict goes against the miner, or the panel revealed none: the court is asked. So a panel
+    /// that keeps silent covers for nobody.
+    Disputed,
 }
 
 /// What more than 2/3 of the power found in one leaf.
@@ -107,14 +125,21 @@ pub(super) enum Ruling {
 }
 
 /// One round's power, by which votes are counted.
-pub(super) struct Power<'a> {
+pub(super) struct Power {
     /// The power of each validator.
-    pub(super) of: &'a BTreeMap<Address, u64>,
+    of: BTreeMap<Address, u64>,
     /// The power of all who may vote.
-    pub(super) total: u64,
+    total: u64,
 }
 
-impl Power<'_> {
+impl Power {
+    /// The power of these judges.
+    pub(super) fn of<'m>(judges: impl Iterator<Item = &'m Member>) -> Self {
+        let of: BTreeMap<Address, u64> = judges.map(|m| (m.validator, m.power)).collect();
+        let total = of.values().sum();
+        Self { of, total }
+    }
+
     /// Whether this much is more than two thirds.
     pub(super) fn is_quorum(&self, power: u64) -> bool {
         is_quorum(power, self.total)
@@ -131,7 +156,7 @@ pub(super) fn judge(
     claims: &Claims<'_>,
     audit: &Audit,
     votes: &[CourtVote],
-    power: &Power<'_>,
+    power: &Power,
 ) -> Ruling {
     let truth = find_truth(audit, votes, power);
     if split_by_backend(votes, truth.is_some()) {
@@ -170,11 +195,7 @@ pub(super) fn judge(
 }
 
 /// What the quorum found in every leaf of the audit; `None` if it is missing for any.
-fn find_truth(
-    audit: &Audit,
-    votes: &[CourtVote],
-    power: &Power<'_>,
-) -> Option<BTreeMap<u32, Finding>> {
+fn find_truth(audit: &Audit, votes: &[CourtVote], power: &Power) -> Option<BTreeMap<u32, Finding>> {
     let mut tallies: BTreeMap<(u32, Finding), u64> = BTreeMap::new();
     for vote in votes {
         let weight = power.of.get(&vote.validator).copied().unwrap_or(0);
@@ -380,7 +401,12 @@ mod tests {
             package: &package,
             opened,
         };
-        let of: BTreeMap<Address, u64> = (1..=10).map(|n| (address(n), 1)).collect();
+        let judges: Vec<Member> = (1..=10)
+            .map(|n| Member {
+                validator: address(n),
+                power: 1,
+            })
+            .collect();
         let votes: Vec<CourtVote> = votes
             .into_iter()
             .zip(1..)
@@ -390,7 +416,7 @@ mod tests {
                 verdict,
             })
             .collect();
-        judge(&claims, audit, &votes, &Power { of: &of, total: 10 })
+        judge(&claims, audit, &votes, &Power::of(judges.iter()))
     }
 
     /// A decision in which the first `upheld` voters voted with the court.
@@ -464,7 +490,33 @@ mod tests {
             package: &package,
             opened: &opened,
         };
-        assert!(claims.served_another_state(audit.served.as_ref()));
+        assert_eq!(claims.compare(&audit), Comparison::ServedAnotherState);
+    }
+
+    #[test]
+    fn a_panel_that_keeps_silent_is_no_confirmation() {
+        let package = package();
+        let opened = opened([3, 4, 8]);
+        let claims = Claims {
+            start: state(0),
+            end: STEPS + 1,
+            package: &package,
+            opened: &opened,
+        };
+        let mut audit = audit(vec![truth(Backend::Avx2), truth(Backend::Avx2)], [3, 8]);
+        let silence = |seats: &[Seat], silent: usize| {
+            let mut seats = seats.to_vec();
+            seats.iter_mut().take(silent).for_each(|s| s.verdict = None);
+            seats.try_into().unwrap()
+        };
+        let seats = audit.panel.to_vec();
+        let mut compared = |silent| {
+            audit.panel = silence(&seats, silent);
+            claims.compare(&audit)
+        };
+        assert_eq!(compared(0), Comparison::Confirmed);
+        assert_eq!(compared(1), Comparison::Confirmed);
+        assert_eq!(compared(2), Comparison::Disputed);
     }
 
     #[test]

@@ -276,11 +276,7 @@ impl Desk<'_> {
             {
                 ObligationKind::Serve
             }
-            Phase::Open
-                if audit.is_some_and(|audit| {
-                    audit.opened.is_empty() && audit.panel.iter().any(|s| s.verdict.is_some())
-                }) =>
-            {
+            Phase::Open if audit.is_some_and(|audit| audit.opened.is_empty()) => {
                 ObligationKind::Open
             }
             _ => return Ok(()),

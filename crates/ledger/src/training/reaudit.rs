@@ -10,20 +10,20 @@
 //! it stands in the phase of the draw while no validator has stake free for a seat. It is closed when
 //! nobody contradicts the miner or the court has spoken. The validators are paid by the treasury.
 
-use std::collections::BTreeMap;
-
 use r3mes_types::training::{Member, Outcome, Phase, Reaudit, Run, Seat};
 use r3mes_types::{Address, Amount, Hash, Role, Time};
 
 use super::answers::{Asked, Case};
-use super::court::{Claims, Power, Ruling, judge};
+use super::court::{Claims, Comparison, Power, Ruling, judge};
 use super::draw::{Audits, PackageDraw};
 use super::events;
 use super::open;
 use super::pay::weight;
 use super::phases::{self, DRAW_DELAY};
 use super::runs;
-use super::settle::{must_serve, new_audit, seat_is_open};
+use super::settle::{
+    DOES_NOT_RECOMPUTE, SERVED_ANOTHER_STATE, must_serve, new_audit, seat_is_open,
+};
 use super::state::{
     self, FEEDBACK, JUDGES, Judges, LEAVERS, Leaver, PACKAGES, REAUDITS, RoundId, put_entry,
 };
@@ -308,12 +308,8 @@ impl<'h, 'c> Hearing<'h, 'c> {
                 }
                 Phase::Serve => self.enter(Phase::Verify, |_| true),
                 Phase::Verify => self.enter(Phase::Verdict, |seat| seat.commitment.is_some()),
-                Phase::Verdict => {
-                    self.enter(Phase::Open, |seat| seat.verdict.is_some());
-                    // One answer opens all leaves.
-                    let round = &mut self.case.asked.round;
-                    round.pending = round.pending.min(1);
-                }
+                // One answer opens all leaves.
+                Phase::Verdict => self.begin(Phase::Open, 1),
                 Phase::Open => self.compare()?,
                 _ => self.rule()?,
             }
@@ -386,15 +382,13 @@ impl<'h, 'c> Hearing<'h, 'c> {
         else {
             return self.close(Outcome::Undecided, &[], &[]);
         };
-        if claims.served_another_state(audit.served.as_ref()) {
-            self.convict("it served a state that it had not committed to")?;
-            return self.close(Outcome::Fraudulent, &[], &[]);
-        }
-        if audit.panel.iter().all(|seat| seat.verdict.is_none()) {
-            return self.close(Outcome::Undecided, &[], &[]);
-        }
-        if !claims.disputed(audit) {
-            return self.close(Outcome::Accepted, &[], &[]);
+        match claims.compare(audit) {
+            Comparison::Confirmed => return self.close(Outcome::Accepted, &[], &[]),
+            Comparison::ServedAnotherState => {
+                self.convict(SERVED_ANOTHER_STATE)?;
+                return self.close(Outcome::Fraudulent, &[], &[]);
+            }
+            Comparison::Disputed => {}
         }
         if let Some(audit) = self.case.entry.audit.as_mut() {
             audit.disputed = true;
@@ -414,16 +408,7 @@ impl<'h, 'c> Hearing<'h, 'c> {
         else {
             return self.close(Outcome::Undecided, &[], &[]);
         };
-        let of: BTreeMap<Address, u64> = self
-            .judges
-            .members
-            .iter()
-            .map(|judge| (judge.validator, judge.power))
-            .collect();
-        let power = Power {
-            of: &of,
-            total: of.values().sum(),
-        };
+        let power = Power::of(self.judges.members.iter());
         let votes = state::votes(self.ctx, self.id, &entry.miner, true)?;
         match judge(&claims, audit, &votes, &power) {
             Ruling::Undecided => self.close(Outcome::Undecided, &[], &[]),
@@ -442,7 +427,7 @@ impl<'h, 'c> Hearing<'h, 'c> {
                 if honest {
                     return self.close(Outcome::Accepted, &refuted, &upheld);
                 }
-                self.convict("its work does not recompute")?;
+                self.convict(DOES_NOT_RECOMPUTE)?;
                 self.close(Outcome::Fraudulent, &refuted, &upheld)
             }
         }

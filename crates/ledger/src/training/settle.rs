@@ -1,14 +1,12 @@
 //! What the end of each phase means for one miner or validator.
 
-use std::collections::BTreeMap;
-
 use r3mes_types::training::{
     Audit, Duty, Entry, Member, Members, Outcome, Phase, Round, Run, Seat,
 };
 use r3mes_types::wire::List;
 use r3mes_types::{Address, Amount, Hash, Role};
 
-use super::court::{Claims, Power, Ruling, is_quorum, judge};
+use super::court::{Claims, Comparison, Power, Ruling, is_quorum, judge};
 use super::draw::{self, Audits, Draw, PackageDraw};
 use super::events;
 use super::pay::{self, weight};
@@ -20,6 +18,11 @@ use crate::data;
 use crate::error::{Fault, LedgerError};
 use crate::rewards::{self, Deed};
 use crate::store::Context;
+
+/// Why a miner is slashed that served a state that it had not committed to.
+pub(super) const SERVED_ANOTHER_STATE: &str = "it served a state that it had not committed to";
+/// Why a miner is slashed against which the court has decided.
+pub(super) const DOES_NOT_RECOMPUTE: &str = "its work does not recompute";
 
 /// Settles one miner at the end of the round's phase.
 pub(super) fn miner(
@@ -217,6 +220,10 @@ impl Turn<'_, '_> {
             return Ok(());
         }
         let panel = draw.panel(&self.members.validators, params.panel);
+        if panel.is_empty() {
+            // The only validator is the miner itself.
+            return Ok(());
+        }
         for member in &panel {
             self.owe(member, weight::VERDICT)?;
         }
@@ -253,7 +260,7 @@ impl Turn<'_, '_> {
         self.round.pending += match self.round.phase {
             Phase::Serve => seats.count() as u32,
             Phase::Verify => seats.filter(|seat| seat.commitment.is_some()).count() as u32,
-            _ => u32::from(audit.panel.iter().any(|seat| seat.verdict.is_some())),
+            _ => 1,
         };
     }
 
@@ -264,12 +271,10 @@ impl Turn<'_, '_> {
         else {
             return Ok(());
         };
-        if claims.served_another_state(audit.served.as_ref()) {
-            let reason = "it served a state that it had not committed to";
-            return self.convict(entry, reason);
-        }
-        if !claims.disputed(audit) {
-            return Ok(());
+        match claims.compare(audit) {
+            Comparison::Confirmed => return Ok(()),
+            Comparison::ServedAnotherState => return self.convict(entry, SERVED_ANOTHER_STATE),
+            Comparison::Disputed => {}
         }
         if let Some(audit) = entry.audit.as_mut() {
             audit.disputed = true;
@@ -296,16 +301,8 @@ impl Turn<'_, '_> {
         if !audit.disputed {
             return Ok(());
         }
-        let voters = self
-            .members
-            .validators
-            .iter()
-            .filter(|m| m.validator != entry.miner);
-        let of: BTreeMap<Address, u64> = voters.map(|m| (m.validator, m.power)).collect();
-        let power = Power {
-            of: &of,
-            total: of.values().sum(),
-        };
+        let validators = self.members.validators.iter();
+        let power = Power::of(validators.filter(|m| m.validator != entry.miner));
         let votes = state::votes(self.ctx, self.id, &entry.miner, false)?;
         match judge(&claims, audit, &votes, &power) {
             Ruling::Undecided => self.end(entry, Outcome::Undecided),
@@ -333,7 +330,7 @@ impl Turn<'_, '_> {
                 if honest {
                     return Ok(());
                 }
-                self.convict(entry, "its work does not recompute")
+                self.convict(entry, DOES_NOT_RECOMPUTE)
             }
         }
     }

@@ -750,18 +750,40 @@ fn the_stake_that_a_round_sets_free_stands_behind_a_second_audit_before_the_next
     play.close(2);
 }
 
+/// What an honest miner and one that lies come to when no panel says anything.
+const WITHOUT_A_PANEL: [(Option<u32>, Outcome); 2] =
+    [(None, Outcome::Accepted), (Some(3), Outcome::Fraudulent)];
+
 #[test]
-fn a_panel_that_says_nothing_decides_nothing() {
+fn a_first_panel_that_says_nothing_leaves_the_package_to_the_court() {
     for kind in [Kind::CommitVerdict, Kind::RevealVerdict] {
-        let mut play = Play::new(params()).after_one_round();
-        play.silent.extend(VALIDATORS.map(|index| (index, kind)));
-        let reaudit = play.second_audit();
-        assert_eq!(reaudit.outcome, Some(Outcome::Undecided));
-        assert_eq!(
-            (reaudit.slashed, reaudit.paid),
-            (Amount::ZERO, Amount::ZERO)
-        );
-        play.until_paid_out();
+        for (lie, outcome) in WITHOUT_A_PANEL {
+            let mut play = Play::new(RunParams {
+                audited_share: Ppm::ONE,
+                ..params()
+            });
+            play.lies.extend(lie.map(|step| (LEAVER, step)));
+            play.silent.extend(VALIDATORS.map(|index| (index, kind)));
+            play.pause();
+            play.close(0);
+            let entry = play.entry(0, LEAVER).unwrap();
+            assert!(entry.audit.unwrap().disputed);
+            assert_eq!(entry.outcome, Some(outcome));
+        }
+    }
+}
+
+#[test]
+fn a_second_panel_that_says_nothing_leaves_the_package_to_the_court() {
+    for kind in [Kind::CommitVerdict, Kind::RevealVerdict] {
+        for (lie, outcome) in WITHOUT_A_PANEL {
+            let mut play = Play::new(params());
+            play.lies.extend(lie.map(|step| (LEAVER, step)));
+            let mut play = play.after_one_round();
+            play.silent.extend(VALIDATORS.map(|index| (index, kind)));
+            assert_eq!(play.second_audit().outcome, Some(outcome));
+            play.until_paid_out();
+        }
     }
     // One verdict is enough.
     let mut play = Play::new(params()).after_one_round();

@@ -1,13 +1,15 @@
 //! A whole network on one machine, each part a process of its own: the main job.
 //!
 //! `network` makes the homes and the genesis, `watch` follows the ledger round by round and measures
-//! the served adapter on held-out text, `check` demands what `--check` promises.
+//! the served adapter on held-out text, `trouble` sees processes end and the disk fill up, `check`
+//! demands what `--check` promises.
 
 mod check;
 pub mod figures;
 mod held_out;
 mod network;
 mod progress;
+mod trouble;
 mod watch;
 
 use std::{path::PathBuf, time::Instant};
@@ -31,6 +33,9 @@ const PROMPT: &str = "The little bear looked at the big fish and";
 const ANSWER_TOKENS: u32 = 48;
 /// Seed of each answer, so that it can be asked for again.
 const ANSWER_SEED: u64 = 7;
+
+/// What is said when the person stops it early.
+const STOPPED: &str = "stopped before everything was done";
 
 /// What was asked for.
 #[derive(Clone, Debug)]
@@ -101,11 +106,11 @@ pub async fn run(
                     network.dir().display()
                 )
             })?
-            .context("stopped before the rounds were done");
+            .context(STOPPED);
     }
     stopped?;
     network.remove(options.keep)?;
-    outcome?.context("stopped before the rounds were done")
+    outcome?.context(STOPPED)
 }
 
 async fn play(
@@ -132,7 +137,10 @@ async fn play(
     supervisor.all_ready().await?;
     network.create_run(options).await?;
 
-    let mut figures = watch::follow(network, options, progress).await?;
+    let mut figures = tokio::select! {
+        figures = watch::follow(network, options, progress) => figures?,
+        trouble = trouble::watch(network.dir(), supervisor.board(), progress) => return Err(trouble),
+    };
     figures.seconds = began.elapsed().as_secs_f64();
     figures.api = network.api_url();
     answer(network, &mut figures).await?;

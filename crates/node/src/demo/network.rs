@@ -10,7 +10,7 @@ use r3mes_types::{
     Address, Amount, Hasher, Ppm, Role, SecretKey, bank::Balance, training::MsgCreateRun,
 };
 
-use super::Options;
+use super::{Options, trouble::free_mib};
 use crate::{
     agents, assets, clock,
     config::{CometBft, Config, Gateway, Ledger, RoleConfig},
@@ -43,7 +43,6 @@ const BEACON_CHAIN: u64 = 1 << 17;
 /// Memory of each role for activations, in MiB.
 const MEMORY_MB: u64 = 256;
 
-const MIB: u64 = 1 << 20;
 /// Disk that a demonstration takes: the model in each home, and in each round the states that
 /// miners serve to their panels.
 const HOMES_MIB: u64 = 128;
@@ -363,9 +362,7 @@ fn init_home(home: &Home, config: &Config) -> anyhow::Result<()> {
 
 /// Refuses a disk on which the network would stop in the middle.
 fn require_space(dir: &Path, rounds: u32) -> anyhow::Result<()> {
-    let disk = rustix::fs::statvfs(dir)
-        .with_context(|| format!("cannot tell how much space {} has", dir.display()))?;
-    let free = disk.f_bavail * disk.f_frsize / MIB;
+    let free = free_mib(dir)?;
     let needed = HOMES_MIB + u64::from(rounds) * ROUND_MIB;
     anyhow::ensure!(
         free >= needed,

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use r3mes_state::{Changes, Read};
 use r3mes_types::beacon::HashChain;
+use r3mes_types::cosmos::tx::SimulateRequest;
+use r3mes_types::query::Query;
 use r3mes_types::tx::{MAX_CHAIN_ID, Tx, reveal_tx};
 use r3mes_types::wire::Text;
 use r3mes_types::{Address, Amount, ConsensusAddress, Hash, Time};
@@ -16,8 +18,9 @@ use crate::block::{
 use crate::error::{Fault, LedgerError, TxRefusal};
 use crate::gas::Gas;
 use crate::genesis::Genesis;
+use crate::query::Answer;
 use crate::store::{Block, Committed, Context, Item};
-use crate::{beacon, dispatch, genesis, hooks};
+use crate::{beacon, cosmos, dispatch, genesis, hooks};
 
 /// Name of the chain.
 pub const CHAIN_ID: Item<Text<MAX_CHAIN_ID>> = Item::new("app/chain-id");
@@ -194,7 +197,8 @@ impl Ledger {
             if size > bytes_left || gas > gas_left {
                 continue;
             }
-            let admitted = ctx.attempt(|inner| admit(inner, &tx, bytes.len(), &in_block(true)));
+            let admitted =
+                ctx.attempt(|inner| admit(inner, &tx, bytes.len(), &Pending::in_block(true)));
             if refusal(admitted)?.is_ok() {
                 bytes_left -= size;
                 gas_left -= gas;
@@ -306,32 +310,30 @@ impl Ledger {
     /// # Errors
     /// Only for a [`Fault`]; a refusal is a [`QueryResult`].
     pub fn query(state: &dyn Read, path: &str, data: &[u8]) -> Result<QueryResult, Fault> {
-        Ok(
-            match refusal(dispatch::query(&Committed(state), path, data))? {
-                Ok(answer) => QueryResult {
-                    code: 0,
-                    codespace: String::new(),
-                    log: String::new(),
-                    value: answer.value,
-                    key: answer.key,
-                },
-                Err(error) => {
-                    let TxResult {
-                        code,
-                        codespace,
-                        log,
-                        ..
-                    } = TxResult::refused(0, 0, &error);
-                    QueryResult {
-                        code,
-                        codespace,
-                        log,
-                        value: Vec::new(),
-                        key: None,
-                    }
-                }
+        Ok(match refusal(answer(state, path, data))? {
+            Ok(answer) => QueryResult {
+                code: 0,
+                codespace: String::new(),
+                log: String::new(),
+                value: answer.value,
+                key: answer.key,
             },
-        )
+            Err(error) => {
+                let TxResult {
+                    code,
+                    codespace,
+                    log,
+                    ..
+                } = TxResult::refused(0, 0, &error);
+                QueryResult {
+                    code,
+                    codespace,
+                    log,
+                    value: Vec::new(),
+                    key: None,
+                }
+            }
+        })
     }
 
     /// The next time at which something happens by itself. One that has passed asks for a block now.
@@ -340,6 +342,14 @@ impl Ledger {
     /// Only for a [`Fault`].
     pub fn next_deadline(state: &dyn Read) -> Result<Option<Time>, Fault> {
         hooks::next_deadline(&Committed(state)).map_err(LedgerError::into_fault)
+    }
+}
+
+/// Most questions read what is there; one runs a transaction on it.
+fn answer(state: &dyn Read, path: &str, data: &[u8]) -> Result<Answer, LedgerError> {
+    match path {
+        SimulateRequest::PATH => cosmos::simulate(state, data),
+        _ => dispatch::query(&Committed(state), path, data),
     }
 }
 
@@ -353,7 +363,7 @@ fn deliver(
     let limit = tx.fee.gas_limit;
     let (result, (changes, _)) = {
         let mut inner = Context::with_gas(ctx.state(), ctx.block(), Gas::new(limit));
-        let pending = in_block(verified(&Sha256::digest(bytes).into()));
+        let pending = Pending::in_block(verified(&Sha256::digest(bytes).into()));
         if let Err(error) = refusal(admit(&mut inner, tx, bytes.len(), &pending))? {
             return Ok(TxResult::refused(limit, inner.gas().used(), &error));
         }
@@ -372,19 +382,6 @@ fn deliver(
     };
     ctx.apply(changes, Vec::new());
     Ok(result)
-}
-
-/// What is pending inside a block: nothing, since all before it has run.
-fn in_block(verified: bool) -> Pending<'static> {
-    static NOTHING: BTreeSet<Hash> = BTreeSet::new();
-    Pending {
-        sequence: None,
-        fees: Amount::ZERO,
-        granted: Amount::ZERO,
-        answered: &NOTHING,
-        verified,
-        repeats: true,
-    }
 }
 
 /// Orders candidates: at each place the best transaction that is next of its sender.
@@ -431,7 +428,7 @@ type Queue<'a> = BTreeMap<u64, (Rank, &'a [u8], Tx)>;
 type Rank = (bool, std::cmp::Reverse<u64>, usize);
 
 fn rank(ctx: &Context<'_>, tx: &Tx, arrival: usize) -> Result<Rank, Fault> {
-    let lane = auth::lane(ctx, tx, &in_block(true));
+    let lane = auth::lane(ctx, tx, &Pending::in_block(true));
     let paid = !matches!(refusal(lane)?, Ok(Lane::Obligation(_)));
     Ok((paid, std::cmp::Reverse(auth::priority(tx)), arrival))
 }

@@ -5,7 +5,7 @@ use r3mes_types::Message;
 use crate::error::{LedgerError, QueryError};
 use crate::query::Answer;
 use crate::store::{Context, View};
-use crate::{auth, bank, beacon, data, governance, models, nodes, rewards, training};
+use crate::{auth, bank, beacon, cosmos, data, governance, models, nodes, rewards, training};
 
 /// Checks a message by itself, without looking anything up.
 ///
@@ -51,6 +51,7 @@ const ROUTES: &[Route] = &[
     governance::route,
     training::route,
     rewards::route,
+    cosmos::route,
 ];
 
 /// Answers a question.

@@ -147,7 +147,7 @@ coded_errors! {
             height: u64,
         },
         /// Another sequence is next.
-        #[error("account sequence mismatch, expected {expected}, got {found}")]
+        #[error("account sequence mismatch, expected {expected}, got {found}: incorrect account sequence")]
         32 => Sequence {
             /// What is next.
             expected: u64,
@@ -185,6 +185,12 @@ coded_errors! {
         2 => Malformed {
             /// What is wrong.
             why: String,
+        },
+        /// There is no such thing. The words are those of the Cosmos SDK, which its clients look for.
+        #[error("rpc error: code = NotFound desc = {what} not found: key not found")]
+        3 => NotFound {
+            /// What was asked for.
+            what: String,
         },
     }
 }

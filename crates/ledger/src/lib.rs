@@ -34,6 +34,7 @@ mod votes;
 pub mod auth;
 pub mod bank;
 pub mod beacon;
+mod cosmos;
 pub mod data;
 pub mod governance;
 pub mod models;

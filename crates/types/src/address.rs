@@ -7,7 +7,7 @@ use bech32::{Bech32, Hrp};
 use crate::wire::{DELIMITED, DecodeError, Reader, Value, put_delimited, take_str};
 
 /// Prefix of account addresses.
-const PREFIX: Hrp = Hrp::parse_unchecked("remes");
+const PREFIX: Hrp = Hrp::parse_unchecked(Address::PREFIX);
 
 /// Longest text looked at, in bytes: the limit of bech32.
 const TEXT_LEN: usize = 90;
@@ -31,6 +31,8 @@ pub struct Address([u8; Self::LEN]);
 impl Address {
     /// Length in bytes.
     pub const LEN: usize = 20;
+    /// What addresses begin with.
+    pub const PREFIX: &'static str = "remes";
 
     /// The bytes.
     pub const fn as_bytes(&self) -> &[u8; Self::LEN] {
@@ -99,6 +101,9 @@ impl FromStr for Address {
 /// Carried as lower-case text, as Cosmos messages do.
 impl Value for Address {
     const WIRE_TYPE: u8 = DELIMITED;
+    fn kind() -> crate::wire::Kind {
+        crate::wire::Kind::String
+    }
     fn put(&self, out: &mut Vec<u8>) {
         put_delimited(self.to_string().as_bytes(), out);
     }

@@ -3,7 +3,8 @@
 use std::{fmt, str::FromStr};
 
 use crate::wire::{
-    DELIMITED, DecodeError, Reader, Shown, Text, VARINT, Value, put_delimited, put_varint,
+    DELIMITED, DecodeError, FieldType, Kind, Label, MessageType, Reader, Shown, Text, VARINT,
+    Value, put_delimited, put_varint,
 };
 
 /// The coin's name on the ledger; 1 REMES is 1,000,000 of them.
@@ -127,6 +128,9 @@ fn parse_digits(text: &str) -> Option<u64> {
 
 impl Value for Amount {
     const WIRE_TYPE: u8 = VARINT;
+    fn kind() -> crate::wire::Kind {
+        crate::wire::Kind::Uint64
+    }
     fn shown(&self) -> Shown {
         Shown::Number(i128::from(self.0))
     }
@@ -158,6 +162,23 @@ const MAX_DENOM: usize = 128;
 impl crate::wire::Wire for Coin {
     fn shown(&self) -> Shown {
         Value::shown(&self.0)
+    }
+
+    fn described() -> MessageType {
+        let field = |number, name| FieldType {
+            number,
+            name,
+            docs: &[],
+            label: Label::Single,
+            kind: Kind::String,
+        };
+        MessageType {
+            module: module_path!(),
+            name: "Coin",
+            docs: &[],
+            fields: vec![field(1, "denom"), field(2, "amount")],
+            oneof: false,
+        }
     }
 
     fn write_fields(&self, out: &mut Vec<u8>) {
@@ -230,6 +251,9 @@ impl fmt::Display for Ppm {
 
 impl Value for Ppm {
     const WIRE_TYPE: u8 = VARINT;
+    fn kind() -> crate::wire::Kind {
+        crate::wire::Kind::Uint32
+    }
     fn shown(&self) -> Shown {
         Shown::Number(i128::from(self.0))
     }

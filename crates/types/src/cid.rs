@@ -186,6 +186,9 @@ pub enum CidError {
 /// Carried in its binary form.
 impl Value for Cid {
     const WIRE_TYPE: u8 = DELIMITED;
+    fn kind() -> crate::wire::Kind {
+        crate::wire::Kind::Bytes
+    }
     fn shown(&self) -> crate::wire::Shown {
         crate::wire::Shown::Text(self.to_string())
     }

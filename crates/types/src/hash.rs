@@ -111,6 +111,9 @@ impl FromStr for Hash {
 
 impl Value for Hash {
     const WIRE_TYPE: u8 = DELIMITED;
+    fn kind() -> crate::wire::Kind {
+        crate::wire::Kind::Bytes
+    }
     fn put(&self, out: &mut Vec<u8>) {
         put_delimited(&self.0, out);
     }

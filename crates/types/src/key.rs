@@ -140,6 +140,9 @@ impl fmt::Debug for PublicKey {
 
 impl Value for PublicKey {
     const WIRE_TYPE: u8 = DELIMITED;
+    fn kind() -> crate::wire::Kind {
+        crate::wire::Kind::Bytes
+    }
     fn put(&self, out: &mut Vec<u8>) {
         put_delimited(&self.to_bytes(), out);
     }
@@ -177,6 +180,9 @@ impl fmt::Debug for Signature {
 
 impl Value for Signature {
     const WIRE_TYPE: u8 = DELIMITED;
+    fn kind() -> crate::wire::Kind {
+        crate::wire::Kind::Bytes
+    }
     fn put(&self, out: &mut Vec<u8>) {
         put_delimited(&self.0, out);
     }
@@ -227,6 +233,9 @@ impl fmt::Debug for ConsensusKey {
 
 impl Value for ConsensusKey {
     const WIRE_TYPE: u8 = DELIMITED;
+    fn kind() -> crate::wire::Kind {
+        crate::wire::Kind::Bytes
+    }
     fn put(&self, out: &mut Vec<u8>) {
         put_delimited(&self.0, out);
     }
@@ -275,6 +284,9 @@ impl fmt::Debug for ConsensusAddress {
 
 impl Value for ConsensusAddress {
     const WIRE_TYPE: u8 = DELIMITED;
+    fn kind() -> crate::wire::Kind {
+        crate::wire::Kind::Bytes
+    }
     fn put(&self, out: &mut Vec<u8>) {
         put_delimited(&self.0, out);
     }

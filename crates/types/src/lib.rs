@@ -34,9 +34,11 @@ pub mod training;
 pub mod event;
 pub mod query;
 
+mod amino;
 pub mod auth;
 pub mod bank;
 pub mod beacon;
+pub mod cosmos;
 pub mod data;
 pub mod governance;
 pub mod models;

@@ -9,7 +9,7 @@ use crate::models::ModelsMessage;
 use crate::nodes::NodesMessage;
 use crate::training::TrainingMessage;
 use crate::tx::Any;
-use crate::wire::{Blob, DecodeError, Text};
+use crate::wire::{Blob, DecodeError, MessageType, Text};
 use crate::{Address, Hash};
 
 /// Declares the messages of one domain with their type URLs and the field naming who acts.
@@ -30,6 +30,11 @@ macro_rules! messages {
         impl $name {
             /// Type URLs of all messages of this domain.
             pub const TYPE_URLS: &'static [&'static str] = &[$($url),*];
+
+            /// The messages of this domain as they stand in `.proto` files, with their type URLs.
+            pub fn described() -> Vec<(&'static str, $crate::wire::MessageType)> {
+                vec![$(($url, <$type as $crate::wire::Wire>::described())),*]
+            }
 
             /// Parses a message of this domain; `None` when the type URL is of another.
             pub fn decode(
@@ -89,6 +94,12 @@ macro_rules! domains {
             pub fn type_urls() -> impl Iterator<Item = &'static str> {
                 let domains: &[&'static [&'static str]] = &[$( <$type>::TYPE_URLS ),*];
                 domains.iter().flat_map(|urls| urls.iter().copied())
+            }
+
+            /// All messages as they stand in `.proto` files, with their type URLs.
+            pub fn described() -> Vec<(&'static str, MessageType)> {
+                let domains = [$( <$type>::described() ),*];
+                domains.into_iter().flatten().collect()
             }
 
             /// Parses one message.

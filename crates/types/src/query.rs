@@ -1,7 +1,7 @@
 //! How a question to the ledger is tied to its answer, and pages of long answers.
 
 use crate::schema;
-use crate::wire::{Blob, Wire};
+use crate::wire::{Blob, MessageType, Wire};
 
 /// Longest state key that a page can go on from.
 pub const MAX_PAGE_KEY: usize = 256;
@@ -19,6 +19,38 @@ pub trait Query: Wire {
     const PATH: &'static str;
 }
 
+/// A question as it stands in a `.proto` file: a method of a service.
+#[derive(Clone, Debug)]
+pub struct QueryType {
+    /// Its path.
+    pub path: &'static str,
+    /// What is asked.
+    pub question: MessageType,
+    /// What is answered.
+    pub answer: MessageType,
+}
+
+impl QueryType {
+    /// Every question that a ledger answers.
+    pub fn all() -> Vec<Self> {
+        [
+            crate::auth::described_queries(),
+            crate::bank::described_queries(),
+            crate::beacon::described_queries(),
+            crate::nodes::described_queries(),
+            crate::models::described_queries(),
+            crate::data::described_queries(),
+            crate::governance::described_queries(),
+            crate::training::described_queries(),
+            crate::rewards::described_queries(),
+            crate::cosmos::auth::described_queries(),
+            crate::cosmos::bank::described_queries(),
+            crate::cosmos::tx::described_queries(),
+        ]
+        .concat()
+    }
+}
+
 /// Ties questions to paths and answers.
 #[macro_export]
 macro_rules! queries {
@@ -27,7 +59,16 @@ macro_rules! queries {
             type Answer = $answer;
             const PATH: &'static str = $path;
         }
-    )* };
+    )*
+        /// The questions of this module as they stand in `.proto` files.
+        pub fn described_queries() -> Vec<$crate::query::QueryType> {
+            vec![$($crate::query::QueryType {
+                path: $path,
+                question: <$query as $crate::wire::Wire>::described(),
+                answer: <$answer as $crate::wire::Wire>::described(),
+            }),*]
+        }
+    };
 }
 
 schema! {

@@ -112,6 +112,13 @@ impl FromIterator<Role> for RoleSet {
 }
 
 impl Field for RoleSet {
+    fn described() -> (crate::wire::Label, crate::wire::Kind) {
+        (
+            crate::wire::Label::Repeated,
+            <Role as crate::wire::Value>::kind(),
+        )
+    }
+
     fn shown(&self) -> crate::wire::Shown {
         crate::wire::Shown::List(
             self.iter()

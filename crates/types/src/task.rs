@@ -34,6 +34,9 @@ impl F32Bits {
 
 impl Value for F32Bits {
     const WIRE_TYPE: u8 = VARINT;
+    fn kind() -> crate::wire::Kind {
+        crate::wire::Kind::Uint32
+    }
     fn put(&self, out: &mut Vec<u8>) {
         self.0.put(out);
     }
@@ -81,6 +84,9 @@ impl Targets {
 
 impl Value for Targets {
     const WIRE_TYPE: u8 = VARINT;
+    fn kind() -> crate::wire::Kind {
+        crate::wire::Kind::Uint32
+    }
     fn put(&self, out: &mut Vec<u8>) {
         self.0.put(out);
     }

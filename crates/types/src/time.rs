@@ -67,6 +67,9 @@ macro_rules! varint_newtype {
     ($($name:ident),*) => { $(
         impl Value for $name {
             const WIRE_TYPE: u8 = VARINT;
+            fn kind() -> crate::wire::Kind {
+                crate::wire::Kind::Uint64
+            }
             fn shown(&self) -> Shown {
                 Shown::Number(i128::from(self.0))
             }

@@ -1,4 +1,5 @@
-//! Transactions in the form of the Cosmos SDK: `TxRaw`, signed in `SIGN_MODE_DIRECT`.
+//! Transactions in the form of the Cosmos SDK: `TxRaw`, signed in `SIGN_MODE_DIRECT`; transfers also
+//! in `SIGN_MODE_LEGACY_AMINO_JSON`, for hardware wallets.
 //!
 //! One key signs a transaction. The accounts its messages act for are the key's own, or accounts
 //! that granted it those message types.
@@ -21,7 +22,7 @@ use sha2::{Digest, Sha256};
 use crate::beacon::MsgReveal;
 use crate::wire::{Blob, DecodeError, List, Text, Wire};
 use crate::{
-    Address, Amount, Coin, Message, MessageError, PublicKey, SecretKey, Signature, schema,
+    Address, Amount, Coin, Message, MessageError, PublicKey, SecretKey, Signature, amino, schema,
     wire_enum,
 };
 
@@ -36,13 +37,15 @@ pub const MAX_TYPE_URL: usize = 128;
 /// Longest chain id in bytes, as in CometBFT.
 pub const MAX_CHAIN_ID: usize = 50;
 /// Type URL of the only kind of key that signs.
-const PUBLIC_KEY_URL: &str = "/cosmos.crypto.secp256k1.PubKey";
+pub const PUBLIC_KEY_URL: &str = "/cosmos.crypto.secp256k1.PubKey";
 
 wire_enum! {
     /// What exactly was signed.
     pub enum SignMode {
         /// The canonical bytes of a [`SignDoc`].
         Direct = 1 => "direct",
+        /// The transaction as sorted JSON; transfers only.
+        LegacyAminoJson = 127 => "legacy amino JSON",
     }
 }
 
@@ -177,6 +180,8 @@ pub struct Tx {
     pub sequence: u64,
     /// What is paid.
     pub fee: Fee,
+    /// What was signed.
+    pub mode: SignMode,
     /// The signature.
     pub signature: Signature,
     body_bytes: Blob<MAX_TX_BYTES>,
@@ -211,6 +216,12 @@ pub enum TxError {
     KeyType {
         /// Type URL of the key.
         type_url: String,
+    },
+    /// A message that has no JSON form.
+    #[error("{type_url} cannot be signed as amino JSON, only transfers can: sign in direct mode")]
+    Amino {
+        /// Type URL of the message.
+        type_url: &'static str,
     },
     /// A message is not valid.
     #[error("message {index}: {source}")]
@@ -250,6 +261,13 @@ impl Tx {
             return Err(TxError::Empty);
         }
         let messages = parse_messages(&body.messages)?;
+        let mode = signer.mode_info.single.mode;
+        if mode == SignMode::LegacyAminoJson
+            && let Some(message) = messages.iter().find(|message| !amino::has_form(message))
+        {
+            let type_url = message.type_url();
+            return Err(TxError::Amino { type_url });
+        }
         Ok(Self {
             messages,
             memo: body.memo,
@@ -257,6 +275,7 @@ impl Tx {
             public_key: key.key,
             sequence: signer.sequence,
             fee: auth.fee,
+            mode,
             signature: *signature,
             body_bytes: raw.body_bytes,
             auth_info_bytes: raw.auth_info_bytes,
@@ -270,16 +289,21 @@ impl Tx {
 
     /// Whether the signature is over this transaction for this chain and account.
     pub fn verify(&self, chain_id: &str, account_number: u64) -> bool {
-        let Ok(chain_id) = Text::new(chain_id) else {
-            return false;
+        let signed = match self.mode {
+            SignMode::Direct => self.document(chain_id, account_number),
+            SignMode::LegacyAminoJson => amino::sign_bytes(self, chain_id, account_number),
         };
+        signed.is_some_and(|signed| self.public_key.verify(&signed, &self.signature))
+    }
+
+    fn document(&self, chain_id: &str, account_number: u64) -> Option<Vec<u8>> {
         let document = SignDoc {
             body_bytes: self.body_bytes.clone(),
             auth_info_bytes: self.auth_info_bytes.clone(),
-            chain_id,
+            chain_id: Text::new(chain_id).ok()?,
             account_number,
         };
-        self.public_key.verify(&document.encode(), &self.signature)
+        Some(document.encode())
     }
 }
 

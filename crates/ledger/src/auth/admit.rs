@@ -33,6 +33,21 @@ pub(crate) struct Pending<'a> {
     pub(crate) repeats: bool,
 }
 
+impl Pending<'static> {
+    /// What is pending inside a block: nothing, since all before it has run.
+    pub(crate) fn in_block(verified: bool) -> Self {
+        static NOTHING: BTreeSet<Hash> = BTreeSet::new();
+        Self {
+            sequence: None,
+            fees: Amount::ZERO,
+            granted: Amount::ZERO,
+            answered: &NOTHING,
+            verified,
+            repeats: true,
+        }
+    }
+}
+
 /// Checks everything about a transaction but what its messages do; takes the fee and counts the
 /// sequence up.
 pub(crate) fn admit(

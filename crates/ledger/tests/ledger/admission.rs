@@ -66,7 +66,7 @@ fn a_transaction_is_good_once_on_one_chain_for_one_sequence() {
     assert_eq!([results[0].code, results[1].code], [0, 32]);
     assert_eq!(
         results[1].log,
-        "account sequence mismatch, expected 1, got 0"
+        "account sequence mismatch, expected 1, got 0: incorrect account sequence"
     );
     let number = auth::ACCOUNTS
         .get(&chain.view(), &address(1))

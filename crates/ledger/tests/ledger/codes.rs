@@ -9,7 +9,7 @@ const PINNED: &[(&str, &str)] = &[
         "2 Decode, 4 Unauthorized, 5 Funds, 9 UnknownAccount, 11 OutOfGas, 13 Fee, 15 Signature, \
          19 AlreadyPending, 30 TimedOut, 32 Sequence, 41 GasLimit, 42 BlockGas",
     ),
-    ("query", "1 UnknownPath, 2 Malformed"),
+    ("query", "1 UnknownPath, 2 Malformed, 3 NotFound"),
     (
         "bank",
         "1 Insufficient, 2 Nothing, 3 Overflow, 4 ModuleAccount, 5 Faucet",

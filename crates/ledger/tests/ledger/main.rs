@@ -5,6 +5,7 @@ mod admission;
 mod beacon;
 mod chain;
 mod codes;
+mod cosmos;
 mod lane;
 mod messages;
 mod naive;

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::{
-    DELIMITED, DecodeError, Field, Reader, Reason, Shown, Value, put_delimited, put_key, take_str,
+    DELIMITED, DecodeError, Field, Kind, Label, Reader, Reason, Shown, Value, put_delimited,
+    put_key, take_str,
 };
 
 /// At most `MAX` values of one type.
@@ -82,6 +83,10 @@ impl<T, const MAX: usize> TryFrom<Vec<T>> for List<T, MAX> {
 impl<T: Value, const MAX: usize> Field for List<T, MAX> {
     fn shown(&self) -> Shown {
         Shown::List(self.0.iter().map(Value::shown).collect())
+    }
+
+    fn described() -> (Label, Kind) {
+        (Label::Repeated, T::kind())
     }
 
     fn write(&self, tag: u32, out: &mut Vec<u8>) {
@@ -174,6 +179,9 @@ impl<const MAX: usize> std::str::FromStr for Text<MAX> {
 
 impl<const MAX: usize> Value for Text<MAX> {
     const WIRE_TYPE: u8 = DELIMITED;
+    fn kind() -> Kind {
+        Kind::String
+    }
     fn shown(&self) -> Shown {
         Shown::Text(self.0.clone())
     }
@@ -229,6 +237,9 @@ impl<const MAX: usize> std::ops::Deref for Blob<MAX> {
 
 impl<const MAX: usize> Value for Blob<MAX> {
     const WIRE_TYPE: u8 = DELIMITED;
+    fn kind() -> Kind {
+        Kind::Bytes
+    }
     fn put(&self, out: &mut Vec<u8>) {
         put_delimited(&self.0, out);
     }

@@ -6,15 +6,17 @@
 #[macro_export]
 macro_rules! schema {
     ($(
-        $(#[$meta:meta])*
+        $(#[doc = $doc:literal])*
+        $(#[derive($($derived:ident),*)])?
         pub struct $name:ident {
-            $( $(#[$field_meta:meta])* $tag:literal => $field:ident : $type:ty ),* $(,)?
+            $( $(#[doc = $field_doc:literal])* $tag:literal => $field:ident : $type:ty ),* $(,)?
         }
     )*) => { $(
-        $(#[$meta])*
+        $(#[doc = $doc])*
+        $(#[derive($($derived),*)])?
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct $name {
-            $( $(#[$field_meta])* pub $field: $type, )*
+            $( $(#[doc = $field_doc])* pub $field: $type, )*
         }
 
         impl $crate::wire::Wire for $name {
@@ -22,6 +24,25 @@ macro_rules! schema {
                 $crate::wire::Shown::Record(vec![
                     $( (stringify!($field), $crate::wire::Field::shown(&self.$field)), )*
                 ])
+            }
+
+            fn described() -> $crate::wire::MessageType {
+                $crate::wire::MessageType {
+                    module: module_path!(),
+                    name: stringify!($name),
+                    docs: &[$($doc),*],
+                    fields: vec![$({
+                        let (label, kind) = <$type as $crate::wire::Field>::described();
+                        $crate::wire::FieldType {
+                            number: $tag,
+                            name: stringify!($field),
+                            docs: &[$($field_doc),*],
+                            label,
+                            kind,
+                        }
+                    }),*],
+                    oneof: false,
+                }
             }
 
             fn write_fields(&self, _out: &mut Vec<u8>) {
@@ -48,6 +69,9 @@ macro_rules! message_value {
     ($name:ty) => {
         impl $crate::wire::Value for $name {
             const WIRE_TYPE: u8 = $crate::wire::DELIMITED;
+            fn kind() -> $crate::wire::Kind {
+                $crate::wire::Kind::Message(<Self as $crate::wire::Wire>::described)
+            }
             fn shown(&self) -> $crate::wire::Shown {
                 $crate::wire::Wire::shown(self)
             }
@@ -67,12 +91,12 @@ macro_rules! message_value {
 #[macro_export]
 macro_rules! wire_enum {
     (
-        $(#[$meta:meta])*
+        $(#[doc = $doc:literal])*
         pub enum $name:ident {
             $( $(#[$variant_meta:meta])* $variant:ident = $number:literal => $label:literal ),* $(,)?
         }
     ) => {
-        $(#[$meta])*
+        $(#[doc = $doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $name {
             $( $(#[$variant_meta])* $variant = $number, )*
@@ -111,6 +135,14 @@ macro_rules! wire_enum {
 
         impl $crate::wire::Value for $name {
             const WIRE_TYPE: u8 = $crate::wire::VARINT;
+            fn kind() -> $crate::wire::Kind {
+                $crate::wire::Kind::Enum(|| $crate::wire::EnumType {
+                    module: module_path!(),
+                    name: stringify!($name),
+                    docs: &[$($doc),*],
+                    values: vec![$(($number, $label)),*],
+                })
+            }
             fn shown(&self) -> $crate::wire::Shown {
                 $crate::wire::Shown::Text(self.name().to_owned())
             }
@@ -135,15 +167,15 @@ macro_rules! wire_enum {
 #[macro_export]
 macro_rules! wire_oneof {
     (
-        $(#[$meta:meta])*
+        $(#[doc = $doc:literal])*
         pub enum $name:ident {
-            $( $(#[$variant_meta:meta])* $tag:literal => $variant:ident($type:ty) ),* $(,)?
+            $( $(#[doc = $variant_doc:literal])* $tag:literal => $variant:ident($type:ty) ),* $(,)?
         }
     ) => {
-        $(#[$meta])*
+        $(#[doc = $doc])*
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum $name {
-            $( $(#[$variant_meta])* $variant($type), )*
+            $( $(#[doc = $variant_doc])* $variant($type), )*
         }
 
         impl $crate::wire::Wire for $name {
@@ -153,6 +185,22 @@ macro_rules! wire_oneof {
                         stringify!($variant),
                         $crate::wire::Value::shown(value),
                     )]), )*
+                }
+            }
+
+            fn described() -> $crate::wire::MessageType {
+                $crate::wire::MessageType {
+                    module: module_path!(),
+                    name: stringify!($name),
+                    docs: &[$($doc),*],
+                    fields: vec![$($crate::wire::FieldType {
+                        number: $tag,
+                        name: stringify!($variant),
+                        docs: &[$($variant_doc),*],
+                        label: $crate::wire::Label::Single,
+                        kind: <$type as $crate::wire::Value>::kind(),
+                    }),*],
+                    oneof: true,
                 }
             }
 

@@ -1,9 +1,12 @@
 //! Numbers and truth values.
 
-use super::{DecodeError, Reader, Reason, Shown, VARINT, Value, put_varint};
+use super::{DecodeError, Kind, Reader, Reason, Shown, VARINT, Value, put_varint};
 
 impl Value for u64 {
     const WIRE_TYPE: u8 = VARINT;
+    fn kind() -> Kind {
+        Kind::Uint64
+    }
     fn shown(&self) -> Shown {
         Shown::Number(i128::from(*self))
     }
@@ -23,6 +26,9 @@ impl Value for u64 {
 
 impl Value for u32 {
     const WIRE_TYPE: u8 = VARINT;
+    fn kind() -> Kind {
+        Kind::Uint32
+    }
     fn shown(&self) -> Shown {
         Shown::Number(i128::from(*self))
     }
@@ -42,6 +48,9 @@ impl Value for u32 {
 
 impl Value for bool {
     const WIRE_TYPE: u8 = VARINT;
+    fn kind() -> Kind {
+        Kind::Bool
+    }
     fn shown(&self) -> Shown {
         Shown::Bool(*self)
     }
@@ -66,6 +75,9 @@ impl Value for bool {
 /// Signed integers are zigzag (`sint64`).
 impl Value for i64 {
     const WIRE_TYPE: u8 = VARINT;
+    fn kind() -> Kind {
+        Kind::Sint64
+    }
     fn shown(&self) -> Shown {
         Shown::Number(i128::from(*self))
     }

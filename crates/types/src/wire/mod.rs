@@ -30,11 +30,13 @@ use std::fmt;
 
 mod bounded;
 mod declare;
+mod describe;
 mod error;
 mod integers;
 mod reader;
 
 pub use bounded::{Blob, List, Text};
+pub use describe::{EnumType, FieldType, Kind, Label, MessageType};
 pub use error::{DecodeError, Reason};
 pub use reader::{Reader, put_delimited, put_key, put_varint, take_str};
 
@@ -64,6 +66,9 @@ pub enum Shown {
 pub trait Wire: Sized {
     /// The value laid open.
     fn shown(&self) -> Shown;
+
+    /// The type as it stands in a `.proto` file.
+    fn described() -> MessageType;
 
     /// Appends the fields, in ascending order, to `out`.
     fn write_fields(&self, out: &mut Vec<u8>);
@@ -103,6 +108,9 @@ pub trait Value: Sized + fmt::Debug {
         Shown::Text(format!("{self:?}"))
     }
 
+    /// What the value is in protobuf.
+    fn kind() -> Kind;
+
     /// Appends the value, with its length if it is delimited.
     fn put(&self, out: &mut Vec<u8>);
 
@@ -128,6 +136,9 @@ pub trait Field: Sized {
     /// The field laid open.
     fn shown(&self) -> Shown;
 
+    /// What the field is in protobuf.
+    fn described() -> (Label, Kind);
+
     /// Appends key and value, or nothing.
     fn write(&self, tag: u32, out: &mut Vec<u8>);
 
@@ -141,6 +152,11 @@ pub trait Field: Sized {
 impl<T: Value> Field for T {
     fn shown(&self) -> Shown {
         Value::shown(self)
+    }
+
+    fn described() -> (Label, Kind) {
+        // A message that must be there has no default, and so is a plain field as well.
+        (Label::Single, T::kind())
     }
 
     fn write(&self, tag: u32, out: &mut Vec<u8>) {
@@ -166,6 +182,10 @@ impl<T: Value> Field for T {
 impl<T: Value> Field for Option<T> {
     fn shown(&self) -> Shown {
         self.as_ref().map_or(Shown::Absent, Value::shown)
+    }
+
+    fn described() -> (Label, Kind) {
+        (Label::Optional, T::kind())
     }
 
     fn write(&self, tag: u32, out: &mut Vec<u8>) {

@@ -114,6 +114,44 @@ fn a_transaction_of_ours_is_the_same_in_another_library() {
 }
 
 #[test]
+fn a_transfer_signed_as_amino_json_verifies_and_nothing_else_is_taken_so() {
+    let tx = Tx::parse(&foreign("r3mes-1", 7, 3)).unwrap();
+    let me = key().address().to_string();
+    // What a hardware wallet shows and signs, as written down by the Cosmos SDK.
+    let shown = format!(
+        r#"{{"account_number":"7","chain_id":"r3mes-1","fee":{{"amount":[{{"amount":"2000","denom":"uremes"}}],"gas":"200000"}},"memo":"from another library","msgs":[{{"type":"cosmos-sdk/MsgSend","value":{{"amount":[{{"amount":"1234567","denom":"uremes"}}],"from_address":"{me}","to_address":"{me}"}}}}],"sequence":"3"}}"#
+    );
+    let amino = |bytes: &[u8], signature: Signature| {
+        let mut raw = TxRaw::decode(bytes).unwrap();
+        let mut auth = AuthInfo::decode(raw.auth_info_bytes.as_slice()).unwrap();
+        auth.signer_infos[0].mode_info = Some(ModeInfo {
+            sum: Some(Sum::Single(Single { mode: 127 })),
+        });
+        raw.auth_info_bytes = auth.encode_to_vec();
+        raw.signatures = vec![signature.as_bytes().to_vec()];
+        raw.encode_to_vec()
+    };
+    let signed = Tx::parse(&amino(
+        &foreign("r3mes-1", 7, 3),
+        key().sign(shown.as_bytes()),
+    ))
+    .unwrap();
+    assert!(signed.verify("r3mes-1", 7));
+    assert!(!signed.verify("r3mes-1", 8));
+    assert!(!signed.verify("r3mes-2", 7));
+    let direct = Tx::parse(&amino(&foreign("r3mes-1", 7, 3), tx.signature)).unwrap();
+    assert!(
+        !direct.verify("r3mes-1", 7),
+        "a direct signature is another"
+    );
+    let refused = Tx::parse(&amino(&transaction(), tx.signature)).unwrap_err();
+    assert!(
+        refused.to_string().contains("only transfers can"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn a_block_explorer_can_read_the_reveal() {
     let reveal = r3mes_types::beacon::MsgReveal {
         validator: [6; 20].into(),

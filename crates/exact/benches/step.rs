@@ -548,13 +548,8 @@ fn forward(
     part!(times, "quantize", device.quantize(x, rows, codes))?;
     part!(
         times,
-        "ternary forward",
-        device.ternary_forward(weights, codes, y)
-    );
-    part!(
-        times,
-        "lora forward",
-        device.lora_forward(site, adapter, codes, hidden, y)
+        "linear forward",
+        device.ternary_lora_forward(weights, site, adapter, codes, hidden, y)
     );
     Ok(())
 }
@@ -568,17 +563,10 @@ fn backward(
     dy: &CpuBuffer<f32>,
     dx: Option<(Write, &mut CpuBuffer<f32>)>,
 ) -> Result<(), Box<dyn Error>> {
-    let rows = sequences.iter().sum();
-    let dx = match dx {
-        Some((write, dx)) => {
-            part!(
-                times,
-                "ternary backward",
-                device.ternary_backward(&linear.weights, dy, rows, write, dx)
-            )?;
-            Some(dx)
-        }
-        None => None,
+    // Layers without a gradient of their input do not use it.
+    let (write, dx) = match dx {
+        Some((write, dx)) => (write, Some(dx)),
+        None => (Write::Replace, None),
     };
     let pass = LoraBackward {
         adapter,
@@ -591,8 +579,8 @@ fn backward(
     };
     part!(
         times,
-        "lora backward",
-        device.lora_backward(&linear.site, pass)
-    );
+        "linear backward",
+        device.ternary_lora_backward(&linear.weights, &linear.site, write, pass)
+    )?;
     Ok(())
 }

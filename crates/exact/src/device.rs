@@ -130,6 +130,17 @@ pub trait Device: Clone + Send + Sync + 'static {
         hidden: &mut Self::Buffer<f32>,
         y: &mut Self::Buffer<f32>,
     );
+    /// [`Device::ternary_forward`], then [`Device::lora_forward`]: the same bits, with fewer ways
+    /// through memory.
+    fn ternary_lora_forward(
+        &self,
+        w: &Self::Ternary,
+        site: &LoraSite,
+        adapter: &Self::Buffer<f32>,
+        x: &Self::Codes,
+        hidden: &mut Self::Buffer<f32>,
+        y: &mut Self::Buffer<f32>,
+    );
     /// Tables of cosine and sine (rule 9).
     fn rope(&self, shape: &RopeShape) -> Self::Rope;
     /// Rotates each of the `heads` heads of row t by the angle of `positions[t]`, in place;
@@ -222,6 +233,16 @@ pub trait Device: Clone + Send + Sync + 'static {
     /// Adds the sums of the sequences, ascending, to the gradients of A and B, which lie in
     /// `gradient` where the factors lie in `adapter`; adds the LoRA part to `dx`, when given.
     fn lora_backward(&self, site: &LoraSite, pass: LoraBackward<'_, Self>);
+    /// [`Device::ternary_backward`] into the pass's `dx`, if it has one, then
+    /// [`Device::lora_backward`]: the same bits, with fewer ways through memory. After an error
+    /// `dx` and the gradient are worthless.
+    fn ternary_lora_backward(
+        &self,
+        w: &Self::Ternary,
+        site: &LoraSite,
+        write: Write,
+        pass: LoraBackward<'_, Self>,
+    ) -> Result<(), NotFinite>;
     /// Gradients of [`Device::attention`]; `out` is what it returned, `dout` the gradient of that.
     fn attention_backward(
         &self,

@@ -370,14 +370,22 @@ impl<D: Device> Model<D> {
         hidden: &mut D::Buffer<f32>,
         y: &mut D::Buffer<f32>,
     ) {
-        match &self.blocks[layer].linears[linear as usize] {
-            Matrix::Ternary(weights) => self.device.ternary_forward(weights, x, y),
-            Matrix::Int8(weights) => self.device.int8_forward(weights, x, y),
-        }
-        let Some(adapter) = adapter else { return };
-        if let Some(site) = adapter.site(layer, linear) {
-            self.device
-                .lora_forward(site, adapter.numbers(), x, hidden, y);
+        let (device, weights) = (&self.device, &self.blocks[layer].linears[linear as usize]);
+        let lora = adapter.and_then(|adapter| Some((adapter.site(layer, linear)?, adapter)));
+        let Some((site, adapter)) = lora else {
+            return match weights {
+                Matrix::Ternary(weights) => device.ternary_forward(weights, x, y),
+                Matrix::Int8(weights) => device.int8_forward(weights, x, y),
+            };
+        };
+        match weights {
+            Matrix::Ternary(weights) => {
+                device.ternary_lora_forward(weights, site, adapter.numbers(), x, hidden, y);
+            }
+            Matrix::Int8(weights) => {
+                device.int8_forward(weights, x, y);
+                device.lora_forward(site, adapter.numbers(), x, hidden, y);
+            }
         }
     }
 
@@ -398,28 +406,37 @@ impl<D: Device> Model<D> {
             write,
             mut dx,
         } = pass;
-        if let Some(dx) = dx.as_deref_mut() {
-            match &self.blocks[layer].linears[linear as usize] {
-                Matrix::Ternary(weights) => {
-                    self.device.ternary_backward(weights, dy, rows, write, dx)?;
+        let (device, weights) = (&self.device, &self.blocks[layer].linears[linear as usize]);
+        let Some(site) = adapter.site(layer, linear) else {
+            return match (weights, dx) {
+                (_, None) => Ok(()),
+                (Matrix::Ternary(weights), Some(dx)) => {
+                    device.ternary_backward(weights, dy, rows, write, dx)
                 }
-                Matrix::Int8(weights) => self.device.int8_backward(weights, dy, rows, write, dx)?,
+                (Matrix::Int8(weights), Some(dx)) => {
+                    device.int8_backward(weights, dy, rows, write, dx)
+                }
+            };
+        };
+        if let (Matrix::Int8(weights), Some(dx)) = (weights, dx.as_deref_mut()) {
+            device.int8_backward(weights, dy, rows, write, dx)?;
+        }
+        let pass = LoraBackward {
+            adapter: adapter.numbers(),
+            x,
+            hidden,
+            dy,
+            sequences,
+            gradient,
+            dx,
+        };
+        match weights {
+            Matrix::Ternary(weights) => device.ternary_lora_backward(weights, site, write, pass),
+            Matrix::Int8(_) => {
+                device.lora_backward(site, pass);
+                Ok(())
             }
         }
-        if let Some(site) = adapter.site(layer, linear) {
-            let adapter = adapter.numbers();
-            let pass = LoraBackward {
-                adapter,
-                x,
-                hidden,
-                dy,
-                sequences,
-                gradient,
-                dx,
-            };
-            self.device.lora_backward(site, pass);
-        }
-        Ok(())
     }
 }
 

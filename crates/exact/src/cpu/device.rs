@@ -143,6 +143,18 @@ impl Device for Cpu {
         self.lora(site, adapter, x, hidden, y);
     }
 
+    fn ternary_lora_forward(
+        &self,
+        w: &CpuTernary,
+        site: &LoraSite,
+        adapter: &CpuBuffer<f32>,
+        x: &CpuCodes,
+        hidden: &mut CpuBuffer<f32>,
+        y: &mut CpuBuffer<f32>,
+    ) {
+        self.ternary_lora(w, site, adapter, x, (hidden, y));
+    }
+
     fn rope(&self, shape: &RopeShape) -> CpuRope {
         CpuRope::new(shape)
     }
@@ -270,7 +282,17 @@ impl Device for Cpu {
     }
 
     fn lora_backward(&self, site: &LoraSite, pass: LoraBackward<'_, Self>) {
-        self.lora_gradients(site, pass);
+        self.lora_gradients(site, pass, 1, |_, _| {});
+    }
+
+    fn ternary_lora_backward(
+        &self,
+        w: &CpuTernary,
+        site: &LoraSite,
+        write: Write,
+        pass: LoraBackward<'_, Self>,
+    ) -> Result<(), NotFinite> {
+        self.ternary_lora_gradients(w, site, write, pass)
     }
 
     fn attention_backward(

@@ -138,13 +138,8 @@ impl Cpu {
         let chunk = self.chunk(rows, 1);
         let low = gradients.low.chunks_mut(chunk * stride);
         let parts = low.zip(gradients.scales.chunks_mut(chunk)).enumerate();
-        self.pool.each(parts, |(i, (low, scales))| {
-            for (row, (low, scale)) in (i * chunk..).zip(low.chunks_exact_mut(stride).zip(scales)) {
-                match kernels::gradient_narrow(self.isa, &dy[row * w.rows..][..w.rows], low) {
-                    Some(found) => *scale = found,
-                    None => bad.report(row),
-                }
-            }
+        self.pool.each(parts, |(i, codes)| {
+            self.narrow_rows(&dy[i * chunk * w.rows..], w.rows, i * chunk, codes, &bad);
         });
         bad.result()?;
         let wt = w.transposed();
@@ -160,6 +155,51 @@ impl Cpu {
             );
         });
         Ok(())
+    }
+
+    /// [`Self::ternary_gradient`] of some rows of `dy`, on this thread; nothing when one of them is
+    /// bad. The weights are the transposed pack and its scale.
+    pub(super) fn ternary_gradient_rows(
+        &self,
+        (wt, scale): (ternary::Panels<'_>, f32),
+        dy: &[f32],
+        rows: Range<usize>,
+        write: Write,
+        dx: Tile<'_, f32>,
+        bad: &FirstBadRow,
+    ) {
+        let (n, cols) = (rows.len(), wt.cols());
+        let mut gradients = Gradients::narrow(n, cols);
+        let codes = (&mut *gradients.low, &mut *gradients.scales);
+        if self.narrow_rows(&dy[rows.start * cols..], cols, rows.start, codes, bad) {
+            let (all, view) = (0..wt.panels(), gradients.view(0..n));
+            ternary::backward(self.isa, wt, all, view, scale, write, dx);
+        }
+    }
+
+    /// Quantizes rows of `cols` gradients, one for each scale, to 16 bits; whether all are finite.
+    /// Those that are not are reported, the first row being `first`.
+    fn narrow_rows(
+        &self,
+        dy: &[f32],
+        cols: usize,
+        first: usize,
+        (low, scales): (&mut [i16], &mut [f32]),
+        bad: &FirstBadRow,
+    ) -> bool {
+        let mut finite = true;
+        let low = low.chunks_exact_mut(row_stride(cols));
+        let rows = dy.chunks_exact(cols).zip(low).zip(scales);
+        for (row, ((dy, low), scale)) in (first..).zip(rows) {
+            match kernels::gradient_narrow(self.isa, dy, low) {
+                Some(found) => *scale = found,
+                None => {
+                    bad.report(row);
+                    finite = false;
+                }
+            }
+        }
+        finite
     }
 
     pub(super) fn int8_gradient(

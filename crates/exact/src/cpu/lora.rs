@@ -3,14 +3,20 @@
 use std::ops::Range;
 
 use super::scratch::Scratch;
-use super::{Cpu, CpuCodes};
+use super::{Cpu, CpuCodes, CpuTernary, FirstBadRow};
 use crate::attention::BLOCK;
 use crate::product::{Finish, Product};
 use crate::tile::Tile;
-use crate::{LoraBackward, LoraSite, kernels};
+use crate::{LoraBackward, LoraSite, NotFinite, Write, kernels, ternary};
 
 /// Rows that a thread dequantizes at once.
 const ROWS: usize = 64;
+/// Rows whose base product and LoRA follow each other: meanwhile their outputs stay in the
+/// second-level cache.
+const ROWS_WITH_BASE: usize = 256;
+/// Blocks of positions whose base product and LoRA follow each other in the backward pass, which
+/// reads more.
+const BLOCKS_WITH_BASE: usize = 2;
 /// Elements of a gradient that a thread sums at once.
 const ELEMENTS: usize = 4096;
 
@@ -23,35 +29,116 @@ impl Cpu {
         hidden: &mut [f32],
         y: &mut [f32],
     ) {
+        let lora = Forward::new(site, adapter, x);
+        let chunk = self.chunk(x.rows, 1).min(ROWS);
+        let hidden = Tile::new(hidden, x.rows, site.rank).row_chunks(chunk);
+        let y = Tile::new(y, x.rows, site.outputs).row_chunks(chunk);
+        self.pool.each(hidden.zip(y), |((rows, hidden), (_, y))| {
+            self.lora_rows(&lora, rows, hidden, y);
+        });
+    }
+
+    /// The product with ternary weights and, on top, LoRA.
+    pub(super) fn ternary_lora(
+        &self,
+        w: &CpuTernary,
+        site: &LoraSite,
+        adapter: &[f32],
+        x: &CpuCodes,
+        (hidden, y): (&mut [f32], &mut [f32]),
+    ) {
+        if self.splits_panels(x.rows) {
+            self.ternary_product(w, x, y);
+            return self.lora(site, adapter, x, hidden, y);
+        }
+        assert_eq!(w.rows, site.outputs, "the adapter does not fit the weights");
+        let lora = Forward::new(site, adapter, x);
+        let panels = w.panels();
+        let chunk = self.chunk(x.rows, ROWS).min(ROWS_WITH_BASE);
+        let hidden = Tile::new(hidden, x.rows, site.rank).row_chunks(chunk);
+        let y = Tile::new(y, x.rows, site.outputs).row_chunks(chunk);
+        self.pool
+            .each(hidden.zip(y), |((rows, hidden), (_, mut y))| {
+                let all = 0..panels.panels();
+                let codes = x.view(rows.clone());
+                ternary::forward(self.isa, panels, all, codes, w.scale, y.reborrow());
+                let parts = hidden.row_chunks(ROWS).zip(y.row_chunks(ROWS));
+                for ((part, hidden), (_, y)) in parts {
+                    let part = rows.start + part.start..rows.start + part.end;
+                    self.lora_rows(&lora, part, hidden, y);
+                }
+            });
+    }
+
+    /// Whether there are so few rows that threads share their products with weights.
+    fn splits_panels(&self, rows: usize) -> bool {
+        self.threads() > 1 && rows < 2 * ROWS * self.threads()
+    }
+
+    /// Adds LoRA to some rows.
+    fn lora_rows(
+        &self,
+        lora: &Forward<'_>,
+        rows: Range<usize>,
+        mut hidden: Tile<'_, f32>,
+        y: Tile<'_, f32>,
+    ) {
+        let Forward { site, x, a, b } = lora;
         let LoraSite {
             rank,
             inputs,
             outputs,
             scale,
             ..
-        } = *site;
-        assert_eq!(x.cols, inputs, "activations do not fit the adapter");
-        let a = transposed(&adapter[site.a..][..rank * inputs], rank, inputs);
-        let b = transposed(&adapter[site.b..][..outputs * rank], outputs, rank);
-        let chunk = self.chunk(x.rows, 1).min(ROWS);
-        let hidden = Tile::new(hidden, x.rows, rank).row_chunks(chunk);
-        let y = Tile::new(y, x.rows, outputs).row_chunks(chunk);
-        self.pool
-            .each(hidden.zip(y), |((rows, mut hidden), (_, y))| {
-                let xq = self.dequantized(x, rows);
-                let down = by_rows(&xq, inputs, &a, rank, inputs);
-                kernels::product(self.isa, &down, Finish::Replace, hidden.reborrow());
-                let n = hidden.rows();
-                let mut copy = Scratch::<f32>::new(n * rank);
-                for (row, copy) in copy.chunks_exact_mut(rank).enumerate() {
-                    copy.copy_from_slice(hidden.row(row));
-                }
-                let up = by_rows(&copy, rank, &b, outputs, rank);
-                kernels::product(self.isa, &up, Finish::AddScaled(scale), y);
-            });
+        } = **site;
+        let xq = self.dequantized(x, rows);
+        let down = by_rows(&xq, inputs, a, rank, inputs);
+        kernels::product(self.isa, &down, Finish::Replace, hidden.reborrow());
+        let n = hidden.rows();
+        let mut copy = Scratch::<f32>::new(n * rank);
+        for (row, copy) in copy.chunks_exact_mut(rank).enumerate() {
+            copy.copy_from_slice(hidden.row(row));
+        }
+        let up = by_rows(&copy, rank, b, outputs, rank);
+        kernels::product(self.isa, &up, Finish::AddScaled(scale), y);
     }
 
-    pub(super) fn lora_gradients(&self, site: &LoraSite, pass: LoraBackward<'_, Self>) {
+    /// The gradient through ternary weights and, on top, that of LoRA.
+    pub(super) fn ternary_lora_gradients(
+        &self,
+        w: &CpuTernary,
+        site: &LoraSite,
+        write: Write,
+        mut pass: LoraBackward<'_, Self>,
+    ) -> Result<(), NotFinite> {
+        let dy = pass.dy;
+        let rows = pass.sequences.iter().sum::<usize>();
+        if self.splits_panels(rows) {
+            if let Some(dx) = pass.dx.as_deref_mut() {
+                self.ternary_gradient(w, dy, rows, write, dx)?;
+            }
+            self.lora_gradients(site, pass, 1, |_, _| {});
+            return Ok(());
+        }
+        assert_eq!(w.rows, site.outputs, "the adapter does not fit the weights");
+        // Made before the threads start, so that none waits for another.
+        let wt = w.transposed();
+        let bad = FirstBadRow::new();
+        self.lora_gradients(site, pass, BLOCKS_WITH_BASE, |rows, dx| {
+            self.ternary_gradient_rows((wt, w.scale), dy, rows, write, dx, &bad);
+        });
+        bad.result()
+    }
+
+    /// Gradients of LoRA, a few blocks of positions at a time, for which `base` first writes or
+    /// adds to the rows of `dx`.
+    pub(super) fn lora_gradients(
+        &self,
+        site: &LoraSite,
+        pass: LoraBackward<'_, Self>,
+        blocks_at_once: usize,
+        base: impl Fn(Range<usize>, Tile<'_, f32>) + Sync,
+    ) {
         let LoraSite {
             rank,
             inputs,
@@ -80,17 +167,21 @@ impl Cpu {
         let blocks = blocks(sequences);
         let mut sums = Scratch::<f32>::new(blocks.len() * site.len());
         let mut dx = dx.map(|dx| Tile::new(dx, rows, inputs));
-        let items = blocks.iter().zip(sums.chunks_exact_mut(site.len()));
-        let items = items.map(|(block, sums)| {
-            let tile = dx.take().map(|tile| {
-                let (tile, rest) = tile.split_rows(block.rows.len());
-                dx = Some(rest);
-                tile
-            });
-            (block.rows.clone(), sums, tile)
+        let groups = blocks.chunks(blocks_at_once);
+        let items = groups.zip(sums.chunks_mut(blocks_at_once * site.len()));
+        let items = items.map(|(blocks, sums)| {
+            let rows = blocks[0].rows.start..blocks[blocks.len() - 1].rows.end;
+            let tile = first_rows(&mut dx, rows.len());
+            (rows, blocks, sums, tile)
         });
-        self.pool.each(items, |(rows, sums, dx)| {
-            self.lora_block(&operands, rows, sums, dx)
+        self.pool.each(items, |(rows, blocks, sums, mut dx)| {
+            if let Some(dx) = &mut dx {
+                base(rows, dx.reborrow());
+            }
+            for (block, sums) in blocks.iter().zip(sums.chunks_exact_mut(site.len())) {
+                let dx = first_rows(&mut dx, block.rows.len());
+                self.lora_block(&operands, block.rows.clone(), sums, dx);
+            }
         });
         self.add_blocks(site, &blocks, &sums, gradient);
     }
@@ -190,6 +281,33 @@ impl Cpu {
     }
 }
 
+/// What the rows of a forward pass read.
+struct Forward<'a> {
+    site: &'a LoraSite,
+    x: &'a CpuCodes,
+    /// The factors, transposed.
+    a: Scratch<f32>,
+    b: Scratch<f32>,
+}
+
+impl<'a> Forward<'a> {
+    fn new(site: &'a LoraSite, adapter: &[f32], x: &'a CpuCodes) -> Self {
+        let LoraSite {
+            rank,
+            inputs,
+            outputs,
+            ..
+        } = *site;
+        assert_eq!(x.cols, inputs, "activations do not fit the adapter");
+        Self {
+            site,
+            x,
+            a: transposed(&adapter[site.a..][..rank * inputs], rank, inputs),
+            b: transposed(&adapter[site.b..][..outputs * rank], outputs, rank),
+        }
+    }
+}
+
 /// What the blocks of a backward pass read.
 #[derive(Clone, Copy)]
 struct BlockOperands<'a> {
@@ -223,6 +341,13 @@ fn blocks(sequences: &[usize]) -> Vec<Block> {
         start = end;
     }
     blocks
+}
+
+/// Takes the first rows off a tile, if there is one.
+fn first_rows<'a>(tile: &mut Option<Tile<'a, f32>>, rows: usize) -> Option<Tile<'a, f32>> {
+    let (first, rest) = tile.take()?.split_rows(rows);
+    *tile = Some(rest);
+    Some(first)
 }
 
 /// The product of row-major `x` with `b` (depth x cols).

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use r3mes_exact::{
-    AttentionShape, Bytes, Cpu, CpuBuffer, CpuOptions, Device, LoraBackward, LoraSite, NotFinite,
-    Philox, int8, signed_unit,
+    AttentionShape, Bytes, Cpu, CpuBuffer, CpuOptions, Device, Isa, LoraBackward, LoraSite,
+    NotFinite, Philox, Write, int8, signed_unit, ternary,
 };
 
 fn cpu(threads: usize) -> Cpu {
@@ -163,6 +163,71 @@ proptest! {
         };
         let (before, after) = sequences.split_at(cut.min(sequences.len()));
         prop_assert_eq!(run(&[&sequences]), run(&[before, after]));
+    }
+
+    #[test]
+    fn a_ternary_layer_with_lora_has_the_bits_of_its_parts(
+        seed: u64,
+        sequences in prop::collection::vec(1usize..200, 1..5),
+        (inputs, outputs) in (1usize..90, 1usize..90),
+        threads in 1usize..4,
+        write in prop::sample::select(vec![Write::Replace, Write::Add]),
+        bad in prop::option::weighted(0.3, 0usize..800),
+    ) {
+        let n: usize = sequences.iter().sum();
+        let site = LoraSite { a: 0, b: 8 * inputs, rank: 8, inputs, outputs, scale: 2.0 };
+        let mut dy = values(seed, 5, n * outputs);
+        let bad = bad.map(|bad| bad % n);
+        if let Some(bad) = bad {
+            dy[bad * outputs] = f32::NAN;
+            dy[(n - 1) * outputs] = f32::INFINITY;
+        }
+        let weights: Vec<i8> = values(seed, 6, outputs * inputs).iter().map(|v| (v / 1.6) as i8).collect();
+        let panels = ternary::pack(&weights, outputs, inputs).expect("ternary weights");
+        let run = |device: &Cpu, together: bool| {
+            let w = device.ternary(Bytes::from_slice(&panels), outputs, inputs, 0.07);
+            let adapter = device.upload(&values(seed, 3, site.len()));
+            let mut codes = device.codes(n, inputs);
+            device.quantize(&device.upload(&values(seed, 4, n * inputs)), n, &mut codes).expect("finite");
+            let (mut hidden, mut y) = (device.zeros(n * site.rank), device.zeros(n * outputs));
+            if together {
+                device.ternary_lora_forward(&w, &site, &adapter, &codes, &mut hidden, &mut y);
+            } else {
+                device.ternary_forward(&w, &codes, &mut y);
+                device.lora_forward(&site, &adapter, &codes, &mut hidden, &mut y);
+            }
+            let mut dx = device.upload(&values(seed, 7, n * inputs));
+            let mut gradient = device.upload(&values(seed, 8, site.len()));
+            let dy: CpuBuffer<f32> = device.upload(&dy);
+            let base = if together { Ok(()) } else {
+                device.ternary_backward(&w, &dy, n, write, &mut dx)
+            };
+            let pass = LoraBackward {
+                adapter: &adapter,
+                x: &codes,
+                hidden: &hidden,
+                dy: &dy,
+                sequences: &sequences,
+                gradient: &mut gradient,
+                dx: Some(&mut dx),
+            };
+            let result = if together {
+                device.ternary_lora_backward(&w, &site, write, pass)
+            } else {
+                device.lora_backward(&site, pass);
+                base
+            };
+            let found = [&hidden, &y, &dx, &gradient].map(|values| bits(values));
+            // Gradients are worthless after an error.
+            result.map(|()| found)
+        };
+        let one = Cpu::new(CpuOptions { isa: Some(Isa::Scalar), threads: 1 }).expect("always there");
+        let expected = run(&one, false);
+        prop_assert_eq!(expected.clone().err(), bad.map(|row| NotFinite { row }));
+        for isa in Isa::available() {
+            let device = Cpu::new(CpuOptions { isa: Some(isa), threads }).expect("an available back end");
+            prop_assert_eq!(run(&device, true), expected.clone());
+        }
     }
 
     #[test]

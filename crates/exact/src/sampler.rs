@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crate::cpu::scratch::Scratch;
 use crate::elementary::round_even;
 use crate::environment::Environment;
 use crate::order::descending_bits;
@@ -14,10 +13,10 @@ use crate::{Isa, NotFinite, Philox, kernels};
 pub const TOP_P_ALL: u64 = 1 << 32;
 /// Weight of the most likely token: 2^22.
 const WEIGHT_ONE: f32 = 4_194_304.0;
-/// Classes of candidates, and how many of them go to an exponent of one: the weights of more than
-/// sixteen round to 0.
+/// Exponents below this have weights that round to 0: 2^22 exp(-16) is 0.47.
+const LEAST_EXPONENT: f32 = -16.0;
+/// Classes of candidates, and how many of them go to an exponent of one.
 const CLASSES: usize = 256;
-const LAST_CLASS: f32 = (CLASSES - 1) as f32;
 const PER_NAT: f32 = 15.0;
 /// Logits that are looked at together.
 const TOGETHER: usize = 256;
@@ -139,50 +138,31 @@ fn first_in_order(logits: &[f32], highest: f32) -> u32 {
     first_equal.expect("the highest logit is one of them")
 }
 
-/// The weights of all tokens, in classes by their place in order: a place in the order is found by
+/// The tokens that have a weight, in classes by their place in order: a place in the order is found by
 /// classes first, so that only the tokens of one class are ever sorted.
 struct Candidates<'a> {
     logits: &'a [f32],
+    /// Ascending.
+    tokens: Vec<u32>,
     /// 0 for tokens that take no part.
-    weights: Scratch<u32>,
+    weights: Vec<u32>,
     /// The class of each token: those of a lower class come first in order.
-    classes: Scratch<u8>,
+    classes: Vec<u8>,
     /// Weight of each class.
     sums: [u64; CLASSES],
 }
 
 impl<'a> Candidates<'a> {
     fn new(isa: Isa, logits: &'a [f32], highest: f32, inverse_temperature: f32) -> Self {
-        let mut weights = Scratch::new(logits.len());
-        let mut classes = Scratch::new(logits.len());
-        // Loops over arrays, without branches and calls, go by vectors.
-        let mut exponents = [0.0; TOGETHER];
-        let outputs = weights
-            .chunks_mut(TOGETHER)
-            .zip(classes.chunks_mut(TOGETHER));
-        for (part, (weights, classes)) in logits.chunks(TOGETHER).zip(outputs) {
-            let exponents = &mut exponents[..part.len()];
-            for (x, z) in exponents.iter_mut().zip(part) {
-                *x = (*z - highest) * inverse_temperature;
-            }
-            for (class, x) in classes.iter_mut().zip(&*exponents) {
-                let place = *x * -PER_NAT;
-                let place = if place < LAST_CLASS {
-                    place
-                } else {
-                    LAST_CLASS
-                };
-                *class = round_even(place) as u8;
-            }
-            kernels::exponentials(isa, exponents, 0.0, &mut [0.0; LANES]);
-            for (weight, e) in weights.iter_mut().zip(&*exponents) {
-                // The product is exact, and at most 2^22.
-                *weight = round_even(WEIGHT_ONE * e).cast_unsigned();
-            }
-        }
+        let (tokens, mut exponents) = weighty(logits, highest, inverse_temperature);
+        let classes = exponents.iter().map(|x| class(*x)).collect();
+        kernels::exponentials(isa, &mut exponents, 0.0, &mut [0.0; LANES]);
+        // The products are exact, and at most 2^22.
+        let weight = |e: &f32| round_even(WEIGHT_ONE * *e).cast_unsigned();
         let mut found = Self {
             logits,
-            weights,
+            tokens,
+            weights: exponents.iter().map(weight).collect(),
             classes,
             sums: [0; CLASSES],
         };
@@ -215,8 +195,8 @@ impl<'a> Candidates<'a> {
             ends
         });
         let Some(last) = last else { return };
-        for token in self.members(last).split_off(left) {
-            self.weights[token] = 0;
+        for place in self.members(last).split_off(left) {
+            self.weights[place] = 0;
         }
         for (weight, class) in self.weights.iter_mut().zip(&*self.classes) {
             *weight = if usize::from(*class) > last {
@@ -241,28 +221,64 @@ impl<'a> Candidates<'a> {
             before += if ends { 0 } else { u128::from(*sum) };
             ends
         })?;
-        self.members(class).into_iter().find_map(|token| {
-            before += u128::from(self.weights[token]);
-            enough(before).then_some((token as u32, before))
+        self.members(class).into_iter().find_map(|place| {
+            before += u128::from(self.weights[place]);
+            enough(before).then_some((self.tokens[place], before))
         })
     }
 
-    /// The tokens of a class that take part, in order.
+    /// The places of a class's tokens that take part, in order.
     fn members(&self, class: usize) -> Vec<usize> {
         let mut members = Vec::new();
         let parts = self.classes.chunks(TOGETHER).enumerate();
         for (part, classes) in parts {
             let is_here = |here: &u8| usize::from(*here) == class;
             if classes.iter().fold(false, |any, here| any | is_here(here)) {
-                let tokens = (part * TOGETHER..).zip(classes);
-                let here = tokens.filter(|(_, here)| is_here(here));
-                members.extend(here.map(|(token, _)| token));
+                let places = (part * TOGETHER..).zip(classes);
+                let here = places.filter(|(_, here)| is_here(here));
+                members.extend(here.map(|(place, _)| place));
             }
         }
-        members.retain(|&token| self.weights[token] > 0);
-        members.sort_unstable_by_key(|&token| (!descending_bits(self.logits[token]), token));
+        members.retain(|&place| self.weights[place] > 0);
+        let order = |&place: &usize| {
+            let token = self.tokens[place];
+            (!descending_bits(self.logits[token as usize]), token)
+        };
+        members.sort_unstable_by_key(order);
         members
     }
+}
+
+/// The tokens whose exponents are not below [`LEAST_EXPONENT`], and those exponents.
+fn weighty(logits: &[f32], highest: f32, inverse_temperature: f32) -> (Vec<u32>, Vec<f32>) {
+    let (mut tokens, mut exponents) = (Vec::new(), Vec::new());
+    // Loops over arrays, without branches and calls, go by vectors.
+    let mut here = [0.0; TOGETHER];
+    let (mut kept_tokens, mut kept) = ([0; TOGETHER], [0.0; TOGETHER]);
+    for (at, part) in (0..).step_by(TOGETHER).zip(logits.chunks(TOGETHER)) {
+        let here = &mut here[..part.len()];
+        for (x, z) in here.iter_mut().zip(part) {
+            *x = (*z - highest) * inverse_temperature;
+        }
+        let counts = |x: &f32| *x >= LEAST_EXPONENT;
+        if !here.iter().fold(false, |any, x| any | counts(x)) {
+            continue;
+        }
+        let mut count = 0;
+        for (token, x) in (at..).zip(&*here) {
+            kept_tokens[count % TOGETHER] = token;
+            kept[count % TOGETHER] = *x;
+            count += usize::from(counts(x));
+        }
+        tokens.extend_from_slice(&kept_tokens[..count]);
+        exponents.extend_from_slice(&kept[..count]);
+    }
+    (tokens, exponents)
+}
+
+/// The class of an exponent that is not below [`LEAST_EXPONENT`]: at most 240.
+fn class(x: f32) -> u8 {
+    round_even(x * -PER_NAT) as u8
 }
 
 #[cfg(test)]
@@ -399,10 +415,10 @@ mod tests {
             // Steps of a quarter make many equal logits.
             let logits: Vec<f32> = random
                 .words()
-                .take(190)
+                .take(TOGETHER + 50)
                 .map(|w| (w % 64) as f32 / 4.0 - 8.0)
                 .collect();
-            for top_k in [0, 1, 7, 90, 190, 200] {
+            for top_k in [0, 1, 7, 90, 306, 400] {
                 for top_p in [0, 1 << 30, 3_865_470_566, TOP_P_ALL] {
                     let inverse_temperature = Some(0.01 + seed as f32 / 15.0);
                     let sampling = Sampling {

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod gateway {
+    mod cosmos;
     mod ipfs;
     mod kubo;
     mod light;

@@ -225,6 +225,14 @@ fn a_node_under_cometbft_outlives_kills_serves_roles_elsewhere_and_others_join_i
             format!("rpc_listen: 127.0.0.1:{second_rpc}"),
         ),
         (
+            "grpc_listen: 127.0.0.1:9090",
+            "grpc_listen: null".to_owned(),
+        ),
+        (
+            "rest_listen: 127.0.0.1:1317",
+            "rest_listen: null".to_owned(),
+        ),
+        (
             "p2p_listen: 127.0.0.1:26656",
             format!("p2p_listen: 127.0.0.1:{p2p}"),
         ),

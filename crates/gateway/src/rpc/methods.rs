@@ -9,6 +9,7 @@ use r3mes_types::ConsensusKey;
 use serde_json::{Value, json};
 
 use crate::rpc::request::{JsonBytes, Params, RpcError};
+use crate::rpc::search;
 use crate::rpc::serve::{RpcLimits, Service};
 use crate::rpc::shapes;
 
@@ -35,6 +36,10 @@ pub(super) const METHODS: &[Signature] = &[
     ("validators", &["height", "page", "per_page"]),
     ("consensus_params", &["height"]),
     ("tx", &["hash", "prove"]),
+    (
+        "tx_search",
+        &["query", "prove", "page", "per_page", "order_by"],
+    ),
     ("num_unconfirmed_txs", &[]),
     ("abci_info", &[]),
     ("abci_query", &["path", "data", "height", "prove"]),
@@ -80,6 +85,7 @@ pub(super) async fn call(
             Ok(json!({"block_height": height.to_string(), "consensus_params": params}))
         }
         "tx" => tx(service, params).await,
+        "tx_search" => search::tx_search(service, params).await,
         "num_unconfirmed_txs" => {
             let (txs, bytes) = service.handle.status().await?.waiting;
             let (txs, bytes) = (txs.to_string(), bytes.to_string());
@@ -137,7 +143,8 @@ async fn status(service: &Service) -> Result<Value, RpcError> {
         "node_info": {
             "protocol_version": {"p2p": "8", "block": "11", "app": "1"},
             "id": shapes::hex(validator.address.as_bytes()).to_lowercase(),
-            "listen_addr": "",
+            // CosmJS takes no empty one. Port 0: there are no peers to listen for.
+            "listen_addr": "tcp://127.0.0.1:0",
             "network": status.genesis.chain_id,
             "version": COMETBFT_VERSION,
             "channels": "",

@@ -3,7 +3,7 @@
 //! Methods answer as CometBFT 0.38 does, as `GET /status` (parameters in the query string) and as
 //! JSON-RPC 2.0 by `POST /`: `health`, `status`, `net_info`, `genesis`, `blockchain`, `header`, `block`,
 //! `block_by_hash`, `block_results`, `commit`, `validators`, `consensus_params`, `tx`,
-//! `num_unconfirmed_txs`, `abci_info`, `abci_query`, `broadcast_tx_async`, `broadcast_tx_sync`,
+//! `tx_search`, `num_unconfirmed_txs`, `abci_info`, `abci_query`, `broadcast_tx_async`, `broadcast_tx_sync`,
 //! `broadcast_tx_commit`. `broadcast_tx_async` answers after the check, like `broadcast_tx_sync`.
 //!
 //! Two methods are our own, so that clients follow the chain without asking all the time:
@@ -24,11 +24,13 @@ pub mod light;
 mod methods;
 mod relay;
 mod request;
+mod search;
 mod serve;
 mod shapes;
 mod tx;
 
 pub use client::{Client, ClientError, Refusal, Status, TxOutcome, TxState};
 pub use relay::{Relay, UpstreamError, genesis_file};
-pub use serve::{RpcLimits, Service, relay_router, router};
+pub(crate) use request::RpcError;
+pub use serve::{Chain, RpcLimits, Service, router};
 pub use tx::{SendError, TxClient};

@@ -24,10 +24,6 @@ pub(super) const MORE_METHODS: &[Signature] = &[
     ("dump_consensus_state", &[]),
     ("genesis_chunked", &["chunk"]),
     ("header_by_hash", &["hash"]),
-    (
-        "tx_search",
-        &["query", "prove", "page", "per_page", "order_by"],
-    ),
     ("unconfirmed_txs", &["limit"]),
 ];
 

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 /// An error of JSON-RPC 2.0, with CometBFT's messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct RpcError {
+pub(crate) struct RpcError {
     pub(super) code: i64,
     pub(super) message: Cow<'static, str>,
     pub(super) data: String,
@@ -76,6 +76,15 @@ impl RpcError {
             code,
             message: message.into(),
             data,
+        }
+    }
+
+    /// The same in the words of gRPC.
+    pub(crate) fn into_status(self) -> tonic::Status {
+        match self.code {
+            UNAVAILABLE => tonic::Status::unavailable(self.data),
+            -32602 => tonic::Status::invalid_argument(self.data),
+            _ => tonic::Status::internal(self.data),
         }
     }
 

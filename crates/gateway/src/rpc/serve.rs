@@ -58,8 +58,11 @@ impl Default for RpcLimits {
 }
 
 /// Who answers.
-enum Chain {
+#[derive(Clone, Debug)]
+pub enum Chain {
+    /// Engine `local`, in this process.
     Local(Service),
+    /// CometBFT.
     CometBft(Relay),
 }
 
@@ -86,6 +89,12 @@ impl Chain {
         methods::METHODS.iter().chain(more)
     }
 
+    /// Calls a method with named parameters.
+    pub(crate) async fn ask(&self, method: &str, params: Value) -> Result<Value, RpcError> {
+        self.call(method, &Params::from_json(Some(params), &[])?)
+            .await
+    }
+
     async fn call(&self, method: &str, params: &Params) -> Result<Value, RpcError> {
         if self.parameters(method).is_none() {
             return Err(RpcError::unknown_method(method));
@@ -97,17 +106,9 @@ impl Chain {
     }
 }
 
-/// The RPC of engine `local` as a router, to be [served](crate::server::serve).
-pub fn router(service: Service) -> Router {
-    routes(Chain::Local(service))
-}
-
-/// The RPC of engine `cometbft` as a router: CometBFT's own, and what [`Relay`] adds to it.
-pub fn relay_router(relay: Relay) -> Router {
-    routes(Chain::CometBft(relay))
-}
-
-fn routes(chain: Chain) -> Router {
+/// The RPC of a chain as a router, to be [served](crate::server::serve): our own under engine `local`,
+/// and CometBFT's with what [`Relay`] adds to it.
+pub fn router(chain: Chain) -> Router {
     let limits = chain.limits();
     let cors = CorsLayer::new()
         .allow_origin(Any)

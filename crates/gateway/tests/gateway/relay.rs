@@ -13,7 +13,7 @@ use r3mes_consensus::genesis::Genesis;
 use r3mes_consensus::key::ValidatorKey;
 use r3mes_consensus::mempool::Limits;
 use r3mes_gateway::rpc::{
-    Client, ClientError, Relay, RpcLimits, TxClient, TxState, genesis_file, relay_router,
+    Chain, Client, ClientError, Relay, RpcLimits, TxClient, TxState, genesis_file, router,
 };
 use r3mes_gateway::server;
 use r3mes_ledger::genesis::{DEVELOPMENT_CHAIN, DEVELOPMENT_SECRET};
@@ -118,7 +118,7 @@ async fn clients_work_unchanged_over_cometbft_and_wait_while_it_is_away() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let server = tokio::spawn(server::serve(
         listener,
-        relay_router(relay),
+        router(Chain::CometBft(relay)),
         shutdown.clone(),
     ));
     let client = Client::new(&url).unwrap();

@@ -13,7 +13,7 @@ use r3mes_consensus::key::ValidatorKey;
 use r3mes_consensus::local::{Config, ConsensusHandle, EngineError, Parts, open};
 use r3mes_consensus::store::BlockStore;
 use r3mes_gateway::rpc::{
-    Client, ClientError, RpcLimits, SendError, Service, TxClient, TxState, router,
+    Chain, Client, ClientError, RpcLimits, SendError, Service, TxClient, TxState, router,
 };
 use r3mes_gateway::server;
 use r3mes_ledger::genesis::{DEVELOPMENT_CHAIN, DEVELOPMENT_SECRET, development};
@@ -103,7 +103,11 @@ impl Node {
             handle,
             url,
             engine: tokio::spawn(engine.run(shutdown.clone())),
-            server: tokio::spawn(server::serve(listener, router(service), shutdown.clone())),
+            server: tokio::spawn(server::serve(
+                listener,
+                router(Chain::Local(service)),
+                shutdown.clone(),
+            )),
             shutdown,
         }
     }

@@ -186,6 +186,12 @@ pub struct Ledger {
     /// Address the RPC listens on.
     #[garde(skip)]
     pub rpc_listen: SocketAddr,
+    /// Address the Cosmos SDK's gRPC listens on; `null` for none.
+    #[garde(skip)]
+    pub grpc_listen: Option<SocketAddr>,
+    /// Address the Cosmos SDK's REST listens on; `null` for none.
+    #[garde(skip)]
+    pub rest_listen: Option<SocketAddr>,
     /// Address the blob gateway listens on.
     #[garde(skip)]
     pub blobs_listen: SocketAddr,
@@ -217,6 +223,8 @@ impl Default for Ledger {
         Self {
             engine: Engine::Local,
             rpc_listen: loopback(26657),
+            grpc_listen: Some(loopback(9090)),
+            rest_listen: Some(loopback(1317)),
             blobs_listen: loopback(8090),
             block_interval_ms: None,
             keep_versions: 1000,
@@ -679,6 +687,15 @@ impl Config {
                 "services.ledger.blobs_listen".to_owned(),
                 ledger.blobs_listen,
             ));
+            let cosmos = [
+                ("services.ledger.grpc_listen", ledger.grpc_listen),
+                ("services.ledger.rest_listen", ledger.rest_listen),
+            ];
+            found.extend(
+                cosmos
+                    .into_iter()
+                    .filter_map(|(key, address)| address.map(|address| (key.to_owned(), address))),
+            );
         }
         if let Some(ledger) = self
             .services

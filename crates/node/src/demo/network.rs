@@ -78,7 +78,7 @@ impl Network {
     /// Makes all homes, keys and the genesis in a clean folder. What was made is removed when that fails.
     pub(super) fn create(options: &Options) -> anyhow::Result<Self> {
         let members = 2 + MINERS + VALIDATORS + usize::from(options.liar);
-        let ports = free_ports(4 + 2 * members, options.port)?;
+        let ports = free_ports(6 + 2 * members, options.port)?;
         let dir = clean_folder(options.dir.as_deref())?;
         Self::found(options, dir.clone(), ports).inspect_err(|_| {
             // The first error says more than one about cleaning up.
@@ -116,6 +116,8 @@ impl Network {
         }
         config.services.ledger = Some(Ledger {
             rpc_listen: loopback(rpc),
+            grpc_listen: Some(loopback(next()?)),
+            rest_listen: Some(loopback(next()?)),
             blobs_listen: loopback(blobs),
             engine: options.engine,
             block_interval_ms: Some(BLOCK_INTERVAL_MS),

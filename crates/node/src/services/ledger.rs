@@ -13,8 +13,8 @@ use r3mes_consensus::{
     store::BlockStore,
 };
 use r3mes_gateway::{
-    ipfs,
-    rpc::{self, RpcLimits},
+    cosmos, ipfs,
+    rpc::{self, Chain, RpcLimits},
     server::serve,
 };
 use r3mes_ledger::genesis::Genesis;
@@ -42,16 +42,13 @@ pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> a
         let (home, config, settings) = (home.clone(), config.clone(), settings.clone());
         tokio::task::spawn_blocking(move || open(&home, &config, &settings)).await??
     };
-    let (router, running) = match opened {
-        Opened::Local(engine, service) => (rpc::router(service), Running::Local(engine)),
+    let (chain, running) = match opened {
+        Opened::Local(engine, service) => (Chain::Local(service), Running::Local(engine)),
         Opened::CometBft(engine, handle) => {
             let listener = program::listen(home, config, &settings).await?;
             let upstream = program::rpc_address(home, &settings);
             let relay = rpc::Relay::new(handle, &upstream, RpcLimits::default())?;
-            (
-                rpc::relay_router(relay),
-                Running::CometBft(engine, listener),
-            )
+            (Chain::CometBft(relay), Running::CometBft(engine, listener))
         }
     };
     let store = agents::open_store(&genesis::bootstrap_folder(home), BOOTSTRAP_STORAGE_MB, true)?;
@@ -59,7 +56,17 @@ pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> a
     let rpc_listener = agents::listen(settings.rpc_listen, "services.ledger.rpc_listen").await?;
 
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(serve(rpc_listener, router, shutdown.clone()));
+    let node = cosmos::Node::new(chain.clone());
+    if let Some(address) = settings.grpc_listen {
+        let listener = agents::listen(address, "services.ledger.grpc_listen").await?;
+        let router = cosmos::grpc_router(node.clone())?;
+        tasks.spawn(serve(listener, router, shutdown.clone()));
+    }
+    if let Some(address) = settings.rest_listen {
+        let listener = agents::listen(address, "services.ledger.rest_listen").await?;
+        tasks.spawn(serve(listener, cosmos::rest_router(node), shutdown.clone()));
+    }
+    tasks.spawn(serve(rpc_listener, rpc::router(chain), shutdown.clone()));
     let gateway = ipfs::router(store, ipfs::GatewayLimits::default());
     tasks.spawn(serve(blobs, gateway, shutdown.clone()));
     tracing::info!("the ledger is ready");

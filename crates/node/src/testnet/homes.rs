@@ -217,9 +217,13 @@ impl Place {
         config.network.chain_id = CHAIN_ID.to_owned();
         config.network.rpc = format!("http://{}", loopback(ports.rpc));
         let interval = options.block_interval.as_millis();
+        let usual = Ledger::default();
         config.services.ledger = Some(Ledger {
             engine: Engine::Cometbft,
             rpc_listen: loopback(ports.rpc),
+            // On one machine there is only one port 9090.
+            grpc_listen: usual.grpc_listen.filter(|_| !here),
+            rest_listen: usual.rest_listen.filter(|_| !here),
             blobs_listen: SocketAddr::new(self.open, ports.blobs),
             block_interval_ms: Some(u64::try_from(interval).unwrap_or(u64::MAX)),
             cometbft: Some(CometBft {

@@ -3,5 +3,7 @@
 
 mod cosmos;
 mod pins;
+mod proto;
 mod samples;
+mod training_samples;
 mod wire;

@@ -1,0 +1,166 @@
+//! `cosmos.tx.v1beta1.Service`: transactions sent and found.
+
+use cosmos_sdk_proto::Any;
+use cosmos_sdk_proto::cosmos::base::abci::v1beta1::{AbciMessageLog, TxResponse};
+use cosmos_sdk_proto::cosmos::tx::v1beta1::{
+    BroadcastMode, BroadcastTxRequest, BroadcastTxResponse, GetTxRequest, GetTxResponse,
+    GetTxsEventRequest, GetTxsEventResponse, OrderBy, Tx,
+};
+use cosmos_sdk_proto::tendermint::abci::{Event, EventAttribute};
+use prost::Message;
+use serde_json::{Value, json};
+use tonic::Status;
+
+use super::node::{Node, bytes, number, parse};
+use super::tendermint;
+
+/// Transactions of one page when the asker names no number.
+const PAGE: u64 = 30;
+
+pub(super) async fn call(node: &Node, method: &str, data: &[u8]) -> Result<Vec<u8>, Status> {
+    match method {
+        "BroadcastTx" => broadcast(node, parse(data)?).await,
+        "GetTx" => get(node, parse(data)?).await,
+        "GetTxsEvent" => search(node, parse(data)?).await,
+        other => Err(Status::unimplemented(format!("unknown method {other}"))),
+    }
+}
+
+async fn broadcast(node: &Node, request: BroadcastTxRequest) -> Result<Vec<u8>, Status> {
+    let method = match BroadcastMode::try_from(request.mode) {
+        Ok(BroadcastMode::Async) => "broadcast_tx_async",
+        Ok(BroadcastMode::Sync | BroadcastMode::Block) => "broadcast_tx_sync",
+        _ => {
+            return Err(Status::invalid_argument(
+                "name a broadcast mode: sync or async",
+            ));
+        }
+    };
+    if request.tx_bytes.is_empty() {
+        return Err(Status::invalid_argument("invalid empty tx"));
+    }
+    let tx = super::json::base64(&request.tx_bytes);
+    let answer = node.ask(method, json!({"tx": tx})).await?;
+    let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
+    let tx_response = Some(TxResponse {
+        txhash: text("hash"),
+        codespace: text("codespace"),
+        code: code(&answer),
+        raw_log: text("log"),
+        ..TxResponse::default()
+    });
+    Ok(BroadcastTxResponse { tx_response }.encode_to_vec())
+}
+
+async fn get(node: &Node, request: GetTxRequest) -> Result<Vec<u8>, Status> {
+    let not_found = || Status::not_found(format!("tx not found: {}", request.hash));
+    let hash = hex::decode(&request.hash)
+        .map_err(|_| Status::invalid_argument("a hash is written in hexadecimal digits"))?;
+    if hash.len() != 32 {
+        return Err(Status::invalid_argument("a hash has 32 bytes"));
+    }
+    let params = json!({"hash": super::json::base64(&hash)});
+    let found = match node.ask("tx", params).await {
+        Ok(found) => found,
+        Err(status) if status.message().contains("not found") => return Err(not_found()),
+        Err(status) => return Err(status),
+    };
+    let (tx, tx_response) = found_tx(node, &found).await?;
+    Ok(GetTxResponse {
+        tx: Some(tx),
+        tx_response: Some(tx_response),
+    }
+    .encode_to_vec())
+}
+
+#[expect(deprecated, reason = "older clients send `events` and `pagination`")]
+async fn search(node: &Node, request: GetTxsEventRequest) -> Result<Vec<u8>, Status> {
+    let query = match request.query.is_empty() {
+        true => request.events.join(" AND "),
+        false => request.query,
+    };
+    let asked = request.pagination.unwrap_or_default();
+    let limit = [request.limit, asked.limit].into_iter().find(|n| *n > 0);
+    let limit = limit.unwrap_or(PAGE);
+    let page = match request.page {
+        0 => asked.offset / limit + 1,
+        page => page,
+    };
+    let order = match OrderBy::try_from(request.order_by) {
+        Ok(OrderBy::Desc) => "desc",
+        _ => "asc",
+    };
+    let params = json!({
+        "query": query, "page": page.to_string(), "per_page": limit.to_string(), "order_by": order,
+    });
+    let found = node.ask("tx_search", params).await?;
+    let mut answer = GetTxsEventResponse {
+        total: number(&found["total_count"]),
+        ..GetTxsEventResponse::default()
+    };
+    for found in found["txs"].as_array().into_iter().flatten() {
+        let (tx, response) = found_tx(node, found).await?;
+        answer.txs.push(tx);
+        answer.tx_responses.push(response);
+    }
+    Ok(answer.encode_to_vec())
+}
+
+/// A transaction as the RPC has it, in the SDK's form.
+async fn found_tx(node: &Node, found: &Value) -> Result<(Tx, TxResponse), Status> {
+    let raw = bytes(&found["tx"]);
+    let tx: Tx = parse(&raw)?;
+    let height = number(&found["height"]);
+    let (_, block) = tendermint::block(node, Some(height)).await?;
+    let result = &found["tx_result"];
+    let text = |name: &str| result[name].as_str().unwrap_or_default().to_owned();
+    let events: Vec<Event> = result["events"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(event)
+        .collect();
+    let response = TxResponse {
+        height: signed(height),
+        txhash: found["hash"].as_str().unwrap_or_default().to_owned(),
+        codespace: text("codespace"),
+        code: code(result),
+        data: hex::encode_upper(bytes(&result["data"])),
+        raw_log: text("log"),
+        logs: Vec::<AbciMessageLog>::new(),
+        info: String::new(),
+        gas_wanted: signed(number(&result["gas_wanted"])),
+        gas_used: signed(number(&result["gas_used"])),
+        tx: Some(Any {
+            type_url: "/cosmos.tx.v1beta1.Tx".into(),
+            value: raw,
+        }),
+        timestamp: block.header.time.to_rfc3339(),
+        events,
+    };
+    Ok((tx, response))
+}
+
+fn event(event: &Value) -> Event {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let attribute = |attribute: &Value| EventAttribute {
+        key: text(&attribute["key"]),
+        value: text(&attribute["value"]),
+        index: attribute["index"].as_bool().unwrap_or_default(),
+    };
+    let attributes = event["attributes"].as_array().into_iter().flatten();
+    Event {
+        r#type: text(&event["type"]),
+        attributes: attributes.map(attribute).collect(),
+    }
+}
+
+fn code(result: &Value) -> u32 {
+    let code = result["code"].as_u64().unwrap_or_default();
+    u32::try_from(code).unwrap_or(u32::MAX)
+}
+
+/// Heights and gas fit the SDK's signed numbers.
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

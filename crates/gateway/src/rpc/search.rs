@@ -1,0 +1,211 @@
+//! `tx_search` under engine `local`: transactions by hash, height and events.
+//!
+//! Conditions are CometBFT's, joined by `AND`: `tx.hash='..'`, `tx.height>=5`, `transfer.sender='..'`.
+//! Events are looked for in the blocks themselves, so a search without a hash looks at a bounded number
+//! of heights.
+
+use r3mes_consensus::application::Event;
+use r3mes_consensus::block::tx_hash;
+use r3mes_consensus::local::TxInfo;
+use serde_json::{Value, json};
+
+use crate::rpc::request::{Params, RpcError};
+use crate::rpc::serve::Service;
+use crate::rpc::shapes;
+
+/// Heights that one search looks at.
+const MAX_HEIGHTS: u64 = 10_000;
+/// Conditions of one search.
+const MAX_CONDITIONS: usize = 16;
+/// Transactions of one page, when none is asked for and at the most, as in CometBFT.
+const PAGES: (u64, u64) = (30, 100);
+
+/// What is looked for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Wanted {
+    hash: Option<[u8; 32]>,
+    lowest: u64,
+    highest: Option<u64>,
+    /// Kind and attribute of an event joined by a dot, and the value; none for any.
+    events: Vec<(String, Option<String>)>,
+}
+
+/// Answers `tx_search`.
+pub(super) async fn tx_search(service: &Service, params: &Params) -> Result<Value, RpcError> {
+    let wanted = Wanted::parse(&params.text("query")?)?;
+    let mut found = match wanted.hash {
+        Some(hash) => service.handle.tx(hash).await?.into_iter().collect(),
+        None => wanted.in_blocks(service).await?,
+    };
+    found.retain(|info| wanted.matches(info));
+    match params.text("order_by")?.as_str() {
+        "" | "asc" => (),
+        "desc" => found.reverse(),
+        _ => return Err(RpcError::invalid_params("order_by must be asc or desc")),
+    }
+    let (usual, most) = PAGES;
+    let size = params.number("per_page")?.filter(|size| *size > 0);
+    let size = size.unwrap_or(usual).min(most);
+    let page = params.number("page")?.unwrap_or(1).max(1);
+    let before = usize::try_from((page - 1).saturating_mul(size)).unwrap_or(usize::MAX);
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    let txs: Vec<Value> = found
+        .iter()
+        .skip(before)
+        .take(size)
+        .map(shapes::tx)
+        .collect();
+    Ok(json!({"txs": txs, "total_count": found.len().to_string()}))
+}
+
+impl Wanted {
+    fn parse(query: &str) -> Result<Self, RpcError> {
+        let conditions: Vec<&str> = query.split(" AND ").map(str::trim).collect();
+        if query.trim().is_empty() || conditions.len() > MAX_CONDITIONS {
+            let why = format!("query must have 1 to {MAX_CONDITIONS} conditions joined by AND");
+            return Err(RpcError::invalid_params(why));
+        }
+        let mut wanted = Self::default();
+        for condition in conditions {
+            wanted.add(condition).ok_or_else(|| {
+                RpcError::invalid_params(format!(
+                    "the condition {condition:?} is not one of tx.hash='HASH', tx.height=N (or >=, >, <=, <), KIND.KEY='VALUE', KIND.KEY EXISTS"
+                ))
+            })?;
+        }
+        Ok(wanted)
+    }
+
+    fn add(&mut self, condition: &str) -> Option<()> {
+        if let Some(name) = condition.strip_suffix(" EXISTS") {
+            self.events.push((name.trim().to_owned(), None));
+            return Some(());
+        }
+        let at = condition.find(['=', '<', '>'])?;
+        let (name, rest) = condition.split_at(at);
+        let operators = [">=", "<=", "=", ">", "<"];
+        let operator = operators
+            .into_iter()
+            .find(|known| rest.starts_with(known))?;
+        let value = rest[operator.len()..].trim().trim_matches('\'');
+        match (name.trim(), operator) {
+            ("tx.hash", "=") => {
+                self.hash = Some(hex::decode(value).ok()?.try_into().ok()?);
+            }
+            ("tx.height", operator) => {
+                let height: u64 = value.parse().ok()?;
+                let (lowest, highest) = match operator {
+                    "=" => (height, Some(height)),
+                    ">=" => (height, None),
+                    ">" => (height.checked_add(1)?, None),
+                    "<=" => (0, Some(height)),
+                    _ => (0, Some(height.checked_sub(1)?)),
+                };
+                self.lowest = self.lowest.max(lowest);
+                self.highest = self.highest.into_iter().chain(highest).min();
+            }
+            (name, "=") if name.contains('.') => {
+                self.events.push((name.to_owned(), Some(value.to_owned())));
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    async fn in_blocks(&self, service: &Service) -> Result<Vec<TxInfo>, RpcError> {
+        let status = service.handle.status().await?;
+        let newest = status.latest.height;
+        let lowest = self.lowest.max(status.earliest.unwrap_or(newest + 1));
+        let highest = self.highest.unwrap_or(newest).min(newest);
+        if highest.saturating_sub(lowest) >= MAX_HEIGHTS {
+            return Err(RpcError::invalid_params(format!(
+                "a search looks at no more than {MAX_HEIGHTS} heights: add tx.height>={}",
+                highest + 1 - MAX_HEIGHTS
+            )));
+        }
+        let mut found = Vec::new();
+        for height in lowest..=highest {
+            let Some(output) = service.handle.block_results(height).await? else {
+                continue;
+            };
+            if !output
+                .tx_results
+                .iter()
+                .any(|result| self.has(&result.events))
+            {
+                continue;
+            }
+            let Some(signed) = service.handle.block(height).await? else {
+                continue;
+            };
+            let txs = signed.block.data.into_iter().zip(output.tx_results);
+            for (index, (tx, result)) in (0..).zip(txs) {
+                if self.has(&result.events) {
+                    found.push(TxInfo {
+                        hash: tx_hash(&tx),
+                        height,
+                        index,
+                        tx,
+                        result,
+                    });
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn matches(&self, info: &TxInfo) -> bool {
+        let in_range =
+            info.height >= self.lowest && self.highest.is_none_or(|highest| info.height <= highest);
+        in_range && self.has(&info.result.events)
+    }
+
+    /// Whether every condition on events is met by some event.
+    fn has(&self, events: &[Event]) -> bool {
+        self.events.iter().all(|(name, value)| {
+            events.iter().any(|event| {
+                event.attributes.iter().any(|(key, found)| {
+                    name.strip_prefix(event.kind.as_str())
+                        .and_then(|rest| rest.strip_prefix('.'))
+                        .is_some_and(|wanted| wanted == key)
+                        && value.as_ref().is_none_or(|value| value == found)
+                })
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_are_read_as_cometbft_writes_them() {
+        let hash = "AB".repeat(32);
+        let wanted = Wanted::parse(&format!("tx.hash='{hash}'")).unwrap();
+        assert_eq!(wanted.hash, Some([0xab; 32]));
+        let query =
+            "transfer.sender='remes1a' AND tx.height>=5 AND tx.height < 9 AND tx.fee EXISTS";
+        let wanted = Wanted::parse(query).unwrap();
+        assert_eq!((wanted.lowest, wanted.highest), (5, Some(8)));
+        let sender = ("transfer.sender".to_owned(), Some("remes1a".to_owned()));
+        assert_eq!(wanted.events, [sender, ("tx.fee".to_owned(), None)]);
+        for wrong in ["", "tx.hash='zz'", "tx.height=a", "sender", "a.b>5"] {
+            assert!(Wanted::parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn an_event_matches_by_kind_key_and_value() {
+        let events = [Event {
+            kind: "transfer".into(),
+            attributes: vec![("sender".into(), "a".into()), ("amount".into(), "5".into())],
+        }];
+        let has = |query| Wanted::parse(query).unwrap().has(&events);
+        assert!(has("transfer.sender='a' AND transfer.amount='5'"));
+        assert!(has("transfer.amount EXISTS"));
+        assert!(!has("transfer.sender='b'"));
+        assert!(!has("transfer.recipient EXISTS"));
+        assert!(!has("transfers.sender='a'"));
+    }
+}

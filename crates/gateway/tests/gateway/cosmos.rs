@@ -1,0 +1,210 @@
+//! The chain as the Cosmos SDK shows it: clients that nobody here wrote, and the published files.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use r3mes_gateway::cosmos::{Node as CosmosNode, grpc_router, proto, rest_router};
+use r3mes_gateway::rpc::{Chain, RpcLimits, Service};
+use r3mes_gateway::server;
+use r3mes_types::wire::Wire;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::rpc::{Node, key, ledger_genesis};
+use super::support;
+
+/// A node with gRPC and REST beside its RPC.
+struct Served {
+    node: Node,
+    grpc: String,
+    rest: String,
+    _running: DropGuard,
+}
+
+impl Served {
+    async fn start(folder: &Path) -> Self {
+        let node = Node::start(folder).await;
+        let service = Service {
+            handle: node.handle.clone(),
+            genesis: ledger_genesis().encode().into(),
+            moniker: "test".into(),
+            limits: RpcLimits::default(),
+        };
+        let cosmos = CosmosNode::new(Chain::Local(service));
+        let shutdown = CancellationToken::new();
+        let mut addresses = Vec::new();
+        for router in [grpc_router(cosmos.clone()).unwrap(), rest_router(cosmos)] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            addresses.push(listener.local_addr().unwrap().to_string());
+            tokio::spawn(server::serve(listener, router, shutdown.clone()));
+        }
+        node.handle.make_block().await.unwrap();
+        let rest = format!("http://{}", addresses.remove(1));
+        let grpc = addresses.remove(0);
+        let _running = shutdown.drop_guard();
+        Self {
+            node,
+            grpc,
+            rest,
+            _running,
+        }
+    }
+
+    async fn get(&self, path: &str) -> (u16, Value) {
+        let answer = support::client()
+            .get(format!("{}{path}", self.rest))
+            .send()
+            .await
+            .unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+}
+
+fn clients() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients")
+}
+
+fn left_out(flag: &str) -> bool {
+    let left_out = std::env::var(flag).is_ok_and(|value| value == "1");
+    if left_out {
+        eprintln!("left out: {flag}=1");
+    }
+    left_out
+}
+
+/// Runs an outside client; its output is the test's.
+async fn passes(mut command: Command) {
+    let output = tokio::task::spawn_blocking(move || command.output());
+    let output = output.await.unwrap().unwrap();
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cosmjs_reads_simulates_signs_sends_and_searches() {
+    if left_out("R3MES_SKIP_NODE") {
+        return;
+    }
+    let installed = clients().join("node_modules/@cosmjs/stargate");
+    assert!(
+        installed.is_dir(),
+        "CosmJS is missing. Install it with tools/setup, or leave its tests out with R3MES_SKIP_NODE=1"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::start(folder.path()).await;
+    let mut node = Command::new("node");
+    node.arg(clients().join("cosmjs_client.mjs"))
+        .args([&served.node.url, &hex::encode([2; 32])])
+        .arg(key(3).address().to_string());
+    passes(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cosmpy_reads_and_sends_over_grpc() {
+    if left_out("R3MES_SKIP_PYTHON") {
+        return;
+    }
+    let python = clients().join(".venv/bin/python");
+    assert!(
+        python.is_file(),
+        "the Python clients are missing. Install them with tools/setup, or leave their tests out with R3MES_SKIP_PYTHON=1"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::start(folder.path()).await;
+    let mut command = Command::new(python);
+    command
+        .arg(clients().join("cosmpy_client.py"))
+        .args([&served.grpc, &hex::encode([2; 32])])
+        .arg(key(3).address().to_string());
+    passes(command).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rest_answers_as_grpc_gateway_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::start(folder.path()).await;
+    let me = key(2).address();
+    let (status, account) = served
+        .get(&format!("/cosmos/auth/v1beta1/accounts/{me}"))
+        .await;
+    assert_eq!(status, 200, "{account}");
+    let account = &account["account"];
+    assert_eq!(account["@type"], "/cosmos.auth.v1beta1.BaseAccount");
+    assert_eq!(account["address"], me.to_string());
+    assert_eq!(account["sequence"], "0");
+    let (_, balances) = served
+        .get(&format!("/cosmos/bank/v1beta1/balances/{me}"))
+        .await;
+    assert_eq!(balances["balances"][0]["amount"], "1000000000");
+    assert_eq!(balances["pagination"]["total"], "1");
+    let (_, one) = served
+        .get(&format!(
+            "/cosmos/bank/v1beta1/balances/{me}/by_denom?denom=uremes"
+        ))
+        .await;
+    assert_eq!(one["balance"]["denom"], "uremes");
+    let (_, block) = served
+        .get("/cosmos/base/tendermint/v1beta1/blocks/latest")
+        .await;
+    assert_eq!(block["block"]["header"]["chain_id"], "rpc-1");
+    let height: u64 = block["block"]["header"]["height"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(height > 0);
+    let (_, set) = served
+        .get("/cosmos/base/tendermint/v1beta1/validatorsets/latest")
+        .await;
+    let validator = set["validators"][0]["address"].as_str().unwrap();
+    assert!(validator.starts_with("remesvalcons1"), "{validator}");
+    let (_, info) = served
+        .get("/cosmos/base/tendermint/v1beta1/node_info")
+        .await;
+    assert_eq!(info["default_node_info"]["network"], "rpc-1");
+    let (_, config) = served.get("/cosmos/base/node/v1beta1/config").await;
+    assert_eq!(config["minimum_gas_price"], "0.001000uremes");
+    let (_, own) = served
+        .get(&format!("/r3mes/bank/v1/Balance?address={me}"))
+        .await;
+    assert_eq!(own["amount"], "1000000000");
+    let stranger = key(9).address();
+    for (path, expected, code) in [
+        (format!("/cosmos/auth/v1beta1/accounts/{stranger}"), 404, 5),
+        ("/cosmos/auth/v1beta1/accounts/nobody".into(), 400, 3),
+        ("/cosmos/tx/v1beta1/txs/00".into(), 400, 3),
+        (
+            format!("/cosmos/tx/v1beta1/txs/{}", "00".repeat(32)),
+            404,
+            5,
+        ),
+        ("/cosmos/gov/v1/proposals".into(), 501, 12),
+        ("/r3mes/bank/v1/Nothing".into(), 501, 12),
+    ] {
+        let (status, refusal) = served.get(&path).await;
+        assert_eq!(
+            (status, refusal["code"].as_i64()),
+            (expected, Some(code)),
+            "{path}: {refusal}"
+        );
+    }
+}
+
+#[test]
+fn proto_files_are_what_is_encoded() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    for (path, text) in proto::texts() {
+        let file = folder.join(&path);
+        if std::env::var_os("R3MES_WRITE_PROTO").is_some() {
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(&file, &text).unwrap();
+        }
+        let published = std::fs::read_to_string(&file).unwrap_or_default();
+        assert_eq!(
+            published, text,
+            "proto/{path} is not up to date: run this test with R3MES_WRITE_PROTO=1"
+        );
+    }
+}

@@ -131,3 +131,5 @@ try {
   );
 }
 client.disconnect();
+// A broadcast's own deadline would keep the process for a minute.
+process.exit(0);

@@ -11,6 +11,8 @@ from cosmpy.crypto.keypairs import PrivateKey
 from cosmpy.protos.cosmos.auth.v1beta1.query_pb2 import QueryParamsRequest
 from cosmpy.protos.cosmos.bank.v1beta1.query_pb2 import QueryTotalSupplyRequest
 from cosmpy.protos.cosmos.base.tendermint.v1beta1.query_pb2 import GetLatestBlockRequest, GetNodeInfoRequest
+from grpc import RpcError, StatusCode
+from grpc import insecure_channel as channel
 
 grpc, secret, other = sys.argv[1:]
 print("client cosmpy", version("cosmpy"))
@@ -58,3 +60,31 @@ try:
     check(False, "an unknown transaction is not found")
 except NotFoundError:
     check(True, "an unknown transaction is not found")
+
+# What any gRPC client can ask, without generated types.
+with channel(grpc) as open_channel:
+    def ask(method, question=b"", **more):
+        return open_channel.unary_unary(method)(question, **more)
+
+    check(ask("/grpc.health.v1.Health/Check") == b"\x08\x01", "the node is healthy")
+    supply = ask("/r3mes.bank.v1.Query/Supply")
+    check(supply.startswith(b"\x08"), "a question of our own")
+    now = ask("/r3mes.bank.v1.Query/Balance", b"\x0a" + bytes([len(str(other))]) + str(other).encode())
+    before = ask(
+        "/r3mes.bank.v1.Query/Balance",
+        b"\x0a" + bytes([len(str(other))]) + str(other).encode(),
+        metadata=[("x-cosmos-block-height", "1")],
+    )
+    check(now != before, "an earlier state")
+    for version in ("v1", "v1alpha"):
+        reflect = open_channel.stream_stream(f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo")
+        listed = next(reflect(iter([b"\x3a\x00"])))
+        check(b"r3mes.training.v1.Query" in listed, f"reflection {version} lists services")
+        symbol = b"r3mes.bank.v1.Query"
+        described = next(reflect(iter([b"\x22" + bytes([len(symbol)]) + symbol])))
+        check(b"QuerySupply" in described, "and describes them")
+    try:
+        ask("/cosmos.gov.v1.Query/Proposals")
+        check(False, "an unknown method is unimplemented")
+    except RpcError as refused:
+        check(refused.code() == StatusCode.UNIMPLEMENTED, "an unknown method is unimplemented")

@@ -13,7 +13,7 @@ use crate::{LoraBackward, LoraSite, NotFinite, Write, kernels, ternary};
 const ROWS: usize = 64;
 /// Rows whose base product and LoRA follow each other: meanwhile their outputs stay in the
 /// second-level cache.
-const ROWS_WITH_BASE: usize = 256;
+const ROWS_WITH_BASE: usize = 128;
 /// Blocks of positions whose base product and LoRA follow each other in the backward pass, which
 /// reads more.
 const BLOCKS_WITH_BASE: usize = 2;

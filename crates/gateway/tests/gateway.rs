@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod gateway {
     mod cosmos;
+    mod helia;
     mod ipfs;
     mod kubo;
     mod light;

@@ -13,7 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use cid::multihash::Multihash;
+use cid::{multibase::Base, multihash::Multihash};
 use r3mes_blobs::{BlobStore, Cid};
 use reqwest::Url;
 use serde_json::{Value, json};
@@ -21,8 +21,6 @@ use sha2::{Digest, Sha256};
 
 use super::{Source, serve::blocking};
 
-/// Multicodec number of `libp2p-key`, of which the names of peers are made.
-const LIBP2P_KEY: u64 = 0x72;
 /// Multihash number of sha2-256.
 const SHA2_256: u64 = 0x12;
 
@@ -64,13 +62,13 @@ async fn providers(
 }
 
 /// The gateway as a peer. It has no key of libp2p, which HTTP does not need; its name is made from
-/// its address.
+/// its address, and written as Base58 alone: Helia takes no CID there, though the specification does.
 fn provider(public: &Url) -> Value {
     let digest = Sha256::digest(public.as_str());
     let hash = Multihash::<64>::wrap(SHA2_256, &digest).expect("a digest is 32 bytes long");
     json!({
         "Schema": "peer",
-        "ID": cid::Cid::new_v1(LIBP2P_KEY, hash).to_string(),
+        "ID": Base::Base58Btc.encode(hash.to_bytes()),
         "Addrs": [multiaddr(public)],
         "Protocols": ["transport-ipfs-gateway-http"],
     })

@@ -60,8 +60,8 @@ impl LedgerApp {
     /// `chains` are the proposer's; without them it can follow blocks but propose none.
     pub fn new(genesis: Genesis, storage: Storage, chains: Option<HashChains>) -> Self {
         Self {
+            initial_height: genesis.initial_height(),
             genesis,
-            initial_height: 1,
             storage,
             chains: chains.map(Mutex::new),
             latest: RwLock::new(None),

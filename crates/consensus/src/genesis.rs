@@ -103,6 +103,7 @@ impl Genesis {
                 .unwrap_or(usize::MAX)
                 .saturating_add(BLOCK_OVERHEAD_BYTES)
                 .min(MAX_BLOCK_BYTES),
+            initial_height: genesis.initial_height(),
             ..Self::new(&genesis.chain_id, genesis.time)?
         })
     }

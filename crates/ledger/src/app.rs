@@ -29,6 +29,9 @@ pub const LAST_HEIGHT: Item<u64> = Item::new("app/height");
 /// Time of the last block.
 pub const LAST_TIME: Item<Time> = Item::new("app/time");
 
+/// Height of the first block, of a chain that goes on from another.
+pub(crate) const FIRST_HEIGHT: Item<u64> = Item::new("app/first-height");
+
 /// The state machine. It keeps nothing itself: state, time and randomness are arguments, and what it
 /// does to them is a value.
 #[derive(Clone, Copy, Debug, Default)]
@@ -108,7 +111,7 @@ impl Ledger {
         let mut ctx = Context::new(
             &empty,
             Block {
-                height: 0,
+                height: genesis.initial_height().saturating_sub(1),
                 time: genesis.time,
             },
         );
@@ -220,10 +223,11 @@ impl Ledger {
         let view = Committed(state);
         let last = LAST_TIME.require(&view).map_err(LedgerError::into_fault)?;
         // The first block may have the time of genesis, as CometBFT's has.
-        let first = LAST_HEIGHT
+        let height = LAST_HEIGHT
             .require(&view)
-            .map_err(LedgerError::into_fault)?
-            == 0;
+            .map_err(LedgerError::into_fault)?;
+        let first_height = FIRST_HEIGHT.get(&view).map_err(LedgerError::into_fault)?;
+        let first = height + 1 == first_height.unwrap_or(1);
         if input.time < last || (input.time == last && !first) {
             return Err(refuse(
                 "its time is not after that of the block before".into(),

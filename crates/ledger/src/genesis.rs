@@ -13,6 +13,7 @@ use r3mes_types::{Address, Amount, ConsensusKey, Hash, Millis, Time, schema};
 
 use crate::block::ValidatorUpdate;
 use crate::error::LedgerError;
+use crate::export::{self, Continued};
 use crate::store::Context;
 use crate::{
     CHAIN_ID, LAST_HEIGHT, LAST_TIME, auth, bank, beacon, data, governance, models, nodes, rewards,
@@ -45,6 +46,9 @@ schema! {
         8 => datasets: List<DatasetSpec, MAX_ASSETS>,
         /// Training runs that begin at once.
         9 => runs: List<RunParams, MAX_ASSETS>,
+        /// The state of another chain that this one goes on from; then there are no balances, nodes,
+        /// models, datasets and runs beside it.
+        10 => continued: Option<Continued>,
     }
 
     /// Who signs blocks from the start.
@@ -68,6 +72,13 @@ impl Genesis {
     pub fn hash(&self) -> Hash {
         Hash::of(&self.encode())
     }
+
+    /// Height of the first block.
+    pub fn initial_height(&self) -> u64 {
+        self.continued
+            .as_ref()
+            .map_or(1, |continued| continued.initial_height)
+    }
 }
 
 /// Checks what can be checked before anything is done.
@@ -77,6 +88,24 @@ pub(crate) fn check(genesis: &Genesis) -> Result<(), String> {
     }
     if genesis.validators.is_empty() {
         return Err("there is no block validator: nobody could make a block".into());
+    }
+    if let Some(continued) = &genesis.continued {
+        let beside = [
+            genesis.balances.is_empty(),
+            genesis.nodes.is_empty(),
+            genesis.models.is_empty(),
+            genesis.datasets.is_empty(),
+            genesis.runs.is_empty(),
+        ];
+        if beside.contains(&false) {
+            return Err(
+                "it goes on from a state: balances, nodes, models, datasets and runs stand in that"
+                    .into(),
+            );
+        }
+        if continued.initial_height == 0 {
+            return Err("continued: the first block has height 1 or more".into());
+        }
     }
     let modules = bank::MODULES.map(|module| module.address());
     if genesis
@@ -94,6 +123,10 @@ pub(crate) fn init(
     ctx: &mut Context<'_>,
     genesis: &Genesis,
 ) -> Result<Vec<ValidatorUpdate>, LedgerError> {
+    if let Some(continued) = &genesis.continued {
+        export::take_over(ctx, genesis, continued)?;
+        return Ok(first_validators(genesis));
+    }
     CHAIN_ID.put(ctx, &genesis.chain_id)?;
     LAST_HEIGHT.put(ctx, &0)?;
     LAST_TIME.put(ctx, &genesis.time)?;
@@ -106,14 +139,17 @@ pub(crate) fn init(
     data::init(ctx, genesis)?;
     rewards::init(ctx, genesis)?;
     training::init(ctx, genesis)?;
-    Ok(genesis
-        .validators
-        .iter()
+    Ok(first_validators(genesis))
+}
+
+fn first_validators(genesis: &Genesis) -> Vec<ValidatorUpdate> {
+    let validators = genesis.validators.iter();
+    validators
         .map(|validator| ValidatorUpdate {
             key: validator.key,
             power: validator.power,
         })
-        .collect())
+        .collect()
 }
 
 /// Secret that the hash chain of a development network is made from; everybody knows it.
@@ -145,6 +181,7 @@ pub fn development(chain_id: &str, authority: Address, balances: &[Balance]) -> 
         models: List::default(),
         datasets: List::default(),
         runs: List::default(),
+        continued: None,
     }
 }
 

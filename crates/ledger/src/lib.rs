@@ -17,6 +17,7 @@
 //! ```
 
 pub mod block;
+pub mod export;
 pub mod genesis;
 
 mod app;

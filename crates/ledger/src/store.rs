@@ -157,6 +157,11 @@ impl<'a> Context<'a> {
         self.events.extend(events);
     }
 
+    /// Takes an entry over as another chain had it.
+    pub(crate) fn restore(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.state.put(key, value);
+    }
+
     fn write(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), LedgerError> {
         self.use_gas(gas::write(key.len() + value.len()))?;
         self.state.put(key, value);

@@ -143,6 +143,7 @@ pub fn found(charter: &Charter<'_>) -> anyhow::Result<Founding> {
         models: List::new(vec![model])?,
         datasets: List::new(vec![dataset])?,
         runs: List::new(run.into_iter().collect())?,
+        continued: None,
     };
     for founder in charter.founders {
         let path = founder.home.genesis_file();
@@ -196,6 +197,28 @@ pub fn read(home: &Home) -> anyhow::Result<Genesis> {
 pub fn beacon_chain(genesis: &Genesis) -> anyhow::Result<u64> {
     let first = genesis.validators.first();
     Ok(first.context("the genesis has no validator")?.chain_length)
+}
+
+/// The secret of this node's hash chains on the network of a genesis.
+///
+/// # Errors
+/// When the seed cannot be read.
+pub fn beacon_secret(keyring: &Keyring, genesis: &Genesis) -> anyhow::Result<[u8; 32]> {
+    let seed = keyring.beacon_seed()?;
+    Ok(match genesis.continued {
+        None => *seed,
+        Some(_) => continued_secret(&seed, &genesis.chain_id),
+    })
+}
+
+/// The secret of hash chains on a network that goes on from another, where elements of the seed's own
+/// chains were revealed.
+pub fn continued_secret(seed: &[u8; 32], chain_id: &str) -> [u8; 32] {
+    let secret = Hasher::new("r3mes continued beacon v1")
+        .part(seed)
+        .part(chain_id.as_bytes())
+        .finish();
+    *secret.as_bytes()
 }
 
 fn store_model(

@@ -139,7 +139,10 @@ impl Driver {
             data: NAME.into(),
             version: env!("CARGO_PKG_VERSION").into(),
             app_version: APP_VERSION,
-            last_block_height: committed.map_or(0, |committed| gas(committed.height)),
+            // Before the first block CometBFT begins the chain again, of whatever height that is.
+            last_block_height: committed
+                .filter(|committed| committed.height >= self.shared.genesis.initial_height)
+                .map_or(0, |committed| gas(committed.height)),
             last_block_app_hash: committed
                 .map(|committed| committed.app_hash.to_vec().into())
                 .unwrap_or_default(),

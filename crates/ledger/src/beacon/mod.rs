@@ -12,7 +12,7 @@ mod messages;
 mod query;
 mod state;
 
-pub(crate) use genesis::init;
+pub(crate) use genesis::{forget_chains, init};
 pub use handle::{BeaconError, preimage};
 pub(crate) use handle::{begin_block, bind_validator, execute, verify};
 pub(crate) use messages::check;

@@ -16,7 +16,7 @@ mod stake;
 mod state;
 mod validators;
 
-pub(crate) use genesis::init;
+pub(crate) use genesis::{begin_validators, forget_validators, init};
 pub use handle::NodesError;
 pub(crate) use handle::execute;
 pub(crate) use messages::check;

@@ -29,7 +29,7 @@ mod state;
 mod validator;
 
 pub use error::TrainingError;
-pub(crate) use genesis::init;
+pub(crate) use genesis::{end_rounds, init};
 pub(crate) use handle::{execute, standing};
 pub(crate) use messages::check;
 pub use params::{ParamsError, check as check_params};

@@ -95,7 +95,7 @@ impl Chain {
         let beacon = HashChain::new(&DEVELOPMENT_SECRET, DEVELOPMENT_CHAIN);
         Self {
             state,
-            height: 0,
+            height: genesis.initial_height() - 1,
             time: genesis.time,
             beacon,
             output: None,

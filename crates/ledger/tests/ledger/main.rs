@@ -6,6 +6,7 @@ mod beacon;
 mod chain;
 mod codes;
 mod cosmos;
+mod export;
 mod lane;
 mod messages;
 mod naive;

@@ -42,7 +42,7 @@ const PENALTY: Amount = Amount::remes(2);
 const STEPS: u32 = 8;
 
 /// A run whose first audits miss nearly everything, and whose second ones miss nothing.
-fn params() -> RunParams {
+pub(crate) fn params() -> RunParams {
     let mut params = run_params();
     params.audited_share = Ppm::percent(1);
     params.reaudited_share = Ppm::ONE;
@@ -63,7 +63,7 @@ fn one_step() -> RunParams {
     }
 }
 
-fn founding(params: RunParams) -> Genesis {
+pub(crate) fn founding(params: RunParams) -> Genesis {
     founding_with(params, 0)
 }
 

@@ -285,8 +285,9 @@ async fn first_chain(
     {
         return Ok(None);
     }
-    let length = genesis::beacon_chain(&genesis::read(home)?)?;
-    let seed = *Keyring::new(home).beacon_seed()?;
+    let founding = genesis::read(home)?;
+    let length = genesis::beacon_chain(&founding)?;
+    let seed = genesis::beacon_secret(&Keyring::new(home), &founding)?;
     let chain = tokio::task::spawn_blocking(move || HashChain::new(&seed, length)).await?;
     Ok(Some(MsgRegisterChain {
         operator,

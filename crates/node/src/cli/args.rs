@@ -125,6 +125,8 @@ pub enum Command {
     /// Check what others claim: recompute a training round or an answer, or verify a block, a balance or
     /// the participants against what the network's validators signed
     Verify(Verify),
+    /// Write a genesis that goes on from this home's ledger, under another chain id and either engine
+    Export(Export),
     /// Complete a prompt on this machine, without a network
     Generate(Generate),
     /// Pack a checkpoint in Hugging Face layout into one file for the network
@@ -167,6 +169,27 @@ pub struct Init {
     /// Take the account's 24 words from standard input instead of making new ones
     #[arg(long)]
     pub recover: bool,
+    /// Go on from another network: the genesis that `r3mes export` wrote
+    #[arg(long, value_name = "FILE", requires = "from", conflicts_with_all = ["join", "recover", "roles"])]
+    pub genesis: Option<PathBuf>,
+    /// The home whose keys, blobs, roles and settings go on with that genesis
+    #[arg(long, value_name = "DIR", requires = "genesis")]
+    pub from: Option<PathBuf>,
+}
+
+/// `r3mes export`
+#[derive(Debug, Args)]
+pub struct Export {
+    /// Chain id of the network that goes on
+    #[arg(long, value_name = "ID")]
+    pub chain_id: String,
+    /// File to write
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// End training rounds that are open: stake is set free, work in them is forgotten, and the same
+    /// rounds open anew
+    #[arg(long)]
+    pub abort_rounds: bool,
 }
 
 /// A header as people write it.

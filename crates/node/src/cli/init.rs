@@ -59,6 +59,8 @@ pub(super) fn join_as(home: &Home, roles: &[Role], url: &str) -> anyhow::Result<
         blobs: Vec::new(),
         chain_id: String::new(),
         recover: false,
+        genesis: None,
+        from: None,
     };
     make(home, &typed, None)?;
     Ok(())
@@ -69,22 +71,28 @@ fn make(home: &Home, typed: &Init, engine: Option<Engine>) -> anyhow::Result<Ini
     config.set_roles(&typed.roles);
     home.create()?;
     let keyring = Keyring::new(home);
-    match typed.recover {
-        true => keyring.recover(&super::keys::read_phrase()?)?,
-        false => keyring.generate()?,
-    }
-    match &typed.join {
-        Some(url) => join(home, &mut config, url, typed, engine)?,
-        None => found(home, &mut config, &typed.chain_id, engine)?,
+    if let (Some(file), Some(from)) = (&typed.genesis, &typed.from) {
+        super::export::continue_home(home, &mut config, file, &Home::new(from), engine)?;
+    } else {
+        match typed.recover {
+            true => keyring.recover(&super::keys::read_phrase()?)?,
+            false => keyring.generate()?,
+        }
+        match &typed.join {
+            Some(url) => join(home, &mut config, url, typed, engine)?,
+            None => found(home, &mut config, &typed.chain_id, engine)?,
+        }
     }
     // Last, so that a home whose making was broken off does not count as one.
     std::fs::write(home.config_file(), config.to_yaml())
         .with_context(|| format!("cannot write {}", home.config_file().display()))?;
+    let roles = config.enabled_roles().into_iter();
+    let roles = roles.map(|(role, _)| role.to_string()).collect();
     Ok(Initialised {
         home: home.root().display().to_string(),
         chain_id: config.network.chain_id,
         address: keyring.account_address()?.to_string(),
-        roles: typed.roles.iter().map(ToString::to_string).collect(),
+        roles,
     })
 }
 

@@ -4,6 +4,7 @@ mod args;
 mod chain;
 mod compute;
 mod demo;
+mod export;
 mod init;
 mod keys;
 mod output;
@@ -35,6 +36,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Tx(typed) => chain::tx(&home, typed, &cli.overrides, &out),
         Command::Query(typed) => chain::query(&home, typed, &cli.overrides, &out),
         Command::Verify(typed) => verify::run(&home, typed, &cli.overrides, &out),
+        Command::Export(typed) => export::run(&home, typed, &cli.overrides, &out),
         Command::Generate(typed) => compute::generate(typed, &cli.overrides, &out),
         Command::Pack(typed) => compute::pack(typed, &out),
         Command::Golden(typed) => compute::golden(typed.hashes, &cli.overrides, &out),

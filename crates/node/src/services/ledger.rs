@@ -109,7 +109,11 @@ fn open(home: &Home, config: &Config, settings: &Ledger) -> anyhow::Result<Opene
     refuse_other_engine(home, settings.engine, &folder)?;
     let canonical = genesis.encode().into();
     let chain = match settings.engine {
-        Engine::Local => ChainGenesis::new(&genesis.chain_id, genesis.time)?,
+        Engine::Local => ChainGenesis {
+            initial_height: genesis.initial_height(),
+            local_power: power(&genesis, &public),
+            ..ChainGenesis::new(&genesis.chain_id, genesis.time)?
+        },
         Engine::Cometbft => ChainGenesis::of_network(&genesis)?,
     };
     let chains = chains(&keyring, &genesis, &public)?;
@@ -154,6 +158,12 @@ fn open(home: &Home, config: &Config, settings: &Ledger) -> anyhow::Result<Opene
     Ok(Opened::Local(Box::new(engine), service))
 }
 
+/// The power that the genesis gives a key, which under engine `local` signs alone.
+fn power(genesis: &Genesis, public: &ConsensusKey) -> u32 {
+    let ours = genesis.validators.iter().find(|ours| ours.key == *public);
+    ours.map_or(1, |ours| u32::try_from(ours.power).unwrap_or(u32::MAX))
+}
+
 /// A chain goes on under the engine that it began with: only that one has its blocks.
 fn refuse_other_engine(home: &Home, engine: Engine, folder: &Path) -> anyhow::Result<()> {
     let (other, blocks) = match engine {
@@ -183,7 +193,8 @@ fn chains(
     genesis: &Genesis,
     public: &ConsensusKey,
 ) -> anyhow::Result<HashChains> {
-    let chains = HashChains::new(*keyring.beacon_seed()?, genesis::beacon_chain(genesis)?);
+    let secret = genesis::beacon_secret(keyring, genesis)?;
+    let chains = HashChains::new(secret, genesis::beacon_chain(genesis)?);
     let ours = genesis
         .validators
         .iter()

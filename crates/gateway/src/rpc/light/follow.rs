@@ -211,7 +211,7 @@ impl LightClient {
     }
 
     fn first(&self) -> u64 {
-        INITIAL_HEIGHT
+        self.genesis.initial_height()
     }
 
     /// The newest state whose root is in a header, but none from before a transaction of this process.
@@ -458,9 +458,6 @@ impl Verified {
         }
     }
 }
-
-/// Height of the first block.
-const INITIAL_HEIGHT: u64 = 1;
 
 fn expect(block: &LightBlock, trusted: Option<Hash>) -> Result<(), LightError> {
     let found = block.hash();

@@ -1,0 +1,177 @@
+//! `r3mes export`, and the homes of the network that goes on from it.
+
+use std::{fs, path::Path};
+
+use anyhow::Context;
+use r3mes_consensus::app::storage_options;
+use r3mes_ledger::{
+    export::{self, OpenRounds},
+    genesis::{Genesis, GenesisValidator},
+};
+use r3mes_state::Storage;
+use r3mes_types::{
+    Hash, Role, UREMES_PER_REMES, beacon::HashChain, nodes::QueryNode, query::Query, wire::Wire,
+};
+use serde::Serialize;
+
+use super::{
+    args::{Export, Overrides},
+    output::Output,
+};
+use crate::{
+    clock,
+    config::{CometBft, Config, Engine},
+    genesis,
+    home::Home,
+    keyring::Keyring,
+    process::HomeLock,
+};
+
+#[derive(Serialize)]
+struct Exported {
+    file: String,
+    hash: String,
+    chain_id: String,
+    initial_height: u64,
+    entries: usize,
+}
+
+/// Writes the genesis of a network that goes on from this home's ledger.
+pub(super) fn run(
+    home: &Home,
+    typed: &Export,
+    overrides: &Overrides,
+    out: &Output,
+) -> anyhow::Result<()> {
+    let config = super::load(home, overrides)?;
+    let _lock = HomeLock::take(home).context("stop the node before its ledger is exported")?;
+    let path = home.data("ledger").join("state.redb");
+    anyhow::ensure!(
+        path.is_file(),
+        "{} holds no ledger of its own: export where the network's ledger runs",
+        home.root().display()
+    );
+    let mut options = storage_options();
+    options.keep_versions = config.services.ledger.unwrap_or_default().keep_versions;
+    let storage = Storage::open(path, options)?;
+    let state = storage.latest()?;
+    anyhow::ensure!(
+        storage.version()?.is_some(),
+        "the ledger of {} has not begun: start it first",
+        home.root().display()
+    );
+    let keyring = Keyring::new(home);
+    let length = genesis::beacon_chain(&genesis::read(home)?)?;
+    let secret = genesis::continued_secret(&*keyring.beacon_seed()?, &typed.chain_id);
+    let key = keyring.consensus_key()?;
+    let operator = keyring.account_address()?;
+    let question = QueryNode { address: operator }.encode();
+    let node = r3mes_ledger::Ledger::query(&state, QueryNode::PATH, &question)?;
+    let node = <QueryNode as Query>::Answer::decode(&node.value)?.node;
+    // Where nodes sign blocks by their stake, this one's power is its own.
+    let signs =
+        node.filter(|node| node.is_active(Role::Validator) && node.spec.consensus_key == Some(key));
+    let plan = export::Plan {
+        chain_id: typed.chain_id.clone(),
+        time: clock::now(),
+        validators: vec![GenesisValidator {
+            operator,
+            key,
+            power: signs.map_or(1, |node| (node.bonded.uremes() / UREMES_PER_REMES).max(1)),
+            chain_end: HashChain::new(&secret, length).end(),
+            chain_length: length,
+        }],
+        open_rounds: match typed.abort_rounds {
+            true => OpenRounds::Abort,
+            false => OpenRounds::Refuse,
+        },
+    };
+    let genesis = export::export(&state, &plan)
+        .context("cannot export; --abort-rounds ends rounds that are open")?;
+    let bytes = genesis.encode();
+    fs::write(&typed.output, &bytes)
+        .with_context(|| format!("cannot write {}", typed.output.display()))?;
+    let exported = Exported {
+        file: typed.output.display().to_string(),
+        hash: Hash::of(&bytes).to_string(),
+        chain_id: typed.chain_id.clone(),
+        initial_height: genesis.initial_height(),
+        entries: genesis
+            .continued
+            .map_or(0, |continued| continued.state.len()),
+    };
+    out.show(&exported, || {
+        format!(
+            "{} goes on from height {} in {} ({} entries, hash {})\nMake its home with: r3mes --home NEW init --genesis {2} --from {}",
+            exported.chain_id,
+            exported.initial_height,
+            exported.file,
+            exported.entries,
+            exported.hash,
+            home.root().display()
+        )
+    })
+}
+
+/// Fills a home that goes on from another: its keys, its blobs, its roles' work, and the genesis.
+pub(super) fn continue_home(
+    home: &Home,
+    config: &mut Config,
+    file: &Path,
+    from: &Home,
+    engine: Option<Engine>,
+) -> anyhow::Result<()> {
+    let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let genesis =
+        Genesis::decode(&bytes).with_context(|| format!("{} is not a genesis", file.display()))?;
+    anyhow::ensure!(
+        genesis.continued.is_some(),
+        "{} is no genesis written by `r3mes export`",
+        file.display()
+    );
+    let _lock = HomeLock::take(from).context("stop the old node before its home is copied")?;
+    *config = Config::load(from)?;
+    config.network.chain_id = genesis.chain_id.to_string();
+    if let (Some(engine), Some(ledger)) = (engine, config.services.ledger.as_mut()) {
+        ledger.engine = engine;
+        if engine == Engine::Cometbft {
+            let comet = ledger.cometbft.get_or_insert_with(CometBft::default);
+            comet.state_sync = None;
+        }
+    }
+    copy(&from.keys(), &home.keys(), &[])?;
+    // The chain's own files stay behind: blocks, state and snapshots are the old network's.
+    let ledger = ["state.redb", "blocks.redb", "snapshots"];
+    let data = |home: &Home| home.root().join("data");
+    copy(
+        &data(from),
+        &data(home),
+        &["cometbft", "light.json", "ledger"],
+    )?;
+    copy(&from.data("ledger"), &home.data("ledger"), &ledger)?;
+    fs::write(home.genesis_file(), bytes)
+        .with_context(|| format!("cannot write {}", home.genesis_file().display()))
+}
+
+/// Copies a folder with everything in it but some names at its top. Permissions are copied too.
+fn copy(from: &Path, to: &Path, without: &[&str]) -> anyhow::Result<()> {
+    let failed = || format!("cannot copy {} to {}", from.display(), to.display());
+    if !from.exists() {
+        return Ok(());
+    }
+    fs::create_dir_all(to).with_context(failed)?;
+    for entry in fs::read_dir(from).with_context(failed)? {
+        let entry = entry.with_context(failed)?;
+        if without.iter().any(|name| entry.file_name() == *name) {
+            continue;
+        }
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type().with_context(failed)?;
+        if kind.is_dir() {
+            copy(&path, &target, &[])?;
+        } else if kind.is_file() {
+            fs::copy(&path, &target).with_context(failed)?;
+        }
+    }
+    Ok(())
+}

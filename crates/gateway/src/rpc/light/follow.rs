@@ -339,7 +339,10 @@ impl LightClient {
         Ok(Trusted {
             chain_id: self.chain_id.clone(),
             height: self.first() - 1,
-            time: to_tendermint_time(self.genesis.time),
+            // CometBFT's first block has the time of the genesis itself.
+            time: to_tendermint_time(r3mes_types::Time::from_nanos(
+                self.genesis.time.nanos().saturating_sub(1),
+            )),
             hash: None,
             next_validators: validators,
         })

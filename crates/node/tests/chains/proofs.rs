@@ -1,102 +1,11 @@
 //! What a node far away can be made to prove: blocks, balances and participants, from its RPC and from
 //! files, and that a file with anything changed in it is refused.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
-use std::{
-    fs,
-    net::TcpListener,
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    time::{Duration, Instant},
-};
+use std::fs;
 
 use serde_json::Value;
 
-/// Longest anything may take.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How often it is looked at.
-const POLL: Duration = Duration::from_millis(50);
-
-/// A home, and the ports that its services listen on.
-struct Home {
-    dir: PathBuf,
-    rpc: String,
-}
-
-/// `r3mes start`, stopped with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let pid = rustix::process::Pid::from_raw(self.0.id().try_into().unwrap()).unwrap();
-        // It may have ended by itself.
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let _ = self.0.wait();
-    }
-}
-
-fn r3mes(home: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_r3mes"))
-        .arg("--json")
-        .arg("--home")
-        .arg(home)
-        .args(arguments)
-        .output()
-        .unwrap()
-}
-
-fn json(home: &Path, arguments: &[&str]) -> Value {
-    let output = r3mes(home, arguments);
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {complaint}");
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-fn complaint(home: &Path, arguments: &[&str]) -> String {
-    let output = r3mes(home, arguments);
-    assert!(!output.status.success(), "{arguments:?} is believed");
-    String::from_utf8(output.stderr).unwrap()
-}
-
-impl Home {
-    /// A home of a network of its own, with ports of its own.
-    fn found(dir: PathBuf) -> Self {
-        json(&dir, &["init", "--chain-id", "proofs-1"]);
-        let ports: Vec<TcpListener> = (0..3)
-            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-            .collect();
-        let config = dir.join("config.yaml");
-        let mut text = fs::read_to_string(&config).unwrap();
-        for (usual, listener) in ["127.0.0.1:26657", "127.0.0.1:8090", "127.0.0.1:8000"]
-            .iter()
-            .zip(&ports)
-        {
-            let free = listener.local_addr().unwrap().to_string();
-            text = text.replace(usual, &free);
-        }
-        fs::write(&config, text).unwrap();
-        let rpc = format!("http://{}", ports[0].local_addr().unwrap());
-        Self { dir, rpc }
-    }
-
-    fn start(&self) -> Running {
-        let child = Command::new(env!("CARGO_BIN_EXE_r3mes"))
-            .arg("--home")
-            .arg(&self.dir)
-            .args(["start", "--services", "node"])
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let running = Running(child);
-        let began = Instant::now();
-        while json(&self.dir, &["status"])["network"].is_null() {
-            assert!(began.elapsed() < PATIENCE, "it does not answer");
-            std::thread::sleep(POLL);
-        }
-        running
-    }
-}
+use super::homes::{Home, complaint, json};
 
 /// Every place in a document where a value stands.
 fn leaves(value: &Value, at: &str, found: &mut Vec<String>) {

@@ -13,6 +13,7 @@ mod gateway {
     mod python;
     mod relay;
     mod rpc;
+    mod socket;
     mod support;
     mod swaps;
     mod trustless;

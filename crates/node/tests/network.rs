@@ -27,9 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(400);
 const POLL: Duration = Duration::from_millis(20);
 /// Reward of a closed round in uremes, of which at most so much is paid.
 const REWARD: u64 = 3_000_000;
-/// The commands that run until they are stopped; tests of their own run `testnet`. The demonstration
-/// is the network that the others are tested on.
-const LASTING: [&str; 3] = ["start", "demo", "testnet"];
+/// The commands that run until they are stopped, or need that others were: tests of their own run
+/// `testnet` and `export`. The demonstration is the network that the others are tested on.
+const LASTING: [&str; 4] = ["start", "demo", "testnet", "export"];
 
 #[test]
 fn a_network_survives_kills_and_answers_every_command() {

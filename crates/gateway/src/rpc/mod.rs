@@ -13,6 +13,9 @@
 //! - `wait_tx?hash=0x..&timeout_ms=T`: `{"state": "included", "tx": {..}}`, `{"state": "dropped",
 //!   "result": {..}}`, `{"state": "waiting"}` after `T` milliseconds, or `{"state": "unknown"}`.
 //!
+//! `GET /websocket` takes the same calls over a WebSocket, and `subscribe`, `unsubscribe` and
+//! `unsubscribe_all` with CometBFT's queries over the events NewBlock, NewBlockHeader and Tx.
+//!
 //! Under engine `cometbft` the same [comes from CometBFT](Relay), and what CometBFT has besides.
 //!
 //! [`Client`] asks; [`TxClient`] signs and sends. Bytes from a server are checked as they are parsed,
@@ -20,6 +23,7 @@
 //! [light client](light), which finds that out.
 
 mod client;
+mod events;
 pub mod light;
 mod methods;
 mod relay;
@@ -27,6 +31,7 @@ mod request;
 mod search;
 mod serve;
 mod shapes;
+mod socket;
 mod tx;
 
 pub use client::{Client, ClientError, Refusal, Status, TxOutcome, TxState};

@@ -9,7 +9,11 @@ use r3mes_consensus::local::{TxState, WaitError};
 use r3mes_types::ConsensusKey;
 use reqwest::{RequestBuilder, Url};
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::{WebSocketStream, client_async_with_config, tungstenite};
 
 use crate::rpc::methods::{self, Signature, patience};
 use crate::rpc::request::{Params, RpcError};
@@ -34,6 +38,13 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// What a Unix socket's server is called; it does not look at it.
 const SOCKET_URL: &str = "http://cometbft/";
 
+/// Bytes both ways.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A WebSocket to CometBFT.
+pub(super) type Upstream = WebSocketStream<Box<dyn Stream>>;
+
 /// Passes calls on to CometBFT.
 ///
 /// `abci_query`, `wait_height` and `wait_tx` are answered from the application beside us, so that they
@@ -44,6 +55,7 @@ pub struct Relay {
     handle: CometHandle,
     http: reqwest::Client,
     url: Url,
+    address: String,
     limits: RpcLimits,
 }
 
@@ -79,12 +91,29 @@ impl Relay {
             handle,
             http: http.build().map_err(|_| refused())?,
             url: Url::parse(url).map_err(|_| refused())?,
+            address: address.to_owned(),
             limits,
         })
     }
 
     pub(super) fn limits(&self) -> RpcLimits {
         self.limits
+    }
+
+    /// A WebSocket of CometBFT's RPC.
+    pub(super) async fn socket(&self) -> Result<Upstream, tungstenite::Error> {
+        let stream: Box<dyn Stream> = match self.address.strip_prefix("unix://") {
+            Some(path) => Box::new(UnixStream::connect(path).await?),
+            None => {
+                let address = self.address.trim_start_matches("http://");
+                let address = address.split('/').next().unwrap_or_default();
+                Box::new(TcpStream::connect(address).await?)
+            }
+        };
+        let limits = WebSocketConfig::default().max_message_size(Some(MAX_ANSWER_BYTES));
+        let url = "ws://cometbft/websocket";
+        let (socket, _) = client_async_with_config(url, stream, Some(limits)).await?;
+        Ok(socket)
     }
 
     /// Calls a method that is known.

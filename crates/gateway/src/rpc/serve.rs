@@ -12,12 +12,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use r3mes_consensus::local::ConsensusHandle;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tower_http::cors::{Any, CorsLayer};
 use tower_http::timeout::TimeoutLayer;
 
 use crate::rpc::methods;
 use crate::rpc::relay::{self, Relay};
 use crate::rpc::request::{Params, RpcError};
+use crate::rpc::socket::{self, MAX_SOCKETS};
 
 /// What the methods work on under engine `local`.
 #[derive(Clone, Debug)]
@@ -66,8 +68,14 @@ pub enum Chain {
     CometBft(Relay),
 }
 
+/// Who answers, and how many WebSockets more.
+pub(super) struct Served {
+    pub(super) chain: Chain,
+    pub(super) sockets: Arc<Semaphore>,
+}
+
 impl Chain {
-    fn limits(&self) -> RpcLimits {
+    pub(super) fn limits(&self) -> RpcLimits {
         match self {
             Self::Local(service) => service.limits,
             Self::CometBft(relay) => relay.limits(),
@@ -110,12 +118,17 @@ impl Chain {
 /// and CometBFT's with what [`Relay`] adds to it.
 pub fn router(chain: Chain) -> Router {
     let limits = chain.limits();
+    let served = Served {
+        chain,
+        sockets: Arc::new(Semaphore::new(MAX_SOCKETS)),
+    };
     let cors = CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::POST])
         .allow_headers([header::CONTENT_TYPE]);
     Router::new()
         .route("/", get(list).post(json_rpc))
+        .route("/websocket", get(socket::upgrade))
         .route("/{method}", get(by_uri))
         .layer(DefaultBodyLimit::max(limits.body_bytes))
         .layer(TimeoutLayer::with_status_code(
@@ -123,11 +136,12 @@ pub fn router(chain: Chain) -> Router {
             limits.timeout,
         ))
         .layer(cors)
-        .with_state(Arc::new(chain))
+        .with_state(Arc::new(served))
 }
 
-async fn list(State(chain): State<Arc<Chain>>) -> Response {
-    let methods: serde_json::Map<String, Value> = chain
+async fn list(State(served): State<Arc<Served>>) -> Response {
+    let methods: serde_json::Map<String, Value> = served
+        .chain
         .methods()
         .map(|(name, params)| ((*name).to_owned(), json!(params)))
         .collect();
@@ -135,11 +149,11 @@ async fn list(State(chain): State<Arc<Chain>>) -> Response {
 }
 
 async fn by_uri(
-    State(chain): State<Arc<Chain>>,
+    State(served): State<Arc<Served>>,
     Path(method): Path<String>,
     Query(params): Query<HashMap<String, String>>,
 ) -> Response {
-    let answer = chain.call(&method, &Params::Uri(params)).await;
+    let answer = served.chain.call(&method, &Params::Uri(params)).await;
     let status = match &answer {
         Ok(_) => StatusCode::OK,
         Err(error) if error.code == -32601 => StatusCode::NOT_FOUND,
@@ -150,12 +164,12 @@ async fn by_uri(
     (status, axum::Json(envelope(json!(-1), answer))).into_response()
 }
 
-async fn json_rpc(State(chain): State<Arc<Chain>>, body: Bytes) -> Response {
+async fn json_rpc(State(served): State<Arc<Served>>, body: Bytes) -> Response {
     let request: Value = match serde_json::from_slice(&body) {
         Ok(request) => request,
         Err(error) => return refuse(RpcError::parse(error.to_string())),
     };
-    let most = chain.limits().batch;
+    let most = served.chain.limits().batch;
     let (calls, batch) = match request {
         Value::Array(calls) => (calls, true),
         request => (vec![request], false),
@@ -168,7 +182,7 @@ async fn json_rpc(State(chain): State<Arc<Chain>>, body: Bytes) -> Response {
     let mut answers = Vec::with_capacity(calls.len());
     let mut status = StatusCode::OK;
     for request in calls {
-        let (id, answer) = one(&chain, request).await;
+        let (id, answer) = one(&served.chain, request).await;
         if answer.as_ref().is_err_and(RpcError::is_unavailable) {
             status = StatusCode::SERVICE_UNAVAILABLE;
         }
@@ -182,7 +196,7 @@ async fn json_rpc(State(chain): State<Arc<Chain>>, body: Bytes) -> Response {
 }
 
 /// The id of a call, and its answer.
-async fn one(chain: &Chain, request: Value) -> (Value, Result<Value, RpcError>) {
+pub(super) async fn one(chain: &Chain, request: Value) -> (Value, Result<Value, RpcError>) {
     let Value::Object(mut request) = request else {
         let why = RpcError::invalid_request("a call is an object");
         return (Value::Null, Err(why));
@@ -207,7 +221,7 @@ fn refuse(error: RpcError) -> Response {
     (StatusCode::BAD_REQUEST, body).into_response()
 }
 
-fn envelope(id: Value, answer: Result<Value, RpcError>) -> Value {
+pub(super) fn envelope(id: Value, answer: Result<Value, RpcError>) -> Value {
     match answer {
         Ok(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
         Err(error) => json!({"jsonrpc": "2.0", "id": id, "error": error.to_json()}),

@@ -145,6 +145,18 @@ pub(super) fn signed_header(signed: &SignedBlock) -> Value {
     })
 }
 
+/// What executing a block gave, as in the event of a new block.
+pub(super) fn finalized(output: &BlockOutput) -> Value {
+    let results = block_results(0, output);
+    json!({
+        "events": results["finalize_block_events"],
+        "tx_results": results["txs_results"],
+        "validator_updates": results["validator_updates"],
+        "consensus_param_updates": null,
+        "app_hash": results["app_hash"],
+    })
+}
+
 pub(super) fn block_results(height: u64, output: &BlockOutput) -> Value {
     let results: Vec<Value> = output.tx_results.iter().map(tx_result).collect();
     let events: Vec<Value> = output.events.iter().map(event).collect();

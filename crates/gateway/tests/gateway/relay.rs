@@ -27,6 +27,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::rpc::{key, ledger_genesis, send, validator_key};
+use super::socket::Socket;
 use super::support;
 
 /// Long enough for anything that should happen; only failures wait so long.
@@ -155,6 +156,16 @@ async fn clients_work_unchanged_over_cometbft_and_wait_while_it_is_away() {
         client.wait_height(height).await.unwrap();
     }
     assert_eq!(client.app_hash_after(height).await.unwrap(), root);
+
+    // A subscription goes through to CometBFT and back.
+    let mut socket = Socket::open(&url).await;
+    let begun = socket
+        .call(2, "subscribe", json!(["tm.event='NewBlock'"]))
+        .await;
+    assert_eq!(begun["result"], json!({}), "{begun}");
+    let told = socket.next(2).await;
+    let kind = &told["result"]["data"]["type"];
+    assert_eq!(kind, "tendermint/event/NewBlock", "{told}");
 
     // What only CometBFT has, by both ways of asking.
     let query = format!("tx.height={}", outcome.height);

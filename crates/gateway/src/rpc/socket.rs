@@ -1,0 +1,246 @@
+//! The RPC over WebSockets: calls as over HTTP, and subscriptions to what happens in blocks.
+//!
+//! Under engine `local` events come from the block store, each block's in order, so that a slow reader
+//! misses none and costs no memory. Under `cometbft` the frames are passed on to CometBFT and back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use futures::{SinkExt, StreamExt};
+use r3mes_consensus::local::WaitError;
+use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::MissedTickBehavior;
+use tokio_tungstenite::tungstenite;
+
+use crate::rpc::events::{self, EventQuery};
+use crate::rpc::relay::Relay;
+use crate::rpc::request::{Params, RpcError};
+use crate::rpc::serve::{Chain, Served, Service, envelope, one};
+
+/// WebSockets open at once, as in CometBFT.
+pub(super) const MAX_SOCKETS: usize = 100;
+/// Subscriptions of one of them, as in CometBFT.
+const MAX_SUBSCRIPTIONS: usize = 5;
+/// How often the other end is asked whether it is still there.
+const PING_EVERY: Duration = Duration::from_secs(30);
+/// How long a block is waited for at a time.
+const LONG_WAIT: Duration = Duration::from_secs(3600);
+/// Methods that only a WebSocket has, with their parameters.
+const METHODS: [(&str, &[&str]); 3] = [
+    ("subscribe", &["query"]),
+    ("unsubscribe", &["query"]),
+    ("unsubscribe_all", &[]),
+];
+
+/// `GET /websocket`
+pub(super) async fn upgrade(State(served): State<Arc<Served>>, ask: WebSocketUpgrade) -> Response {
+    let Ok(place) = served.sockets.clone().try_acquire_owned() else {
+        let why = format!("{MAX_SOCKETS} WebSockets are open already: close one, or ask by HTTP");
+        return (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    };
+    let ask = ask.max_message_size(served.chain.limits().body_bytes);
+    match &served.chain {
+        Chain::Local(service) => {
+            let service = service.clone();
+            ask.on_upgrade(move |socket| answer(socket, served, service, place))
+        }
+        Chain::CometBft(relay) => {
+            let relay = relay.clone();
+            ask.on_upgrade(move |socket| pass_on(socket, relay, place))
+        }
+    }
+}
+
+/// A subscription: the id of the call that began it, its query as written and as parsed.
+struct Subscription {
+    id: Value,
+    query: String,
+    parsed: EventQuery,
+}
+
+/// Answers calls and tells of blocks until the other end goes away.
+async fn answer(
+    mut socket: WebSocket,
+    served: Arc<Served>,
+    service: Service,
+    _place: OwnedSemaphorePermit,
+) {
+    let mut subscriptions: Vec<Subscription> = Vec::new();
+    let mut told = service.handle.latest().height;
+    let mut ping = tokio::time::interval(PING_EVERY);
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let newer = async {
+            match subscriptions.is_empty() {
+                true => std::future::pending().await,
+                false => service.handle.wait_for_height(told, LONG_WAIT).await,
+            }
+        };
+        let sent = tokio::select! {
+            message = socket.recv() => match message {
+                Some(Ok(Message::Text(text))) => {
+                    if subscriptions.is_empty() {
+                        told = service.handle.latest().height;
+                    }
+                    let reply = called(&served, &mut subscriptions, &text).await;
+                    socket.send(Message::text(reply.to_string())).await
+                }
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                Some(Ok(_)) => Ok(()),
+            },
+            reached = newer => match reached {
+                Ok(_) => {
+                    told += 1;
+                    tell(&mut socket, &service, &subscriptions, told).await
+                }
+                Err(WaitError::TimedOut { .. }) => Ok(()),
+                Err(WaitError::Stopped) => {
+                    let bye = CloseFrame { code: close_code::AWAY, reason: "the node stops".into() };
+                    // It may have gone itself.
+                    let _ = socket.send(Message::Close(Some(bye))).await;
+                    return;
+                }
+            },
+            _ = ping.tick() => socket.send(Message::Ping(Default::default())).await,
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells of one block.
+async fn tell(
+    socket: &mut WebSocket,
+    service: &Service,
+    subscriptions: &[Subscription],
+    height: u64,
+) -> Result<(), axum::Error> {
+    let block = service
+        .handle
+        .block(height)
+        .await
+        .map_err(axum::Error::new)?;
+    let output = service.handle.block_results(height).await;
+    let (Some(block), Some(output)) = (block, output.map_err(axum::Error::new)?) else {
+        return Ok(());
+    };
+    for happened in events::of_block(&block, &output) {
+        for subscription in subscriptions {
+            if subscription.parsed.wants(&happened) {
+                let result = json!({
+                    "query": subscription.query,
+                    "data": happened.data,
+                    "events": happened.events,
+                });
+                let told = envelope(subscription.id.clone(), Ok(result));
+                socket.send(Message::text(told.to_string())).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The reply to one message.
+async fn called(served: &Served, subscriptions: &mut Vec<Subscription>, text: &str) -> Value {
+    let request: Value = match serde_json::from_str(text) {
+        Ok(request) => request,
+        Err(error) => return envelope(Value::Null, Err(RpcError::parse(error.to_string()))),
+    };
+    let method = request["method"].as_str().unwrap_or_default();
+    let Some((method, names)) = METHODS.iter().find(|(name, _)| *name == method) else {
+        let (id, answer) = one(&served.chain, request).await;
+        return envelope(id, answer);
+    };
+    let id = request["id"].clone();
+    let params = Params::from_json(request.get("params").cloned(), names);
+    let done = params.and_then(|params| {
+        let query = params.text("query")?;
+        change(subscriptions, method, &id, query)
+    });
+    envelope(id, done.map(|()| json!({})))
+}
+
+fn change(
+    subscriptions: &mut Vec<Subscription>,
+    method: &str,
+    id: &Value,
+    query: String,
+) -> Result<(), RpcError> {
+    let known = subscriptions.iter().position(|known| known.query == query);
+    match (method, known) {
+        ("unsubscribe_all", _) => subscriptions.clear(),
+        ("unsubscribe", Some(place)) => drop(subscriptions.remove(place)),
+        ("unsubscribe", None) => {
+            return Err(RpcError::internal("subscription not found"));
+        }
+        (_, Some(_)) => return Err(RpcError::internal("already subscribed")),
+        (_, None) if subscriptions.len() >= MAX_SUBSCRIPTIONS => {
+            let why = format!("a WebSocket has at most {MAX_SUBSCRIPTIONS} subscriptions");
+            return Err(RpcError::internal(why));
+        }
+        (_, None) => {
+            let parsed = EventQuery::parse(&query);
+            let parsed = parsed.map_err(|why| RpcError::invalid_params(format!("query: {why}")))?;
+            subscriptions.push(Subscription {
+                id: id.clone(),
+                query,
+                parsed,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Passes frames on to CometBFT and back, until either end goes away.
+async fn pass_on(socket: WebSocket, relay: Relay, _place: OwnedSemaphorePermit) {
+    let (mut to_client, mut from_client) = socket.split();
+    let upstream = match relay.socket().await {
+        Ok(upstream) => upstream,
+        Err(error) => {
+            let bye = CloseFrame {
+                code: close_code::AGAIN,
+                reason: format!("CometBFT does not answer: {error}").into(),
+            };
+            // It may have gone itself.
+            let _ = to_client.send(Message::Close(Some(bye))).await;
+            return;
+        }
+    };
+    let (mut to_comet, mut from_comet) = upstream.split();
+    let up = async {
+        while let Some(Ok(message)) = from_client.next().await {
+            let passed = match message {
+                Message::Text(text) => tungstenite::Message::text(text.as_str()),
+                Message::Binary(bytes) => tungstenite::Message::Binary(bytes),
+                Message::Close(_) => break,
+                // Each end answers its own.
+                Message::Ping(_) | Message::Pong(_) => continue,
+            };
+            if to_comet.send(passed).await.is_err() {
+                break;
+            }
+        }
+    };
+    let down = async {
+        while let Some(Ok(message)) = from_comet.next().await {
+            let passed = match message {
+                tungstenite::Message::Text(text) => Message::text(text.as_str()),
+                tungstenite::Message::Binary(bytes) => Message::Binary(bytes),
+                tungstenite::Message::Close(_) => break,
+                _ => continue,
+            };
+            if to_client.send(passed).await.is_err() {
+                break;
+            }
+        }
+        // It may have gone itself.
+        let _ = to_client.send(Message::Close(None)).await;
+    };
+    tokio::select! { () = up => (), () = down => () }
+}

@@ -87,7 +87,11 @@ pub async fn run(
     publish_board(&supervisor, HomeLock::take(network.home())?, "");
     let outcome = tokio::select! {
         () = shutdown.cancelled() => Ok(None),
-        outcome = play(options, &network, &mut supervisor, &progress, began) => outcome.map(Some),
+        outcome = play(options, &network, &mut supervisor, &progress, began) => match outcome {
+            // Whoever is stopped has asked processes that had stopped before.
+            Err(_) if shutdown.is_cancelled() => Ok(None),
+            outcome => outcome.map(Some),
+        },
     };
     if let Ok(Some(figures)) = &outcome {
         progress.finish();

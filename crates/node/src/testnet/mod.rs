@@ -75,7 +75,11 @@ pub async fn run(
     }
     let outcome = tokio::select! {
         () = shutdown.cancelled() => Ok(Vec::new()),
-        outcome = play(testnet, options, check, &mut supervisor, running) => outcome,
+        outcome = play(testnet, options, check, &mut supervisor, running) => match outcome {
+            // Whoever is stopped has asked processes that had stopped before.
+            Err(_) if shutdown.is_cancelled() => Ok(Vec::new()),
+            outcome => outcome,
+        },
     };
     if outcome.is_ok() && !check {
         shutdown.cancelled().await;

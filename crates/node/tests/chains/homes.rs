@@ -69,7 +69,13 @@ impl Home {
                 "miner,proposer",
             ],
         );
-        let usual = ["127.0.0.1:26657", "127.0.0.1:8090", "127.0.0.1:8000"];
+        let usual = [
+            "127.0.0.1:26657",
+            "127.0.0.1:8090",
+            "127.0.0.1:8000",
+            "127.0.0.1:9090",
+            "127.0.0.1:1317",
+        ];
         let free: Vec<TcpListener> = usual
             .iter()
             .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())

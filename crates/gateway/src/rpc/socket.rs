@@ -43,7 +43,8 @@ pub(super) async fn upgrade(State(served): State<Arc<Served>>, ask: WebSocketUpg
         let why = format!("{MAX_SOCKETS} WebSockets are open already: close one, or ask by HTTP");
         return (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
     };
-    let ask = ask.max_message_size(served.chain.limits().body_bytes);
+    let most = served.chain.limits().body_bytes;
+    let ask = ask.max_message_size(most).max_frame_size(most);
     match &served.chain {
         Chain::Local(service) => {
             let service = service.clone();

@@ -447,6 +447,44 @@ async fn trust_begins_with_a_header_and_outlives_a_restart() {
     });
     let client = proxy.client(ledger_genesis(), settings(hash));
     client.query(&of(2)).await.unwrap();
+
+    // What was verified from another beginning is not believed from this one.
+    let client = proxy.client(ledger_genesis(), settings([9; 32]));
+    assert!(client.query(&of(2)).await.is_err());
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_trusted_header_is_not_talked_away_by_a_node_that_claims_to_have_no_blocks() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = node(directory.path()).await;
+    let proxy = Proxy::start(&node).await;
+    proxy.lies(|method, _, result| {
+        if method == "status" {
+            result["sync_info"]["latest_block_height"] = "0".into();
+        }
+    });
+    let hash = node.client().block_hash(3).await.unwrap();
+    let settings = Settings {
+        root: Root::Header { height: 3, hash },
+        ..from_genesis()
+    };
+    let client = proxy.client(ledger_genesis(), settings);
+    let error = caught(&client).await;
+    assert!(
+        matches!(
+            error,
+            LightError::Behind {
+                newest: 0,
+                verified: 3
+            }
+        ),
+        "{error}"
+    );
+    let light = client.light().unwrap();
+    let asked = light.ask(&client, "/r3mes.bank.v1.Query/Balance", &[], Some(0));
+    let error = asked.await.unwrap_err();
+    assert!(matches!(error, LightError::NoHeader { .. }), "{error}");
     node.stop().await;
 }
 

@@ -1,7 +1,10 @@
 //! `r3mes init`
 
 use anyhow::Context;
-use r3mes_gateway::rpc::{self, light::LightClient};
+use r3mes_gateway::rpc::{
+    self,
+    light::{LightClient, Root},
+};
 use r3mes_types::{Amount, Role, RoleSet, bank::Balance, wire::Wire};
 use serde::Serialize;
 
@@ -223,9 +226,10 @@ async fn begin_trust(
     light: &Light,
 ) -> anyhow::Result<()> {
     let settings = light.settings(Some(home.light()))?;
+    let is_named = matches!(settings.root, Root::Header { .. });
     let light = LightClient::new(genesis.clone(), settings)?;
-    // Before the first block there is none to verify.
-    if client.status().await?.height > 0 {
+    // Before the first block there is none to verify; a header that is named is of a later one.
+    if is_named || client.status().await?.height > 0 {
         let newest = light.block(client, None).await;
         newest.with_context(|| {
             format!(

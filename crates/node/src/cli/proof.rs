@@ -163,8 +163,7 @@ fn trust(home: &Home, config: &Config, typed: &FromNode) -> anyhow::Result<Trust
     };
     // What this home verified before is not for a header that is named now.
     let kept = typed.trust.is_none().then(|| home.light());
-    let saved = kept.as_ref().and_then(|file| std::fs::read(file).ok());
-    let saved = saved.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let settings = light.settings(kept)?;
     let genesis = match home.genesis_file().is_file() {
         true => Some(genesis::read(home)?),
         false => None,
@@ -174,10 +173,10 @@ fn trust(home: &Home, config: &Config, typed: &FromNode) -> anyhow::Result<Trust
         "there is nothing to trust here: give a header that you trust with --trust HEIGHT:HASH, or use a home of the network with --home"
     );
     Ok(Trust {
-        settings: light.settings(kept)?,
+        saved: genesis.as_ref().and_then(|genesis| settings.kept(genesis)),
+        settings,
         header,
         genesis,
-        saved,
     })
 }
 

@@ -10,7 +10,9 @@ use r3mes_ledger::Genesis;
 use r3mes_ledger::genesis::GenesisValidator;
 use r3mes_types::auth::QueryAccount;
 use r3mes_types::query::Query;
+use r3mes_types::wire::Wire;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tendermint::block::signed_header::SignedHeader;
 use tendermint::{Hash, PublicKey, Time, chain, validator};
@@ -68,6 +70,45 @@ pub struct Settings {
     pub file: Option<PathBuf>,
 }
 
+/// What is written down: a verified block, and what trust began with.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    root: String,
+    block: LightBlock,
+}
+
+impl Settings {
+    /// The block that was verified before, from the same beginning of trust. A file that is of another
+    /// one, or damaged, is as none: it is written anew.
+    #[must_use]
+    pub fn kept(&self, genesis: &Genesis) -> Option<LightBlock> {
+        let bytes = std::fs::read(self.file.as_ref()?).ok()?;
+        let kept: Kept = serde_json::from_slice(&bytes).ok()?;
+        let is_ours = kept.root == self.root.name(genesis)
+            && kept.block.signed.header.chain_id.as_str() == genesis.chain_id.as_str()
+            && kept.block.check().is_ok();
+        is_ours.then_some(kept.block)
+    }
+}
+
+impl Root {
+    /// What tells one beginning of trust from another.
+    fn name(&self, genesis: &Genesis) -> String {
+        match self {
+            Self::Genesis => format!("genesis {}", r3mes_types::Hash::of(&genesis.encode())),
+            Self::Header { height, hash } => format!("{height}:{}", hex::encode(hash)),
+        }
+    }
+
+    /// The height that the chain has at least.
+    fn height(&self) -> u64 {
+        match self {
+            Self::Genesis => 0,
+            Self::Header { height, .. } => *height,
+        }
+    }
+}
+
 /// Follows a chain from what is trusted, and checks answers against it. Share it by `Arc`.
 #[derive(Debug)]
 pub struct LightClient {
@@ -107,19 +148,12 @@ impl LightClient {
             .filter_map(|(key, value)| Some((key, value?)))
             .collect();
         let first_wait = settings.first_wait;
-        let mut verified = Verified::default();
-        if let Some(saved) = settings
-            .file
-            .as_ref()
-            .and_then(|file| std::fs::read(file).ok())
-        {
-            // One that does not parse, or is of another chain, is made anew.
-            let saved = serde_json::from_slice::<LightBlock>(&saved).ok();
-            let ours = saved
-                .filter(|block| block.signed.header.chain_id == chain_id && block.check().is_ok());
-            verified.newest = ours.as_ref().map(LightBlock::trusted);
-            verified.block = ours;
-        }
+        let kept = settings.kept(&genesis);
+        let verified = Verified {
+            newest: kept.as_ref().map(LightBlock::trusted),
+            block: kept,
+            ..Verified::default()
+        };
         Ok(Self {
             chain_id,
             genesis,
@@ -164,7 +198,13 @@ impl LightClient {
             None => self.newest_state(client).await?,
         };
         if height < self.first() {
-            return proved::ask(&self.genesis_state, path, question);
+            return match self.settings.root {
+                Root::Genesis => proved::ask(&self.genesis_state, path, question),
+                // No signature says that this genesis is that of the trusted header.
+                Root::Header { .. } => Err(LightError::NoHeader {
+                    height: self.first(),
+                }),
+            };
         }
         let (app_hash, answer) = tokio::try_join!(
             self.app_hash_after(client, height),
@@ -241,13 +281,14 @@ impl LightClient {
     /// The newest height that the node shows, which is none before what was verified.
     async fn newest_height(&self, client: &Client) -> Result<u64, LightError> {
         let newest = client.status().await?.height;
-        let known = {
+        let verified = {
             let verified = self.verified.lock().await;
-            verified.newest.as_ref().map(|trusted| trusted.height)
+            let newest = verified.newest.as_ref().map(|trusted| trusted.height);
+            newest.unwrap_or(self.settings.root.height())
         };
-        match known {
+        match newest {
             // A node that was started again may be a block behind for a moment, and says so.
-            Some(verified) if newest < verified => Err(LightError::Behind { newest, verified }),
+            _ if newest < verified => Err(LightError::Behind { newest, verified }),
             _ if newest < self.first() => Ok(newest),
             _ => {
                 if let Some(allowed) = self.settings.max_age {
@@ -367,7 +408,7 @@ impl LightClient {
                 verified.remember(&block);
                 verified.block = Some(block.clone());
                 if wanted.is_empty() {
-                    verified.save(self.settings.file.as_ref());
+                    self.save(verified);
                     return Ok(block);
                 }
             } else {
@@ -429,6 +470,33 @@ impl LightClient {
         }
         Ok(())
     }
+
+    /// Writes the newest verified block down, now and then. A failure costs only verifying it again.
+    fn save(&self, verified: &mut Verified) {
+        let recently = verified
+            .saved
+            .is_some_and(|saved| saved.elapsed() < SAVE_EVERY);
+        let (Some(file), Some(block), false) = (&self.settings.file, &verified.block, recently)
+        else {
+            return;
+        };
+        verified.saved = Some(Instant::now());
+        let new = file.with_extension(format!("{}.new", std::process::id()));
+        let kept = Kept {
+            root: self.settings.root.name(&self.genesis),
+            block: block.clone(),
+        };
+        let written = serde_json::to_vec(&kept)
+            .map_err(std::io::Error::from)
+            .and_then(|bytes| std::fs::write(&new, bytes))
+            .and_then(|()| std::fs::rename(&new, file));
+        if let Err(error) = written {
+            tracing::warn!(
+                "cannot keep the newest verified header in {}: {error}",
+                file.display()
+            );
+        }
+    }
 }
 
 impl Verified {
@@ -438,26 +506,6 @@ impl Verified {
         }
         while self.app_hashes.len() > REMEMBERED {
             self.app_hashes.pop_first();
-        }
-    }
-
-    /// Writes the newest verified block down, now and then. A failure costs only verifying it again.
-    fn save(&mut self, file: Option<&PathBuf>) {
-        let recently = self.saved.is_some_and(|saved| saved.elapsed() < SAVE_EVERY);
-        let (Some(file), Some(block), false) = (file, &self.block, recently) else {
-            return;
-        };
-        self.saved = Some(Instant::now());
-        let new = file.with_extension(format!("{}.new", std::process::id()));
-        let written = serde_json::to_vec(block)
-            .map_err(std::io::Error::from)
-            .and_then(|bytes| std::fs::write(&new, bytes))
-            .and_then(|()| std::fs::rename(&new, file));
-        if let Err(error) = written {
-            tracing::warn!(
-                "cannot keep the newest verified header in {}: {error}",
-                file.display()
-            );
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::Context;
-use r3mes_consensus::app::storage_options;
+use r3mes_consensus::{app::storage_options, store::BlockStore};
 use r3mes_ledger::{
     export::{self, OpenRounds},
     genesis::{Genesis, GenesisValidator},
@@ -55,11 +55,13 @@ pub(super) fn run(
     options.keep_versions = config.services.ledger.unwrap_or_default().keep_versions;
     let storage = Storage::open(path, options)?;
     let state = storage.latest()?;
-    anyhow::ensure!(
-        storage.version()?.is_some(),
-        "the ledger of {} has not begun: start it first",
-        home.root().display()
-    );
+    let version = storage.version()?.with_context(|| {
+        format!(
+            "the ledger of {} has not begun: start it first",
+            home.root().display()
+        )
+    })?;
+    require_all_blocks(&home.data("ledger").join("blocks.redb"), version)?;
     let keyring = Keyring::new(home);
     let length = genesis::beacon_chain(&genesis::read(home)?)?;
     let secret = genesis::continued_secret(&*keyring.beacon_seed()?, &typed.chain_id);
@@ -111,6 +113,20 @@ pub(super) fn run(
             home.root().display()
         )
     })
+}
+
+/// After a kill the state can be some blocks behind those that engine `local` has stored; the next start
+/// executes them again.
+fn require_all_blocks(blocks: &Path, version: u64) -> anyhow::Result<()> {
+    if !blocks.is_file() {
+        return Ok(());
+    }
+    let newest = BlockStore::open(blocks)?.height()?.unwrap_or(version);
+    anyhow::ensure!(
+        newest <= version,
+        "the state on disk is that after block {version}, and blocks up to {newest} are stored, as after a kill: start the node, stop it, and export again"
+    );
+    Ok(())
 }
 
 /// Fills a home that goes on from another: its keys, its blobs, its roles' work, and the genesis.

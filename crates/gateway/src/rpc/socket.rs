@@ -1,7 +1,7 @@
 //! The RPC over WebSockets: calls as over HTTP, and subscriptions to what happens in blocks.
 //!
 //! Under engine `local` events come from the block store, each block's in order, so that a slow reader
-//! misses none and costs no memory. Under `cometbft` the frames are passed on to CometBFT and back.
+//! misses none that is kept and costs no memory. Under `cometbft` the frames are passed on to CometBFT and back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use futures::{SinkExt, StreamExt};
+use futures::{Sink, SinkExt, StreamExt};
 use r3mes_consensus::local::WaitError;
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_tungstenite::tungstenite;
 
 use crate::rpc::events::{self, EventQuery};
@@ -28,6 +28,10 @@ pub(super) const MAX_SOCKETS: usize = 100;
 const MAX_SUBSCRIPTIONS: usize = 5;
 /// How often the other end is asked whether it is still there.
 const PING_EVERY: Duration = Duration::from_secs(30);
+/// How long nothing may be heard from the other end, which answers each ping.
+const SILENCE: Duration = Duration::from_secs(90);
+/// How long the other end may take to read a message.
+const SEND_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a block is waited for at a time.
 const LONG_WAIT: Duration = Duration::from_secs(3600);
 /// Methods that only a WebSocket has, with their parameters.
@@ -64,6 +68,15 @@ struct Subscription {
     parsed: EventQuery,
 }
 
+/// Sends one message to an end that reads; `false` when it went away or does not read.
+async fn send<S, M>(end: &mut S, message: M) -> bool
+where
+    S: Sink<M> + Unpin,
+{
+    let sent = timeout(SEND_PATIENCE, end.send(message)).await;
+    matches!(sent, Ok(Ok(())))
+}
+
 /// Answers calls and tells of blocks until the other end goes away.
 async fn answer(
     mut socket: WebSocket,
@@ -73,6 +86,7 @@ async fn answer(
 ) {
     let mut subscriptions: Vec<Subscription> = Vec::new();
     let mut told = service.handle.latest().height;
+    let mut heard = Instant::now();
     let mut ping = tokio::time::interval(PING_EVERY);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -89,47 +103,53 @@ async fn answer(
                         told = service.handle.latest().height;
                     }
                     let reply = called(&served, &mut subscriptions, &text).await;
-                    socket.send(Message::text(reply.to_string())).await
+                    heard = Instant::now();
+                    send(&mut socket, Message::text(reply.to_string())).await
                 }
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return,
-                Some(Ok(_)) => Ok(()),
+                Some(Ok(_)) => {
+                    heard = Instant::now();
+                    true
+                }
             },
             reached = newer => match reached {
                 Ok(_) => {
                     told += 1;
                     tell(&mut socket, &service, &subscriptions, told).await
                 }
-                Err(WaitError::TimedOut { .. }) => Ok(()),
+                Err(WaitError::TimedOut { .. }) => true,
                 Err(WaitError::Stopped) => {
                     let bye = CloseFrame { code: close_code::AWAY, reason: "the node stops".into() };
-                    // It may have gone itself.
-                    let _ = socket.send(Message::Close(Some(bye))).await;
+                    send(&mut socket, Message::Close(Some(bye))).await;
                     return;
                 }
             },
-            _ = ping.tick() => socket.send(Message::Ping(Default::default())).await,
+            _ = ping.tick() => {
+                heard.elapsed() < SILENCE
+                    && send(&mut socket, Message::Ping(Default::default())).await
+            }
         };
-        if sent.is_err() {
+        if !sent {
             return;
         }
     }
 }
 
-/// Tells of one block.
+/// Tells of one block; `false` when it cannot be told.
 async fn tell(
     socket: &mut WebSocket,
     service: &Service,
     subscriptions: &[Subscription],
     height: u64,
-) -> Result<(), axum::Error> {
-    let block = service
-        .handle
-        .block(height)
-        .await
-        .map_err(axum::Error::new)?;
+) -> bool {
+    let block = service.handle.block(height).await;
     let output = service.handle.block_results(height).await;
-    let (Some(block), Some(output)) = (block, output.map_err(axum::Error::new)?) else {
-        return Ok(());
+    let (Ok(block), Ok(output)) = (block, output) else {
+        return false;
+    };
+    let (Some(block), Some(output)) = (block, output) else {
+        // It is not kept any more.
+        return true;
     };
     for happened in events::of_block(&block, &output) {
         for subscription in subscriptions {
@@ -140,11 +160,13 @@ async fn tell(
                     "events": happened.events,
                 });
                 let told = envelope(subscription.id.clone(), Ok(result));
-                socket.send(Message::text(told.to_string())).await?;
+                if !send(socket, Message::text(told.to_string())).await {
+                    return false;
+                }
             }
         }
     }
-    Ok(())
+    true
 }
 
 /// The reply to one message.
@@ -208,14 +230,13 @@ async fn pass_on(socket: WebSocket, relay: Relay, _place: OwnedSemaphorePermit) 
                 code: close_code::AGAIN,
                 reason: format!("CometBFT does not answer: {error}").into(),
             };
-            // It may have gone itself.
-            let _ = to_client.send(Message::Close(Some(bye))).await;
+            send(&mut to_client, Message::Close(Some(bye))).await;
             return;
         }
     };
     let (mut to_comet, mut from_comet) = upstream.split();
     let up = async {
-        while let Some(Ok(message)) = from_client.next().await {
+        while let Ok(Some(Ok(message))) = timeout(SILENCE, from_client.next()).await {
             let passed = match message {
                 Message::Text(text) => tungstenite::Message::text(text.as_str()),
                 Message::Binary(bytes) => tungstenite::Message::Binary(bytes),
@@ -223,25 +244,34 @@ async fn pass_on(socket: WebSocket, relay: Relay, _place: OwnedSemaphorePermit) 
                 // Each end answers its own.
                 Message::Ping(_) | Message::Pong(_) => continue,
             };
-            if to_comet.send(passed).await.is_err() {
+            if !send(&mut to_comet, passed).await {
                 break;
             }
         }
     };
+    let mut ping = tokio::time::interval(PING_EVERY);
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let down = async {
-        while let Some(Ok(message)) = from_comet.next().await {
-            let passed = match message {
-                tungstenite::Message::Text(text) => Message::text(text.as_str()),
-                tungstenite::Message::Binary(bytes) => Message::Binary(bytes),
-                tungstenite::Message::Close(_) => break,
-                _ => continue,
+        loop {
+            let message = tokio::select! {
+                message = from_comet.next() => message,
+                _ = ping.tick() => Some(Ok(tungstenite::Message::Ping(Default::default()))),
             };
-            if to_client.send(passed).await.is_err() {
-                break;
+            let passed = match message {
+                Some(Ok(tungstenite::Message::Text(text))) => Message::text(text.as_str()),
+                Some(Ok(tungstenite::Message::Binary(bytes))) => Message::Binary(bytes),
+                // CometBFT's pings are answered here; ours ask the client.
+                Some(Ok(tungstenite::Message::Ping(_))) => Message::Ping(Default::default()),
+                Some(Ok(tungstenite::Message::Pong(_) | tungstenite::Message::Frame(_))) => {
+                    continue;
+                }
+                Some(Ok(tungstenite::Message::Close(_)) | Err(_)) | None => break,
+            };
+            if !send(&mut to_client, passed).await {
+                return;
             }
         }
-        // It may have gone itself.
-        let _ = to_client.send(Message::Close(None)).await;
+        send(&mut to_client, Message::Close(None)).await;
     };
     tokio::select! { () = up => (), () = down => () }
 }

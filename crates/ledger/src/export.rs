@@ -1,9 +1,10 @@
 //! How one chain's state becomes another's beginning.
 //!
 //! An exported genesis carries the state entry by entry: whatever a domain keeps goes on as it is, under
-//! another chain id, from the next height. Three things do not: rounds that are open (they are aborted,
-//! or the export is refused), the block validators, and their hash chains for the beacon, of which
-//! elements are known already.
+//! another chain id, from the next height. Four things do not: rounds that are open (they are aborted,
+//! or the export is refused), second audits that are open (they begin anew, since their deadlines may
+//! pass before the next chain begins), the block validators, and their hash chains for the beacon, of
+//! which elements are known already.
 
 use r3mes_state::{Delta, Read};
 use r3mes_types::tx::MAX_CHAIN_ID;
@@ -123,7 +124,9 @@ pub fn export(state: &dyn Read, plan: &Plan) -> Result<Genesis, ExportError> {
     let (height, last) = (LAST_HEIGHT.require(&view)?, LAST_TIME.require(&view)?);
     let block = Block { height, time: last };
     let mut ctx = Context::new(state, block);
+    let time = plan.time.max(Time::from_nanos(last.nanos() + 1));
     training::end_rounds(&mut ctx, plan.open_rounds)?;
+    training::begin_reaudits_anew(&mut ctx, time)?;
     nodes::forget_validators(&mut ctx)?;
     beacon::forget_chains(&mut ctx)?;
     let params = governance::params(&ctx)?;
@@ -139,7 +142,7 @@ pub fn export(state: &dyn Read, plan: &Plan) -> Result<Genesis, ExportError> {
     };
     Ok(Genesis {
         chain_id: Text::<MAX_CHAIN_ID>::new(plan.chain_id.as_str()).map_err(too_large)?,
-        time: plan.time.max(Time::from_nanos(last.nanos() + 1)),
+        time,
         params,
         balances: List::default(),
         validators: List::new(plan.validators.clone()).map_err(too_large)?,

@@ -36,6 +36,7 @@ pub use params::{ParamsError, check as check_params};
 pub use phases::{DRAW_DELAY, MAX_WORK_PER_BLOCK};
 pub(crate) use phases::{end_block, next_deadline};
 pub(crate) use query::route;
+pub(crate) use reaudit::begin_anew as begin_reaudits_anew;
 pub use reaudit::{MAX_LEAVERS, MAX_REAUDITS};
 pub use runs::start;
 pub(crate) use runs::switch;

@@ -25,7 +25,8 @@ use super::settle::{
     DOES_NOT_RECOMPUTE, SERVED_ANOTHER_STATE, must_serve, new_audit, seat_is_open,
 };
 use super::state::{
-    self, FEEDBACK, JUDGES, Judges, LEAVERS, Leaver, PACKAGES, REAUDITS, RoundId, put_entry,
+    self, FEEDBACK, JUDGES, Judges, LEAVERS, Leaver, PACKAGES, REAUDITS, RoundId, SECOND_VOTES,
+    put_entry,
 };
 use crate::bank::{self, Module};
 use crate::beacon;
@@ -50,6 +51,15 @@ pub(super) fn advance(ctx: &mut Context<'_>) -> Result<(), LedgerError> {
     take_over(ctx)?;
     for ((id, miner), _) in REAUDITS.range(ctx, None, MAX_REAUDITS)? {
         Hearing::find(ctx, id, &miner)?.advance()?;
+    }
+    Ok(())
+}
+
+/// Begins every open second audit anew at `now`, for a chain that goes on from this state: what was not
+/// answered before the deadlines of this one is no fault of anybody's there.
+pub(crate) fn begin_anew(ctx: &mut Context<'_>, now: Time) -> Result<(), LedgerError> {
+    for ((id, miner), _) in REAUDITS.range(ctx, None, MAX_REAUDITS)? {
+        Hearing::find(ctx, id, &miner)?.begin_anew(now)?;
     }
     Ok(())
 }
@@ -294,6 +304,26 @@ impl<'h, 'c> Hearing<'h, 'c> {
             case,
             judges,
         })
+    }
+
+    /// Back to before the panel was seated.
+    fn begin_anew(mut self, now: Time) -> Result<(), LedgerError> {
+        let miner = self.case.entry.miner;
+        let Some(audit) = self.case.entry.audit.take() else {
+            return Ok(());
+        };
+        for seat in audit.panel.iter() {
+            let name = self.id.second_lock(&miner, &seat.validator);
+            nodes::unlock(self.ctx, &seat.validator, name)?;
+        }
+        for vote in state::votes(self.ctx, self.id, &miner, true)? {
+            SECOND_VOTES.remove(self.ctx, &(self.id, miner, vote.validator))?;
+        }
+        self.case.entry.audit = Some(new_audit(audit.steps.to_vec(), Vec::new()));
+        self.begin(Phase::Draw, 0);
+        let windows = phases::all_windows(&self.case.asked.run);
+        self.case.asked.round.deadline = now.after(windows);
+        self.case.put(self.ctx)
     }
 
     /// Goes as far as it can.

@@ -179,8 +179,9 @@ impl Chain {
         let key = key(index);
         let account = auth::ACCOUNTS.get(&self.view(), &key.address()).unwrap();
         let (account_number, sequence) = account.map_or((0, 0), |a| (a.number, a.sequence));
+        let chain_id = r3mes_ledger::CHAIN_ID.require(&self.view()).unwrap();
         let signer = Signer {
-            chain_id: CHAIN_ID,
+            chain_id: &chain_id,
             account_number,
             sequence,
         };

@@ -15,7 +15,7 @@ use super::second::{founding, params};
 const NEW: &str = "r3mes-next";
 const NEW_SECRET: [u8; 32] = [8; 32];
 
-fn plan(chain: &Chain, open_rounds: OpenRounds) -> Plan {
+pub(crate) fn plan(chain: &Chain, open_rounds: OpenRounds) -> Plan {
     let beacon = HashChain::new(&NEW_SECRET, 64);
     Plan {
         chain_id: NEW.to_owned(),
@@ -32,7 +32,7 @@ fn plan(chain: &Chain, open_rounds: OpenRounds) -> Plan {
 }
 
 /// The new chain, after its genesis went over the wire.
-fn begin(genesis: &Genesis) -> Chain {
+pub(crate) fn begin(genesis: &Genesis) -> Chain {
     let genesis = Genesis::decode(&genesis.encode()).unwrap();
     Chain {
         beacon: HashChain::new(&NEW_SECRET, 64),

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
+use r3mes_ledger::export::{OpenRounds, export};
 use r3mes_ledger::training::{DRAW_DELAY, ENTRIES, MAX_LEAVERS, MAX_REAUDITS, RUNS, RoundId};
 use r3mes_ledger::{Genesis, Ledger, genesis, nodes};
 use r3mes_types::bank::Balance;
@@ -798,6 +799,46 @@ fn a_second_panel_that_says_nothing_leaves_the_package_to_the_court() {
         .unwrap();
     play.silent.insert((first, Kind::CommitVerdict));
     assert_eq!(play.second_audit().outcome, Some(Outcome::Accepted));
+}
+
+#[test]
+fn a_second_audit_begins_anew_on_a_chain_that_goes_on_long_after_its_deadlines() {
+    for phase in [Phase::Serve, Phase::Verdict, Phase::Open, Phase::Court] {
+        let mut play = Play::new(one_step());
+        // With a false accuser on the panel there is a court, and the miner has said what it can.
+        play.accusers.extend(VALIDATORS);
+        let mut play = play.after_one_round();
+        play.until("the phase", |play| {
+            play.reaudit(0, LEAVER)
+                .is_some_and(|reaudit| reaudit.phase == phase)
+        });
+        play.accusers.clear();
+        if phase == Phase::Court {
+            let voter = play.owed(VALIDATORS[0]);
+            let vote = play.answer(VALIDATORS[0], &voter[0]).into();
+            let vote = play
+                .chain
+                .sign_with(VALIDATORS[0], vec![vote], Fee::none(GAS));
+            assert_eq!(play.chain.block(vec![vote])[0].log, "");
+        }
+
+        let mut plan = crate::export::plan(&play.chain, OpenRounds::Refuse);
+        plan.time = play.chain.time.after(Millis::seconds(3 * 3600));
+        let genesis = export(&play.chain.state, &plan).unwrap();
+        play.chain = crate::export::begin(&genesis);
+        let reaudit = play.reaudit(0, LEAVER).unwrap();
+        assert_eq!(reaudit.phase, Phase::Draw, "{phase}");
+        for index in VALIDATORS {
+            assert_eq!(play.chain.node(index).locks, 0, "{phase}");
+        }
+        // It begins an hour later still.
+        play.chain.wait(Millis::seconds(3600));
+        let reaudit = play.second_audit();
+        assert_eq!(reaudit.outcome, Some(Outcome::Accepted), "{phase}");
+        assert_eq!(reaudit.slashed, Amount::ZERO, "{phase}");
+        assert_eq!(play.stake(LEAVER), STAKE, "{phase}");
+        play.until_paid_out();
+    }
 }
 
 /// Second audits are possible, but none is drawn.

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use prost::Message;
 use prost_reflect::{
-    DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, ReflectMessage,
+    DescriptorPool, DeserializeOptions, DynamicMessage, Kind, MessageDescriptor, ReflectMessage,
     SerializeOptions, Value as Field,
 };
 use serde_json::Value;
@@ -42,6 +42,19 @@ pub(super) fn method(
     let mut methods = service.methods();
     let method = methods.find(|known| known.name() == method)?;
     Some((method.input(), method.output()))
+}
+
+/// Whether a field, or one of a message in it as `message.field`, is true or false.
+pub(super) fn is_flag(of: &MessageDescriptor, name: &str) -> bool {
+    let field = match name.split_once('.') {
+        Some((outer, inner)) => {
+            let outer = of.get_field_by_name(outer).map(|field| field.kind());
+            let message = outer.as_ref().and_then(Kind::as_message);
+            message.and_then(|message| message.get_field_by_name(inner))
+        }
+        None => of.get_field_by_name(name),
+    };
+    field.is_some_and(|field| field.kind() == Kind::Bool)
 }
 
 /// A message of the type `name` as JSON.

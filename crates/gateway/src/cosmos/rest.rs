@@ -12,6 +12,7 @@ use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
 use cosmos_sdk_proto::cosmos::base::abci::v1beta1::TxResponse;
 use cosmos_sdk_proto::cosmos::base::node::v1beta1::{ConfigResponse, StatusResponse};
+use cosmos_sdk_proto::cosmos::base::query::v1beta1::PageRequest;
 use cosmos_sdk_proto::cosmos::base::tendermint::v1beta1::{
     AbciQueryRequest, AbciQueryResponse, GetBlockByHeightRequest, GetBlockByHeightResponse,
     GetNodeInfoResponse, GetSyncingResponse, GetValidatorSetByHeightRequest,
@@ -220,9 +221,8 @@ async fn ask(
     let (question, answer) = described.ok_or_else(unknown)?;
     let mut fields = Map::new();
     for (name, value) in given {
-        let value = match value.as_str() {
-            "true" => true.into(),
-            "false" => false.into(),
+        let value = match json::is_flag(&question, &name).then(|| value.parse()) {
+            Some(Ok(flag)) => Value::Bool(flag),
             _ => value.into(),
         };
         match name.split_once('.') {
@@ -310,17 +310,22 @@ async fn search(State(node): State<Node>, Query(given): Query<Vec<(String, Strin
         let given = given.iter().filter(move |(name, _)| name == wanted);
         given.map(|(_, value)| value.clone())
     };
-    let number = |name| of(name).next().and_then(|text| text.parse().ok());
-    let order = of("order_by").next();
-    let order = order.and_then(|name| OrderBy::from_str_name(&name));
+    let number = |name: &'static str| match of(name).next() {
+        Some(text) => text
+            .parse()
+            .map_err(|_| Status::invalid_argument(format!("{name} must be a whole number"))),
+        None => Ok(0),
+    };
     let request = GetTxsEventRequest {
         events: of("events").collect(),
-        pagination: None,
-        order_by: order.unwrap_or_default().into(),
-        page: number("page").unwrap_or_default(),
-        limit: number("limit")
-            .or_else(|| number("pagination.limit"))
-            .unwrap_or_default(),
+        pagination: Some(PageRequest {
+            offset: number("pagination.offset")?,
+            limit: number("pagination.limit")?,
+            ..PageRequest::default()
+        }),
+        order_by: order(of("order_by").next().as_deref())?.into(),
+        page: number("page")?,
+        limit: number("limit")?,
         query: of("query").next().unwrap_or_default(),
     };
     let path = "/cosmos.tx.v1beta1.Service/GetTxsEvent";
@@ -334,6 +339,18 @@ async fn search(State(node): State<Node>, Query(given): Query<Vec<(String, Strin
         "pagination": null,
         "total": answer.total.to_string(),
     })))
+}
+
+/// An order by its name or number.
+fn order(text: Option<&str>) -> Result<OrderBy, Status> {
+    let Some(text) = text else {
+        return Ok(OrderBy::Unspecified);
+    };
+    let number = text.parse().ok().and_then(|n: i32| n.try_into().ok());
+    let order = OrderBy::from_str_name(text).or(number);
+    order.ok_or_else(|| {
+        Status::invalid_argument("order_by must be ORDER_BY_ASC (1) or ORDER_BY_DESC (2)")
+    })
 }
 
 fn tx_json(tx: &Tx) -> Result<Value, Status> {

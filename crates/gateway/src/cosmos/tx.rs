@@ -14,8 +14,8 @@ use tonic::Status;
 use super::node::{Node, bytes, number, parse};
 use super::tendermint;
 
-/// Transactions of one page when the asker names no number.
-const PAGE: u64 = 30;
+/// Transactions of one page when the asker names no number, and at the most.
+const PAGES: (u64, u64) = (30, 100);
 
 pub(super) async fn call(node: &Node, method: &str, data: &[u8]) -> Result<Vec<u8>, Status> {
     match method {
@@ -65,7 +65,7 @@ async fn get(node: &Node, request: GetTxRequest) -> Result<Vec<u8>, Status> {
         Err(status) if status.message().contains("not found") => return Err(not_found()),
         Err(status) => return Err(status),
     };
-    let (tx, tx_response) = found_tx(node, &found).await?;
+    let (tx, tx_response) = found_tx(&found, &time(node, &found).await?)?;
     Ok(GetTxResponse {
         tx: Some(tx),
         tx_response: Some(tx_response),
@@ -81,9 +81,9 @@ async fn search(node: &Node, request: GetTxsEventRequest) -> Result<Vec<u8>, Sta
     };
     let asked = request.pagination.unwrap_or_default();
     let limit = [request.limit, asked.limit].into_iter().find(|n| *n > 0);
-    let limit = limit.unwrap_or(PAGE);
+    let limit = limit.unwrap_or(PAGES.0).min(PAGES.1);
     let page = match request.page {
-        0 => asked.offset / limit + 1,
+        0 => (asked.offset / limit).saturating_add(1),
         page => page,
     };
     let order = match OrderBy::try_from(request.order_by) {
@@ -98,20 +98,29 @@ async fn search(node: &Node, request: GetTxsEventRequest) -> Result<Vec<u8>, Sta
         total: number(&found["total_count"]),
         ..GetTxsEventResponse::default()
     };
-    for found in found["txs"].as_array().into_iter().flatten() {
-        let (tx, response) = found_tx(node, found).await?;
-        answer.txs.push(tx);
-        answer.tx_responses.push(response);
+    let found = found["txs"].as_array().map_or(&[][..], Vec::as_slice);
+    for block in found.chunk_by(|a, b| a["height"] == b["height"]) {
+        let time = time(node, &block[0]).await?;
+        for found in block {
+            let (tx, response) = found_tx(found, &time)?;
+            answer.txs.push(tx);
+            answer.tx_responses.push(response);
+        }
     }
     Ok(answer.encode_to_vec())
 }
 
+/// The time of a transaction's block.
+async fn time(node: &Node, found: &Value) -> Result<String, Status> {
+    let (_, block) = tendermint::block(node, Some(number(&found["height"]))).await?;
+    Ok(block.header.time.to_rfc3339())
+}
+
 /// A transaction as the RPC has it, in the SDK's form.
-async fn found_tx(node: &Node, found: &Value) -> Result<(Tx, TxResponse), Status> {
+fn found_tx(found: &Value, time: &str) -> Result<(Tx, TxResponse), Status> {
     let raw = bytes(&found["tx"]);
     let tx: Tx = parse(&raw)?;
     let height = number(&found["height"]);
-    let (_, block) = tendermint::block(node, Some(height)).await?;
     let result = &found["tx_result"];
     let text = |name: &str| result[name].as_str().unwrap_or_default().to_owned();
     let events: Vec<Event> = result["events"]
@@ -135,7 +144,7 @@ async fn found_tx(node: &Node, found: &Value) -> Result<(Tx, TxResponse), Status
             type_url: "/cosmos.tx.v1beta1.Tx".into(),
             value: raw,
         }),
-        timestamp: block.header.time.to_rfc3339(),
+        timestamp: time.to_owned(),
         events,
     };
     Ok((tx, response))

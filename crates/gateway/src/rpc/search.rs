@@ -20,6 +20,9 @@ const MAX_CONDITIONS: usize = 16;
 /// Transactions of one page, when none is asked for and at the most, as in CometBFT.
 const PAGES: (u64, u64) = (30, 100);
 
+/// Where a transaction is: height and place in the block.
+type Place = (u64, u32);
+
 /// What is looked for.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Wanted {
@@ -33,11 +36,14 @@ struct Wanted {
 /// Answers `tx_search`.
 pub(super) async fn tx_search(service: &Service, params: &Params) -> Result<Value, RpcError> {
     let wanted = Wanted::parse(&params.text("query")?)?;
-    let mut found = match wanted.hash {
-        Some(hash) => service.handle.tx(hash).await?.into_iter().collect(),
+    let mut found: Vec<Place> = match wanted.hash {
+        Some(hash) => {
+            let found = service.handle.tx(hash).await?.into_iter();
+            let matching = found.filter(|info| wanted.matches(info));
+            matching.map(|info| (info.height, info.index)).collect()
+        }
         None => wanted.in_blocks(service).await?,
     };
-    found.retain(|info| wanted.matches(info));
     match params.text("order_by")?.as_str() {
         "" | "asc" => (),
         "desc" => found.reverse(),
@@ -49,13 +55,37 @@ pub(super) async fn tx_search(service: &Service, params: &Params) -> Result<Valu
     let page = params.number("page")?.unwrap_or(1).max(1);
     let before = usize::try_from((page - 1).saturating_mul(size)).unwrap_or(usize::MAX);
     let size = usize::try_from(size).unwrap_or(usize::MAX);
-    let txs: Vec<Value> = found
-        .iter()
-        .skip(before)
-        .take(size)
-        .map(shapes::tx)
-        .collect();
+    let page = found.iter().copied().skip(before).take(size).collect();
+    let txs = at(service, page).await?;
     Ok(json!({"txs": txs, "total_count": found.len().to_string()}))
+}
+
+/// The transactions at these places, each block read once where neighbours share it.
+async fn at(service: &Service, places: Vec<Place>) -> Result<Vec<Value>, RpcError> {
+    let mut txs = Vec::new();
+    for places in places.chunk_by(|a, b| a.0 == b.0) {
+        let height = places[0].0;
+        let output = service.handle.block_results(height).await?;
+        let signed = service.handle.block(height).await?;
+        let (Some(output), Some(signed)) = (output, signed) else {
+            // Pruned since it was found.
+            continue;
+        };
+        for &(_, index) in places {
+            let place = index as usize;
+            let tx = signed.block.data.get(place);
+            if let Some((tx, result)) = tx.zip(output.tx_results.get(place)) {
+                txs.push(shapes::tx(&TxInfo {
+                    hash: tx_hash(tx),
+                    height,
+                    index,
+                    tx: tx.clone(),
+                    result: result.clone(),
+                }));
+            }
+        }
+    }
+    Ok(txs)
 }
 
 impl Wanted {
@@ -112,7 +142,7 @@ impl Wanted {
         Some(())
     }
 
-    async fn in_blocks(&self, service: &Service) -> Result<Vec<TxInfo>, RpcError> {
+    async fn in_blocks(&self, service: &Service) -> Result<Vec<Place>, RpcError> {
         let status = service.handle.status().await?;
         let newest = status.latest.height;
         let lowest = self.lowest.max(status.earliest.unwrap_or(newest + 1));
@@ -128,28 +158,9 @@ impl Wanted {
             let Some(output) = service.handle.block_results(height).await? else {
                 continue;
             };
-            if !output
-                .tx_results
-                .iter()
-                .any(|result| self.has(&result.events))
-            {
-                continue;
-            }
-            let Some(signed) = service.handle.block(height).await? else {
-                continue;
-            };
-            let txs = signed.block.data.into_iter().zip(output.tx_results);
-            for (index, (tx, result)) in (0..).zip(txs) {
-                if self.has(&result.events) {
-                    found.push(TxInfo {
-                        hash: tx_hash(&tx),
-                        height,
-                        index,
-                        tx,
-                        result,
-                    });
-                }
-            }
+            let results = (0..).zip(&output.tx_results);
+            let matching = results.filter(|(_, result)| self.has(&result.events));
+            found.extend(matching.map(|(index, _)| (height, index)));
         }
         Ok(found)
     }

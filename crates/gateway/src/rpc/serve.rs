@@ -11,6 +11,8 @@ use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use r3mes_consensus::local::ConsensusHandle;
+use r3mes_types::cosmos::tx::SimulateRequest;
+use r3mes_types::query::Query as _;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tower_http::cors::{Any, CorsLayer};
@@ -20,6 +22,10 @@ use crate::rpc::methods;
 use crate::rpc::relay::{self, Relay};
 use crate::rpc::request::{Params, RpcError};
 use crate::rpc::socket::{self, MAX_SOCKETS};
+
+/// Transactions that this process simulates at once, over all its surfaces: they take the time of a
+/// block's transaction and cost the asker nothing. More wait, without keeping other questions waiting.
+static SIMULATIONS: Semaphore = Semaphore::const_new(2);
 
 /// What the methods work on under engine `local`.
 #[derive(Clone, Debug)]
@@ -107,6 +113,11 @@ impl Chain {
         if self.parameters(method).is_none() {
             return Err(RpcError::unknown_method(method));
         }
+        let simulates = method == "abci_query" && params.text("path")? == SimulateRequest::PATH;
+        let _place = match simulates {
+            true => SIMULATIONS.acquire().await.ok(),
+            false => None,
+        };
         match self {
             Self::Local(service) => methods::call(service, method, params).await,
             Self::CometBft(relay) => relay.call(method, params).await,

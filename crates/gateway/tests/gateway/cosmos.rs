@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use r3mes_gateway::cosmos::{Node as CosmosNode, grpc_router, proto, rest_router};
-use r3mes_gateway::rpc::{Chain, RpcLimits, Service};
+use r3mes_gateway::rpc::{Chain, RpcLimits, Service, TxClient};
 use r3mes_gateway::server;
+use r3mes_types::Amount;
 use r3mes_types::wire::Wire;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::rpc::{Node, key, ledger_genesis};
+use super::rpc::{Node, key, ledger_genesis, send};
 use super::support;
 
 /// A node with gRPC and REST beside its RPC.
@@ -190,6 +191,62 @@ async fn rest_answers_as_grpc_gateway_does() {
             "{path}: {refusal}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rest_finds_transactions_page_by_page() {
+    const SENT: usize = 5;
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::start(folder.path()).await;
+    let (from, to) = (key(1), key(2));
+    let sender = TxClient::new(served.node.client(), from.clone());
+    for _ in 0..SENT {
+        sender
+            .send(send(&from, &to, Amount::remes(1)))
+            .await
+            .unwrap();
+    }
+    let me = from.address();
+    let found = async |more: &str| {
+        let path = format!("/cosmos/tx/v1beta1/txs?query=transfer.sender='{me}'{more}");
+        let (status, found) = served.get(&path).await;
+        assert_eq!(
+            (status, found["total"].as_str()),
+            (200, Some("5")),
+            "{found}"
+        );
+        let responses = found["tx_responses"].as_array().unwrap();
+        let hash = |response: &Value| response["txhash"].as_str().unwrap().to_owned();
+        responses.iter().map(hash).collect::<Vec<String>>()
+    };
+    let all = found("").await;
+    assert_eq!(all.len(), SENT);
+    // By a page's number, or by what older clients say.
+    assert_eq!(found("&limit=2&page=2").await, all[2..4]);
+    let offset = "&pagination.limit=2&pagination.offset=4";
+    assert_eq!(found(offset).await, all[4..]);
+    assert!(
+        found(&format!("&limit=1&pagination.offset={}", u64::MAX))
+            .await
+            .is_empty()
+    );
+    let mut backward = all;
+    backward.reverse();
+    for order in ["2", "ORDER_BY_DESC"] {
+        assert_eq!(found(&format!("&order_by={order}")).await, backward);
+    }
+    for wrong in ["&limit=many", "&order_by=upward"] {
+        let path = format!("/cosmos/tx/v1beta1/txs?query=tx.height>=1{wrong}");
+        assert_eq!(served.get(&path).await.0, 400, "{wrong}");
+    }
+    // A text stays a text.
+    let path = format!("/cosmos/bank/v1beta1/balances/{me}/by_denom?denom=true");
+    let (status, none) = served.get(&path).await;
+    assert_eq!(
+        (status, &none["balance"]["amount"]),
+        (200, &"0".into()),
+        "{none}"
+    );
 }
 
 #[test]

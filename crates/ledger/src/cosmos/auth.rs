@@ -37,10 +37,8 @@ pub(super) fn route(
             Ok((QueryParamsResponse { params: params() }, None))
         }),
         QueryModuleAccountsRequest::PATH => reply(data, |_: QueryModuleAccountsRequest| {
-            let accounts: Result<Vec<Any>, LedgerError> = MODULES
-                .iter()
-                .map(|module| of_module(view, *module))
-                .collect();
+            let of = |module: &Module| of_module(*module, &stored(view, &module.address())?);
+            let accounts: Result<Vec<Any>, LedgerError> = MODULES.iter().map(of).collect();
             let accounts = List::new(accounts?).map_err(unfit)?;
             Ok((QueryModuleAccountsResponse { accounts }, None))
         }),
@@ -63,10 +61,11 @@ fn params() -> Params {
 }
 
 fn account(view: &dyn View, address: &Address) -> Result<Any, LedgerError> {
+    let stored = stored(view, address)?;
     let module = MODULES.iter().find(|module| module.address() == *address);
     match module {
-        Some(module) => of_module(view, *module),
-        None => any(BASE_ACCOUNT_URL, &base_account(&stored(view, address)?)?),
+        Some(module) => of_module(*module, &stored),
+        None => any(BASE_ACCOUNT_URL, &base_account(&stored)?),
     }
 }
 
@@ -78,18 +77,9 @@ fn stored(view: &dyn View, address: &Address) -> Result<Account, LedgerError> {
     Ok(found.ok_or_else(missing)?)
 }
 
-/// A module's account. It is there whether or not it has had coins.
-fn of_module(view: &dyn View, module: Module) -> Result<Any, LedgerError> {
-    let address = module.address();
-    let stored = ACCOUNTS.get(view, &address)?;
-    let base = stored.unwrap_or(Account {
-        address,
-        number: 0,
-        sequence: 0,
-        public_key: None,
-    });
+fn of_module(module: Module, stored: &Account) -> Result<Any, LedgerError> {
     let account = ModuleAccount {
-        base_account: base_account(&base)?,
+        base_account: base_account(stored)?,
         name: Text::new(module.name()).map_err(unfit)?,
         permissions: List::default(),
     };

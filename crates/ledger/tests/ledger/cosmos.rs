@@ -148,6 +148,10 @@ fn simulating_needs_no_signature_but_everything_else() {
         refused.log,
         "account sequence mismatch, expected 1, got 0: incorrect account sequence"
     );
+    let mut last = unsigned(&chain, 1, &send(), 0);
+    last.auth_info.as_mut().unwrap().signer_infos[0].sequence = u64::MAX;
+    let refused = simulate(&chain, last, false);
+    assert_eq!((refused.codespace.as_str(), refused.code), ("sdk", 32));
 }
 
 #[test]

@@ -129,6 +129,14 @@ fn what_a_node_proves_is_verified_from_it_and_from_files_and_no_changed_file_is(
             assert!(refused.contains(&path), "{place}: {refused}");
             assert!(refused.contains("because"), "{place}: {refused}");
         }
+        // One signature counts once.
+        let mut doubled = document;
+        let signatures = doubled.pointer_mut("/block/signed/commit/signatures");
+        let signatures = signatures.and_then(Value::as_array_mut).unwrap();
+        signatures.push(signatures[0].clone());
+        fs::write(&path, serde_json::to_vec(&doubled).unwrap()).unwrap();
+        let refused = complaint(&joined, &offline);
+        assert!(refused.contains("signs twice"), "{refused}");
     }
     // A file that was made from an earlier trusted header is held against that header, and no other.
     let offline = [&by_first[..], &["--file", &later]].concat();

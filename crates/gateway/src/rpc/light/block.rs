@@ -1,5 +1,6 @@
 //! One step of trust: from a block that is trusted to another.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -200,6 +201,7 @@ impl LightBlock {
                 why: format!("it is for height {}", commit.height),
             });
         }
+        let mut signers = BTreeSet::new();
         for (index, signature) in commit.signatures.iter().enumerate() {
             let (address, timestamp, signature, block_id) = match signature {
                 CommitSig::BlockIdFlagAbsent => continue,
@@ -222,6 +224,9 @@ impl LightBlock {
             let refused = |why: String| LightError::Signature { height, why };
             let info = self.validators.validator(*address);
             let info = info.ok_or_else(|| refused(format!("{address} is no validator")))?;
+            if !signers.insert(*address) {
+                return Err(refused(format!("{address} signs twice")));
+            }
             let vote = Vote {
                 vote_type: vote::Type::Precommit,
                 height: commit.height,

@@ -14,11 +14,13 @@ use r3mes_types::{
     Hash,
     commitment::{Work, package_state},
     task::Task,
+    wire::Wire,
 };
 
 /// The folder of one round.
 ///
 /// ```text
+/// work/RUN-ROUND/task            BLAKE3 of the task, but its feedback, that the others are the work of
 /// work/RUN-ROUND/state-0000 ...  the state before each step; its BLAKE3 is the state's hash
 /// work/RUN-ROUND/begun-with      the error feedback that the round began with
 /// work/RUN-ROUND/package         what is uploaded
@@ -86,7 +88,9 @@ pub(super) struct FinishedFiles {
 }
 
 impl WorkFiles {
-    /// The files of a task's round under `root`. With `durable`, each file is flushed to the disk before it counts as written.
+    /// The files of a task's round under `root`. With `durable`, each file is flushed to the disk before
+    /// it counts as written. Files of another task are removed: a chain that goes on from another opens
+    /// a round anew that was open there, with other data.
     ///
     /// # Errors
     /// What the operating system says.
@@ -95,14 +99,23 @@ impl WorkFiles {
             run: task.run,
             round: task.round,
         };
-        let dir = root.join("work").join(folder(round));
-        fs::create_dir_all(&dir)?;
+        let files = Self::of_round(root, round, durable);
         fs::create_dir_all(root.join("feedback"))?;
-        Ok(Self {
-            root: root.to_owned(),
-            dir,
-            durable,
-        })
+        // Feedback that was lost is not named any more; the work goes on.
+        let same = Task {
+            feedback: None,
+            ..task.clone()
+        };
+        let (file, name) = (files.dir.join("task"), Hash::of(&same.encode()));
+        if fs::read(&file).is_ok_and(|known| known == name.as_bytes()) {
+            return Ok(files);
+        }
+        if files.dir.exists() {
+            fs::remove_dir_all(&files.dir)?;
+        }
+        fs::create_dir_all(&files.dir)?;
+        files.write_whole(&file, name.as_bytes())?;
+        Ok(files)
     }
 
     /// The files of a round that was opened before.
@@ -221,6 +234,11 @@ impl WorkFiles {
 
 #[cfg(test)]
 mod tests {
+    use r3mes_types::{
+        Address, Cid,
+        task::{AdapterRef, ShardRef},
+    };
+
     use super::*;
 
     fn write(root: &Path, round: u32, feedback: &[f32]) -> WorkFiles {
@@ -254,6 +272,52 @@ mod tests {
         );
         assert!(rounds[1].old_feedback(&hash_floats(&left[2])).is_some());
         assert!(rounds[1].old_feedback(&hash_floats(&[9.0])).is_none());
+    }
+
+    fn task(beacon: &[u8]) -> Task {
+        let (hyper, _) = r3mes_training::presets::demonstration(1);
+        Task {
+            run: 1,
+            round: 2,
+            miner: Address::from([3; 20]),
+            model: Hash::of(b"model"),
+            exact_version: 1,
+            adapter_seed: Hash::of(b"seed"),
+            start: AdapterRef {
+                cid: None,
+                adapter: Hash::of(b"adapter"),
+                state: Hash::of(b"state"),
+            },
+            shard: ShardRef {
+                index: 0,
+                cid: Cid::raw(b"shard"),
+                tokens: 1,
+            },
+            steps: 0,
+            hyper,
+            beacon: Hash::of(beacon),
+            feedback: None,
+        }
+    }
+
+    #[test]
+    fn the_work_of_another_task_of_the_same_round_is_not_taken_up() {
+        let root = tempfile::tempdir().unwrap();
+        let (ours, other) = (task(b"ours"), task(b"another chain's"));
+        let state = StepState::start(vec![1.0]);
+        let result = |task: &Task| {
+            let files = WorkFiles::open(root.path(), task, false).unwrap();
+            let result = files.read_result(&task.work(), 0, &[7; 32]);
+            (files, result.map(|done| done.package))
+        };
+        let (files, none) = result(&ours);
+        assert_eq!(none, None);
+        files.write_state(&state).unwrap();
+        files.write_result(b"package", &[1.0]).unwrap();
+        assert_eq!(result(&ours).1, Some(b"package".to_vec()));
+        let (files, stale) = result(&other);
+        assert_eq!(stale, None);
+        assert!(files.state_hashes().is_empty());
     }
 
     #[test]

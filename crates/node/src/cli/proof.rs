@@ -468,7 +468,7 @@ fn text(verified: &Verified) -> String {
     ];
     match &verified.what {
         What::Block { transactions } => {
-            lines.push(format!("  {} transactions", transactions.len()));
+            lines.push(format!("  transactions: {}", transactions.len()));
             lines.extend(transactions.iter().map(|hash| format!("    {hash}")));
         }
         What::Balance {
@@ -483,7 +483,7 @@ fn text(verified: &Verified) -> String {
             nodes,
             state_height,
         } => {
-            lines.push(format!("{} block validators", verified.validators.len()));
+            lines.push(format!("block validators: {}", verified.validators.len()));
             let signers = verified.validators.iter();
             lines.extend(signers.map(|info| format!("  {} power {}", info.address, info.power)));
             lines.push(format!(

@@ -5,7 +5,7 @@ use serde::Serialize;
 /// One closed round.
 #[derive(Clone, Debug, Serialize)]
 pub struct RoundFigures {
-    /// Its number, counted from 1.
+    /// Its number, as the ledger counts: from 0.
     pub round: u32,
     /// Held-out loss of the adapter after it on a fixed quarter of the held-out text, in nats per token.
     pub held_out_sample: f64,

@@ -67,7 +67,7 @@ impl Progress {
             false => line(figures, round),
         });
         if let Some(bar) = &self.bar {
-            bar.set_position(u64::from(round.round));
+            bar.set_position(figures.rounds.len() as u64);
         }
     }
 

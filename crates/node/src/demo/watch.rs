@@ -69,8 +69,7 @@ pub(super) async fn follow(
             .is_some_and(|summary| summary.accepted == 0);
         anyhow::ensure!(
             !empty,
-            "round {} closed without a single accepted package: the miners' and validators' logs say why (a full disk, or a machine too busy to answer within {} s)",
-            round + 1,
+            "round {round} closed without a single accepted package: the miners' and validators' logs say why (a full disk, or a machine too busy to answer within {} s)",
             crate::plan::PATIENCE
         );
         let adapter = adapter_bytes(&depot, &record).await?;
@@ -90,7 +89,7 @@ pub(super) async fn follow(
 /// What the open round is doing.
 async fn now(client: &r3mes_gateway::rpc::Client, run: &Run) -> String {
     if !run.open {
-        return format!("waiting for round {} to open", run.round + 1);
+        return format!("waiting for round {} to open", run.round);
     }
     let question = QueryRound {
         run: run.id,
@@ -101,9 +100,7 @@ async fn now(client: &r3mes_gateway::rpc::Client, run: &Run) -> String {
         .await
         .ok()
         .and_then(|record| Some(record.head?.phase));
-    phase.map_or_else(String::new, |phase| {
-        format!("round {}: {phase}", run.round + 1)
-    })
+    phase.map_or_else(String::new, |phase| format!("round {}: {phase}", run.round))
 }
 
 async fn adapter_bytes(depot: &Depot, record: &RoundRecord) -> anyhow::Result<Option<Vec<u8>>> {
@@ -135,7 +132,7 @@ fn round_figures(
         .nanos()
         .saturating_sub(summary.opened_at.nanos());
     Ok(RoundFigures {
-        round: head.round + 1,
+        round: head.round,
         held_out_sample,
         assigned: summary.assigned,
         accepted: summary.accepted,

@@ -122,10 +122,7 @@ async fn round(testnet: &Testnet) -> anyhow::Result<String> {
             let summary = record.summary.context("the round has no summary")?;
             let found = format!(
                 "round {}: {} packages of {} miners, {} audited",
-                round + 1,
-                summary.accepted,
-                summary.assigned,
-                summary.audited
+                round, summary.accepted, summary.assigned, summary.audited
             );
             anyhow::ensure!(summary.accepted > 0, "{found}");
             return Ok(found);

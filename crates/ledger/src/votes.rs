@@ -57,7 +57,7 @@ pub(crate) fn forget(
     subject: u64,
 ) -> Result<(), LedgerError> {
     loop {
-        let page = votes.range_of(ctx, &subject, None, nodes::MAX_NODES)?;
+        let page = votes.range_of(ctx, &subject, None, nodes::MAX_ELECTORS)?;
         if page.is_empty() {
             return Ok(());
         }

@@ -2,7 +2,7 @@
 
 use super::handle::register;
 use super::messages::check_spec;
-use super::state::{BLOCK_VALIDATORS, BlockValidator, MAX_NODES, PARAMS, VALIDATORS_CHANGED};
+use super::state::{BLOCK_VALIDATORS, BlockValidator, MAX_ELECTORS, PARAMS, VALIDATORS_CHANGED};
 use super::validators::claim;
 use crate::error::LedgerError;
 use crate::genesis::Genesis;
@@ -38,7 +38,7 @@ pub(crate) fn begin_validators(
 
 /// Forgets the block validators: another chain begins with its own.
 pub(crate) fn forget_validators(ctx: &mut Context<'_>) -> Result<(), LedgerError> {
-    for (address, _) in BLOCK_VALIDATORS.range(ctx, None, MAX_NODES)? {
+    for (address, _) in BLOCK_VALIDATORS.range(ctx, None, MAX_ELECTORS)? {
         BLOCK_VALIDATORS.remove(ctx, &address)?;
     }
     VALIDATORS_CHANGED.remove(ctx)

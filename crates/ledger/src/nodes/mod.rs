@@ -27,7 +27,7 @@ pub use stake::{
     dispute_closed, dispute_opened, enlist_leaver, is_leaver, leaver_last, leaver_seen, leavers,
     lock, unlock,
 };
-pub use state::{LOCKS, MAX_NODES, NODES, PARAMS, SLASHES, active, get};
+pub use state::{LOCKS, MAX_ELECTORS, NODES, PARAMS, SLASHES, active, count, get, max_nodes};
 pub(crate) use validators::{changed, punish, updates};
 
 use r3mes_types::Time;

@@ -7,8 +7,10 @@ use super::handle::NodesError;
 use crate::error::LedgerError;
 use crate::store::{Context, Item, Map, View};
 
-/// Most nodes of one role that take part; more cannot register.
-pub const MAX_NODES: usize = 4096;
+/// Most validators, and most proposers, that take part: votes and draws by power look at all of them.
+pub const MAX_ELECTORS: usize = 4096;
+/// Most miners, and most serving nodes, that take part: all of them are looked at when a round opens.
+const MAX_WORKERS: usize = 1 << 17;
 /// Most due entries that one block works through.
 pub(super) const MAX_DUE: usize = 64;
 
@@ -70,13 +72,29 @@ pub(super) fn require(view: &dyn View, address: &Address) -> Result<Node, Ledger
     Ok(get(view, address)?.ok_or(NodesError::Unknown { address: *address })?)
 }
 
-/// All nodes that take part with a role now, ascending by address bytes; at most [`MAX_NODES`].
+/// Most nodes that take part with a role; more cannot register.
+pub const fn max_nodes(role: Role) -> usize {
+    match role {
+        Role::Miner | Role::Serving => MAX_WORKERS,
+        Role::Validator | Role::Proposer => MAX_ELECTORS,
+    }
+}
+
+/// How many nodes take part with a role now.
+///
+/// # Errors
+/// When the state cannot be read or the gas is used up.
+pub fn count(view: &dyn View, role: Role) -> Result<u64, LedgerError> {
+    Ok(ROLE_COUNT.get(view, &role)?.unwrap_or(0))
+}
+
+/// All nodes that take part with a role now, ascending by address bytes; at most [`max_nodes`].
 ///
 /// # Errors
 /// When the state cannot be read or the gas is used up.
 pub fn active(view: &dyn View, role: Role) -> Result<Vec<Node>, LedgerError> {
     BY_ROLE
-        .range_of(view, &role, None, MAX_NODES)?
+        .range_of(view, &role, None, max_nodes(role))?
         .into_iter()
         .map(|((_, address), _)| require(view, &address))
         .collect()
@@ -94,14 +112,11 @@ pub(super) fn save(
         if was == is {
             continue;
         }
-        let count = ROLE_COUNT.get(ctx, &role)?.unwrap_or(0);
+        let count = count(ctx, role)?;
         if is {
-            if count >= MAX_NODES as u64 {
-                return Err(NodesError::Full {
-                    role,
-                    max: MAX_NODES,
-                }
-                .into());
+            let max = max_nodes(role);
+            if count >= max as u64 {
+                return Err(NodesError::Full { role, max }.into());
             }
             ROLE_COUNT.put(ctx, &role, &(count + 1))?;
             BY_ROLE.put(ctx, &(role, node.address), &true)?;

@@ -12,8 +12,8 @@ use r3mes_types::{Address, ConsensusAddress, Role, UREMES_PER_REMES};
 use super::handle::NodesError;
 use super::slash::{jail, slash};
 use super::state::{
-    BLOCK_VALIDATORS, BlockValidator, MAX_NODES, OPERATOR_OF, PARAMS, VALIDATORS_CHANGED, active,
-    get,
+    BLOCK_VALIDATORS, BlockValidator, MAX_ELECTORS, OPERATOR_OF, PARAMS, VALIDATORS_CHANGED,
+    active, get,
 };
 use crate::beacon;
 use crate::block::{BlockInput, ValidatorUpdate};
@@ -64,7 +64,7 @@ pub(crate) fn updates(ctx: &mut Context<'_>) -> Result<Vec<ValidatorUpdate>, Led
         return Ok(Vec::new());
     }
     let present: BTreeMap<_, _> = BLOCK_VALIDATORS
-        .range(ctx, None, MAX_NODES)?
+        .range(ctx, None, MAX_ELECTORS)?
         .into_iter()
         .collect();
     let mut updates = Vec::new();

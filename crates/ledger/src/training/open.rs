@@ -25,14 +25,10 @@ pub(super) fn open_round(ctx: &mut Context<'_>, run: &mut Run) -> Result<bool, L
     };
     let beacon = beacon::last_mix(ctx)?;
     let mut draw = Draw::new(&beacon, id, "members", &[]);
-    let members = choose_members(ctx, &run.params, &mut draw)?;
-    let params = &run.params;
-    if members.miners.len() < params.min_miners as usize
-        || members.validators.len() < params.min_validators as usize
-        || members.proposers.is_empty()
-    {
+    let Some(members) = choose_members(ctx, &run.params, &mut draw)? else {
         return Ok(false);
-    }
+    };
+    let params = &run.params;
     let round = Round {
         run: run.id,
         round: run.round,
@@ -90,12 +86,26 @@ impl FreeStake {
     }
 }
 
-/// Nodes that can cover what they would owe. A node with several roles needs stake for each.
+/// Nodes that can cover what they would owe, or none if they are too few. A node with several roles
+/// needs stake for each.
+///
+/// A run that waits for nodes comes here in every block, so many of one role are not looked at while
+/// another role has too few.
 fn choose_members(
     ctx: &Context<'_>,
     params: &RunParams,
     draw: &mut Draw,
-) -> Result<Members, LedgerError> {
+) -> Result<Option<Members>, LedgerError> {
+    let needed = [
+        (Role::Validator, params.min_validators),
+        (Role::Proposer, 1),
+        (Role::Miner, params.min_miners),
+    ];
+    for (role, least) in needed {
+        if nodes::count(ctx, role)? < u64::from(least) {
+            return Ok(None);
+        }
+    }
     let mut stake = FreeStake(BTreeMap::new());
     let penalties = &params.penalties;
     let mut able = |role, penalty| -> Result<Vec<Node>, LedgerError> {
@@ -104,18 +114,27 @@ fn choose_members(
         Ok(candidates)
     };
     let validators = members(able(Role::Validator, penalties.validator)?);
+    if validators.len() < params.min_validators as usize {
+        return Ok(None);
+    }
     let addresses =
         |nodes: Vec<Node>| -> Vec<Address> { nodes.into_iter().map(|node| node.address).collect() };
     let proposers = addresses(able(Role::Proposer, penalties.proposer)?);
+    if proposers.is_empty() {
+        return Ok(None);
+    }
     let proposers = ascending(draw.choose(&proposers, MAX_MINERS));
     let miners = addresses(able(Role::Miner, penalties.miner)?);
+    if miners.len() < params.min_miners as usize {
+        return Ok(None);
+    }
     let miners = ascending(draw.choose(&miners, params.max_miners as usize));
     let bounded = "the lists were cut to their bounds";
-    Ok(Members {
+    Ok(Some(Members {
         miners: List::new(miners).expect(bounded),
         validators,
         proposers: List::new(proposers).expect(bounded),
-    })
+    }))
 }
 
 /// Nodes as validators with their power, ascending by address: the ones with the most stake when there

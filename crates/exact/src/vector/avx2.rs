@@ -29,7 +29,7 @@ macro_rules! each {
 }
 
 impl Simd for Avx2 {
-    const WIDE: bool = false;
+    const TILE_ROWS: usize = 6;
     type Halves = Self;
     type F = [__m256; 2];
     type I = [__m256i; 2];

@@ -30,7 +30,7 @@ macro_rules! call {
 }
 
 impl Simd for Avx512 {
-    const WIDE: bool = true;
+    const TILE_ROWS: usize = 16;
     type Halves = Avx2;
     type F = __m512;
     type I = __m512i;

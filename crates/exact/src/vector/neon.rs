@@ -29,7 +29,7 @@ macro_rules! each {
 }
 
 impl Simd for Neon {
-    const WIDE: bool = false;
+    const TILE_ROWS: usize = 6;
     type Halves = Self;
     type F = [float32x4_t; 4];
     type I = [int32x4_t; 4];

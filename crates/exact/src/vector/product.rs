@@ -1,15 +1,16 @@
 //! f32 matrix products: tiles of outputs in registers, one chain for each output.
 
+use std::ops::Range;
+
 use super::simd::{LANES, Simd};
+use crate::integer::even;
 use crate::product::{Finish, Product};
 use crate::tile::Tile;
 
 /// Columns in half a vector: products that narrow hold two rows in a vector.
 const HALF: usize = LANES / 2;
-/// Rows of a tile. With AVX2 its accumulators take eight of sixteen registers.
-const ROWS: usize = 4;
-/// Rows of a tile where there are registers for more: sixteen of 32 for accumulators.
-const MANY: usize = 8;
+/// Pairs of rows in a tile of half a vector.
+const PAIRS: usize = 4;
 /// Elements of a right factor that stays in the first-level cache while rows pass by.
 const CACHED: usize = 8192;
 
@@ -65,74 +66,85 @@ fn columns<S: Simd>(s: S, p: &Product<'_>, finish: Finish, mut out: Tile<'_, f32
     let (rows, cols) = (out.rows(), out.cols());
     // A long right factor is read once, in strips that all rows use; a short one stays near, and
     // rows are finished one after the other.
-    if p.depth * cols <= CACHED {
-        let together = if S::WIDE { MANY } else { ROWS };
-        for row in (0..rows).step_by(together) {
-            let end = rows.min(row + together);
-            strip(s, p, finish, &mut out, (row, end), (0, cols));
-        }
+    let strip = if p.depth * cols <= CACHED {
+        cols
     } else {
-        for col in (0..cols).step_by(2 * LANES) {
-            let end = cols.min(col + 2 * LANES);
-            strip(s, p, finish, &mut out, (0, rows), (col, end));
+        2 * LANES
+    };
+    for start in (0..cols).step_by(strip) {
+        let columns = start..cols.min(start + strip);
+        for rows in even(rows, S::TILE_ROWS) {
+            tiles(s, p, finish, &mut out, rows, columns.clone());
         }
     }
 }
 
-/// The tiles of a range of rows and a range of whole vectors.
+/// A few rows of a range of whole vectors.
 #[inline(always)]
-fn strip<S: Simd>(
+fn tiles<S: Simd>(
     s: S,
     p: &Product<'_>,
     finish: Finish,
     out: &mut Tile<'_, f32>,
-    (mut row, rows): (usize, usize),
-    (start, end): (usize, usize),
+    mut rows: Range<usize>,
+    columns: Range<usize>,
 ) {
-    while S::WIDE && row + MANY <= rows {
-        tiles::<S, MANY>(s, p, finish, out, row, (start, end));
-        row += MANY;
-    }
-    while row + ROWS <= rows {
-        tiles::<S, ROWS>(s, p, finish, out, row, (start, end));
-        row += ROWS;
-    }
-    while row < rows {
-        let mut col = start;
-        while col + 4 * LANES <= end {
-            tile::<S, 1, 4>(s, p, finish, out, row, col);
-            col += 4 * LANES;
-        }
-        // One row is a chain for each vector, and each chain waits for itself: all that is left
-        // goes together.
-        match (end - col) / LANES {
-            3 => tile::<S, 1, 3>(s, p, finish, out, row, col),
-            2 => tile::<S, 1, 2>(s, p, finish, out, row, col),
-            1 => tile::<S, 1, 1>(s, p, finish, out, row, col),
-            _ => {}
-        }
-        row += 1;
+    while !rows.is_empty() {
+        let row = rows.start;
+        rows.start += match rows.len() {
+            16.. => column_of_tiles::<S, 16>(s, p, finish, out, row, columns.clone()),
+            8.. => column_of_tiles::<S, 8>(s, p, finish, out, row, columns.clone()),
+            6.. => column_of_tiles::<S, 6>(s, p, finish, out, row, columns.clone()),
+            5.. => column_of_tiles::<S, 5>(s, p, finish, out, row, columns.clone()),
+            4.. => column_of_tiles::<S, 4>(s, p, finish, out, row, columns.clone()),
+            _ => one_row(s, p, finish, out, row, columns.clone()),
+        };
     }
 }
 
-/// `R` rows of a range of whole vectors.
+/// `R` rows of a range of whole vectors; returns `R`.
+///
+/// One vector at a time: a number of the left factor is then used once, as an operand from memory,
+/// which takes neither an instruction nor a register of its own with AVX-512.
 #[inline(always)]
-fn tiles<S: Simd, const R: usize>(
+fn column_of_tiles<S: Simd, const R: usize>(
     s: S,
     p: &Product<'_>,
     finish: Finish,
     out: &mut Tile<'_, f32>,
     row: usize,
-    (mut col, end): (usize, usize),
-) {
-    while S::WIDE && col + 2 * LANES <= end {
-        tile::<S, R, 2>(s, p, finish, out, row, col);
-        col += 2 * LANES;
-    }
-    while col < end {
+    columns: Range<usize>,
+) -> usize {
+    for col in columns.step_by(LANES) {
         tile::<S, R, 1>(s, p, finish, out, row, col);
-        col += LANES;
     }
+    R
+}
+
+/// One row of a range of whole vectors; returns 1.
+///
+/// Each vector is a chain that waits for itself: several go together.
+#[inline(always)]
+fn one_row<S: Simd>(
+    s: S,
+    p: &Product<'_>,
+    finish: Finish,
+    out: &mut Tile<'_, f32>,
+    row: usize,
+    columns: Range<usize>,
+) -> usize {
+    let mut col = columns.start;
+    while col < columns.end {
+        let vectors = ((columns.end - col) / LANES).min(4);
+        match vectors {
+            4 => tile::<S, 1, 4>(s, p, finish, out, row, col),
+            3 => tile::<S, 1, 3>(s, p, finish, out, row, col),
+            2 => tile::<S, 1, 2>(s, p, finish, out, row, col),
+            _ => tile::<S, 1, 1>(s, p, finish, out, row, col),
+        }
+        col += vectors * LANES;
+    }
+    1
 }
 
 /// `R` rows times `C` vectors of columns.
@@ -221,9 +233,9 @@ fn chains<S: Simd, const R: usize, const C: usize>(
 fn pairs<S: Simd>(s: S, p: &Product<'_>, finish: Finish, mut out: Tile<'_, f32>) {
     let rows = out.rows();
     let mut row = 0;
-    while row + 2 * ROWS <= rows {
-        pair_tile::<S, ROWS>(s, p, finish, &mut out, row);
-        row += 2 * ROWS;
+    while row + 2 * PAIRS <= rows {
+        pair_tile::<S, PAIRS>(s, p, finish, &mut out, row);
+        row += 2 * PAIRS;
     }
     while row < rows {
         pair_tile::<S, 1>(s, p, finish, &mut out, row);

@@ -14,8 +14,8 @@ pub(crate) const LANES: usize = 16;
 ///
 /// Arithmetic is IEEE, each operation rounded on its own.
 pub(crate) trait Simd: Copy {
-    /// Whether there are registers for tiles of two vectors.
-    const WIDE: bool;
+    /// Most rows of a tile of a product: registers for as many sums, and a few more.
+    const TILE_ROWS: usize;
     /// The instruction set for vectors whose halves differ.
     type Halves: Simd;
     /// Sixteen f32.
@@ -124,7 +124,7 @@ pub(crate) struct Emulated;
 
 #[cfg(test)]
 impl Simd for Emulated {
-    const WIDE: bool = true;
+    const TILE_ROWS: usize = 16;
     type Halves = Self;
     type F = [f32; LANES];
     type I = [i32; LANES];

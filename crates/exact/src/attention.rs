@@ -54,37 +54,6 @@ pub(crate) fn store_position(block: &mut [f32], position: usize, key: &[f32], va
     block[start..start + head_dim].copy_from_slice(value);
 }
 
-/// Writes the rows `first..first + n` of a head into a block of 64, transposed.
-#[inline(always)]
-pub(crate) fn transpose(rows: HeadRows<'_>, first: usize, n: usize, block: &mut [f32]) {
-    const TOGETHER: usize = 8;
-    let whole = n / TOGETHER * TOGETHER;
-    for j in (0..whole).step_by(TOGETHER) {
-        let rows: [_; TOGETHER] = std::array::from_fn(|i| rows.row(first + j + i).as_chunks());
-        // Squares of a known size become loads, shuffles and stores of vectors.
-        let columns = block.chunks_exact_mut(BLOCK * TOGETHER);
-        for (square, columns) in columns.take(rows[0].0.len()).enumerate() {
-            let square: [[f32; TOGETHER]; TOGETHER] = rows.map(|(whole, _)| whole[square]);
-            for (d, column) in columns.chunks_exact_mut(BLOCK).enumerate() {
-                column[j..j + TOGETHER].copy_from_slice(&square.map(|row| row[d]));
-            }
-        }
-        let rest = block
-            .chunks_exact_mut(BLOCK)
-            .skip(rows[0].0.len() * TOGETHER);
-        for (d, column) in rest.enumerate().take(rows[0].1.len()) {
-            for ((_, row), value) in rows.iter().zip(&mut column[j..j + TOGETHER]) {
-                *value = row[d];
-            }
-        }
-    }
-    for j in whole..n {
-        for (d, value) in rows.row(first + j).iter().enumerate() {
-            block[d * BLOCK + j] = *value;
-        }
-    }
-}
-
 /// A matrix of which one head's columns are read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HeadRows<'a> {

@@ -1,6 +1,6 @@
 //! One door to the f32 kernels: picks the back end's version of each.
 
-use crate::attention::{AttendPass, HeadPass};
+use crate::attention::{AttendPass, HeadPass, HeadRows};
 use crate::product::{Finish, Product};
 use crate::scalar::LANES;
 use crate::scalar::elementwise::AdamWStep;
@@ -109,5 +109,6 @@ kernels! {
     loss: fn gradient_bits(exponentials: &[f32], softmax: Softmax, row_scales: &[f32]) -> u32;
     loss: fn gradient_codes(exponentials: &[f32], softmax: Softmax, row_scales: &[f32], factor: f32, codes: (&mut [i16], &mut [i8]));
     attention: fn attend(pass: &AttendPass<'_>, out: Tile<'_, f32>);
+    attention: fn transpose(rows: HeadRows<'_>, first: usize, n: usize, block: &mut [f32]);
     attention: fn attend_backward(pass: &HeadPass<'_>, dq: Tile<'_, f32>, dk: Tile<'_, f32>, dv: Tile<'_, f32>);
 }

@@ -2,7 +2,7 @@
 
 use super::scratch::Scratch;
 use super::{Cpu, CpuKvCache};
-use crate::attention::{AttendPass, BLOCK, HeadPass, HeadRows, KvHead, head_block, transpose};
+use crate::attention::{AttendPass, BLOCK, HeadPass, HeadRows, KvHead, head_block};
 use crate::tile::Tile;
 use crate::{AttentionBackward, AttentionShape, kernels};
 
@@ -27,7 +27,7 @@ impl Cpu {
                 let in_blocks = blocks.chunks_exact_mut(head_block(d));
                 for (first, block) in (0..rows).step_by(BLOCK).zip(in_blocks) {
                     let n = BLOCK.min(rows - first);
-                    transpose(keys, first, n, block);
+                    kernels::transpose(self.isa, keys, first, n, block);
                     let of_values = block[BLOCK * d..].chunks_exact_mut(d);
                     for (row, value) in (first..first + n).zip(of_values) {
                         value.copy_from_slice(values.row(row));

@@ -2,7 +2,7 @@
 
 use super::loss::largest;
 use super::{lane_sum, lane_sum_of};
-use crate::attention::{AttendPass, BLOCK, HeadPass};
+use crate::attention::{AttendPass, BLOCK, HeadPass, HeadRows};
 use crate::elementary::exp;
 use crate::tile::Tile;
 
@@ -23,6 +23,16 @@ pub(crate) fn attend(pass: &AttendPass<'_>, mut out: Tile<'_, f32>) {
         let (e, sum) = exponentials(scores);
         for (d, out) in out.row_mut(row).iter_mut().enumerate() {
             *out = blocks(0, visible, |j| e[j] * kv.value(j, d)) / sum;
+        }
+    }
+}
+
+/// Writes the rows `first..first + n` of a head, at most 64, into a block of 64, transposed:
+/// element (d, j) at `d * 64 + j`.
+pub(crate) fn transpose(rows: HeadRows<'_>, first: usize, n: usize, block: &mut [f32]) {
+    for j in 0..n {
+        for (d, value) in rows.row(first + j).iter().enumerate() {
+            block[d * BLOCK + j] = *value;
         }
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::simd::{LANES, Simd};
 use super::{exp_below_one, load_part, store_part};
-use crate::attention::{AttendPass, BLOCK, HeadPass, HeadRows, transpose};
+use crate::attention::{AttendPass, BLOCK, HeadPass, HeadRows};
 use crate::cpu::scratch::Scratch;
 use crate::product::{Finish, Product};
 use crate::tile::Tile;
@@ -177,8 +177,8 @@ pub(crate) fn attend_backward<S: Simd>(
     let width = row_width(n);
     let mut probabilities = Scratch::<f32>::new(BLOCK.min(n) * width);
     let mut gradients = Scratch::<f32>::new(BLOCK.min(n) * width);
-    let keys = transposed(pass.k, n);
-    let values = transposed(pass.v, n);
+    let keys = transposed(s, pass.k, n);
+    let values = transposed(s, pass.v, n);
     let [mut dk_sum, mut dv_sum] = [(); 2].map(|()| Scratch::<f32>::new(n * head_dim));
     for (block, dq) in dq.row_chunks(BLOCK) {
         for (rows, dq) in dq.row_chunks(ROWS) {
@@ -321,12 +321,40 @@ fn lane_product<S: Simd>(s: S, a: &[f32], b: &[f32]) -> f32 {
 
 /// A head's rows in blocks of 64, each transposed: element (d, j) of a block at `d * 64 + j`.
 #[inline(always)]
-fn transposed(rows: HeadRows<'_>, n: usize) -> Scratch<f32> {
+fn transposed<S: Simd>(s: S, rows: HeadRows<'_>, n: usize) -> Scratch<f32> {
     let head_dim = rows.head_dim;
     let mut out = Scratch::new(n.div_ceil(BLOCK) * BLOCK * head_dim);
     for (block, out) in out.chunks_exact_mut(BLOCK * head_dim).enumerate() {
         let first = block * BLOCK;
-        transpose(rows, first, BLOCK.min(n - first), out);
+        transpose(s, rows, first, BLOCK.min(n - first), out);
     }
     out
+}
+
+/// Writes the rows `first..first + n` of a head, at most 64, into a block of 64, transposed, with
+/// zeros up to the next whole vector.
+#[inline(always)]
+pub(crate) fn transpose<S: Simd>(
+    s: S,
+    rows: HeadRows<'_>,
+    first: usize,
+    n: usize,
+    block: &mut [f32],
+) {
+    for j in (0..n).step_by(LANES) {
+        for d in (0..rows.head_dim).step_by(LANES) {
+            let mut square = [s.splat(0.0); LANES];
+            for (vector, row) in square.iter_mut().zip(first + j..first + n) {
+                let row = &rows.row(row)[d..];
+                *vector = match row.first_chunk() {
+                    Some(row) => s.load(row),
+                    None => load_part(s, row, 0.0),
+                };
+            }
+            let columns = block[d * BLOCK..].chunks_exact_mut(BLOCK);
+            for (vector, column) in s.transposed(square).into_iter().zip(columns) {
+                s.store(vector, &mut column[j..].as_chunks_mut().0[0]);
+            }
+        }
+    }
 }

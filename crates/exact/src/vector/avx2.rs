@@ -134,6 +134,27 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    fn merge<const W: usize>(self, a: Self::F, b: Self::F) -> Self::F {
+        // SAFETY: `self` proves that the processor has AVX2.
+        unsafe {
+            match W {
+                8 => [a[0], b[1]],
+                4 => [
+                    _mm256_blend_ps::<0xF0>(a[0], b[0]),
+                    _mm256_blend_ps::<0xF0>(a[1], b[1]),
+                ],
+                2 => [
+                    _mm256_blend_ps::<0xCC>(a[0], b[0]),
+                    _mm256_blend_ps::<0xCC>(a[1], b[1]),
+                ],
+                _ => [
+                    _mm256_blend_ps::<0xAA>(a[0], b[0]),
+                    _mm256_blend_ps::<0xAA>(a[1], b[1]),
+                ],
+            }
+        }
+    }
+    #[inline(always)]
     fn bits(self, a: Self::F) -> Self::I {
         each!(_mm256_castps_si256(a))
     }

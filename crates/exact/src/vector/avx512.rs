@@ -120,6 +120,16 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    fn merge<const W: usize>(self, a: Self::F, b: Self::F) -> Self::F {
+        let of_b = match W {
+            8 => 0xFF00,
+            4 => 0xF0F0,
+            2 => 0xCCCC,
+            _ => 0xAAAA,
+        };
+        call!(_mm512_mask_blend_ps(of_b, a, b))
+    }
+    #[inline(always)]
     fn bits(self, a: Self::F) -> Self::I {
         call!(_mm512_castps_si512(a))
     }

@@ -125,6 +125,23 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
+    fn merge<const W: usize>(self, a: Self::F, b: Self::F) -> Self::F {
+        match W {
+            8 => [a[0], a[1], b[2], b[3]],
+            4 => [a[0], b[1], a[2], b[3]],
+            // SAFETY: `self` proves that the processor has NEON.
+            2 => unsafe {
+                std::array::from_fn(|i| vcombine_f32(vget_low_f32(a[i]), vget_high_f32(b[i])))
+            },
+            // Odd lanes of `b` between the even ones of `a`.
+            _ => {
+                let even = each!(vtrn1q_f32(a, a));
+                let odd = each!(vtrn2q_f32(b, b));
+                each!(vtrn1q_f32(even, odd))
+            }
+        }
+    }
+    #[inline(always)]
     fn bits(self, a: Self::F) -> Self::I {
         each!(vreinterpretq_s32_f32(a))
     }

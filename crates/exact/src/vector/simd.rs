@@ -48,6 +48,8 @@ pub(crate) trait Simd: Copy {
     fn select_less(self, a: Self::F, b: Self::F, yes: Self::F, no: Self::F) -> Self::F;
     /// Lanes i and i xor W exchanged; W is 1, 2, 4 or 8.
     fn exchange<const W: usize>(self, a: Self::F) -> Self::F;
+    /// Lane i of `b` where i has the bit W, else of `a`; W is 1, 2, 4 or 8.
+    fn merge<const W: usize>(self, a: Self::F, b: Self::F) -> Self::F;
 
     fn bits(self, a: Self::F) -> Self::I;
     fn floats(self, a: Self::I) -> Self::F;
@@ -90,6 +92,16 @@ pub(crate) trait Simd: Copy {
         self.first(self.max(a, self.exchange::<1>(a)))
     }
 
+    /// Sixteen vectors with rows and columns exchanged.
+    #[inline(always)]
+    fn transposed(self, mut rows: [Self::F; LANES]) -> [Self::F; LANES] {
+        exchange_squares::<Self, 8>(self, &mut rows);
+        exchange_squares::<Self, 4>(self, &mut rows);
+        exchange_squares::<Self, 2>(self, &mut rows);
+        exchange_squares::<Self, 1>(self, &mut rows);
+        rows
+    }
+
     /// [`Simd::exchange`] of integers.
     #[inline(always)]
     fn exchange_int<const W: usize>(self, a: Self::I) -> Self::I {
@@ -114,6 +126,16 @@ pub(crate) trait Simd: Copy {
         let a = self.add_int(a, self.exchange_int::<2>(a));
         let a = self.add_int(a, self.exchange_int::<1>(a));
         self.first(self.floats(a)).to_bits() as i32
+    }
+}
+
+/// In each square of `2 W` rows and lanes, exchanges the upper right and the lower left quarter.
+#[inline(always)]
+fn exchange_squares<S: Simd, const W: usize>(s: S, rows: &mut [S::F; LANES]) {
+    for upper in (0..LANES).filter(|row| row & W == 0) {
+        let (a, b) = (rows[upper], rows[upper | W]);
+        rows[upper] = s.merge::<W>(a, s.exchange::<W>(b));
+        rows[upper | W] = s.merge::<W>(s.exchange::<W>(a), b);
     }
 }
 
@@ -173,6 +195,9 @@ impl Simd for Emulated {
     }
     fn exchange<const W: usize>(self, a: Self::F) -> Self::F {
         std::array::from_fn(|i| a[i ^ W])
+    }
+    fn merge<const W: usize>(self, a: Self::F, b: Self::F) -> Self::F {
+        std::array::from_fn(|i| if i & W == 0 { a[i] } else { b[i] })
     }
     fn bits(self, a: Self::F) -> Self::I {
         a.map(|v| v.to_bits() as i32)

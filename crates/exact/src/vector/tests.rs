@@ -344,6 +344,25 @@ proptest! {
     }
 
     #[test]
+    fn blocks_are_transposed_for_any_head(
+        seed: u64,
+        (head_dim, column, beside) in (1usize..70, 0usize..5, 0usize..5),
+        (first, n) in (0usize..20, 1usize..=BLOCK),
+    ) {
+        let stride = column + head_dim + beside;
+        let data = Values::new(seed).vec(Draw::Wide, (first + n) * stride);
+        let rows = HeadRows { data: &data, stride, column, head_dim };
+        for version in Version::all() {
+            let mut block = vec![7.0; BLOCK * head_dim];
+            versions::transpose(version, rows, first, n, &mut block);
+            for (d, found) in block.chunks_exact(BLOCK).enumerate() {
+                let expected: Vec<f32> = (first..first + n).map(|row| rows.row(row)[d]).collect();
+                same("transpose", version, &expected, &found[..n])?;
+            }
+        }
+    }
+
+    #[test]
     fn attention_gradients_equal_the_definition(
         seed: u64,
         kind in draw(),

@@ -16,6 +16,7 @@ use std::ops::Range;
 
 use super::pack::GROUP;
 use super::{BLOCK_COLUMNS, Panels};
+use crate::integer::ahead::Ahead;
 use crate::integer::avx2::{
     COLUMNS, Column, Expanded, WordPart, for_columns, scaled, word_sums, word_tile,
 };
@@ -132,15 +133,14 @@ fn forward_panel(
 ) {
     let parts = even(job.scales.len(), COLUMNS);
     let blocks = even(job.stride / LANES, BLOCK);
-    let fetched = job.next.len().div_ceil(parts.len() * blocks.len());
-    let mut fetches = job.next.chunks(fetched.next_multiple_of(GROUP).max(GROUP));
+    let mut ahead = Ahead::new([job.next].into_iter(), parts.len() * blocks.len());
     for (b, block) in blocks.enumerate() {
         expand(
             &job.panel[block.start * BLOCK_BYTES..block.end * BLOCK_BYTES],
             expanded,
         );
         for part in parts {
-            prefetch(fetches.next().unwrap_or_default());
+            ahead.fetch();
             let row = part.start;
             let words = WordPart {
                 weights: &expanded.0[..block.len() * LANES * LANES * 2],
@@ -155,14 +155,6 @@ fn forward_panel(
                 word_tile(words, factor, job.row + row, column)
             );
         }
-    }
-}
-
-#[target_feature(enable = "avx2")]
-#[inline]
-fn prefetch(bytes: &[u8]) {
-    for line in bytes.chunks(GROUP) {
-        _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
     }
 }
 
@@ -246,11 +238,15 @@ pub(super) unsafe fn backward(
 ) {
     let mut expanded = Expanded([0; WORDS]);
     let occupied = occupied_groups(g, padded(wt.cols()));
-    for (panel, totals) in panels.zip(totals.chunks_exact_mut(g.rows)) {
-        let panel = wt.panel(panel);
+    let parts = even(g.rows, COLUMNS);
+    for (index, totals) in panels.clone().zip(totals.chunks_exact_mut(g.rows)) {
+        let panel = wt.panel(index);
         expand(panel, &mut expanded);
         let weights = &expanded.0[..panel.len() * 2];
-        for part in even(g.rows, COLUMNS) {
+        let next = index + 1..panels.end.min(index + 2);
+        let mut ahead = Ahead::new(next.map(|panel| wt.panel(panel)), parts.len());
+        for part in parts {
+            ahead.fetch();
             let codes = &g.low[part.start * g.stride..];
             let totals = &mut totals[part];
             for_columns!(totals.len(), low_tile(weights, codes, g.stride, totals));

@@ -6,7 +6,7 @@ use std::arch::x86_64::*;
 const PANELS: usize = 4;
 
 /// Panels that go by parts to the cache, before they are used.
-pub(super) struct Ahead<'a> {
+pub(crate) struct Ahead<'a> {
     panels: [&'a [u8]; PANELS],
     part: usize,
 }
@@ -14,7 +14,7 @@ pub(super) struct Ahead<'a> {
 impl<'a> Ahead<'a> {
     /// In `parts` parts. Of more than four panels, the first ones.
     #[inline]
-    pub(super) fn new(panels: impl Iterator<Item = &'a [u8]>, parts: usize) -> Self {
+    pub(crate) fn new(panels: impl Iterator<Item = &'a [u8]>, parts: usize) -> Self {
         let mut all = [&[][..]; PANELS];
         for (place, panel) in all.iter_mut().zip(panels) {
             *place = panel;
@@ -25,7 +25,7 @@ impl<'a> Ahead<'a> {
 
     /// The next part.
     #[inline]
-    pub(super) fn fetch(&mut self) {
+    pub(crate) fn fetch(&mut self) {
         for panel in &mut self.panels {
             let (part, rest) = panel.split_at(self.part.min(panel.len()));
             *panel = rest;

@@ -2,7 +2,7 @@
 //! the building blocks of each instruction set.
 
 #[cfg(target_arch = "x86_64")]
-mod ahead;
+pub(crate) mod ahead;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
 #[cfg(target_arch = "x86_64")]

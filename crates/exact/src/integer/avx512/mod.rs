@@ -19,11 +19,12 @@ pub(super) mod upper;
 mod vector;
 
 use std::arch::x86_64::*;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 pub(crate) use self::int8::{backward as int8_backward, forward as int8_forward};
 pub(crate) use self::ternary::{backward as ternary_backward, forward as ternary_forward};
-use self::tile::{Sink, Weights};
+use self::tile::{PanelSums, Sink, Weights};
 use self::vector::Streamed;
 use crate::integer::chunks;
 use crate::panels::LANES;
@@ -111,21 +112,47 @@ impl Output<'_, '_> {
         unsafe { _mm_prefetch::<_MM_HINT_ET0>(start.cast()) };
     }
 
-    /// Writes the sixteen results of one panel for one row, dropping those of padding.
+    /// Where the results of one panel go.
+    #[inline]
+    fn column(&mut self, panel: usize) -> Column<'_> {
+        let (rows, stride) = (self.tile.rows(), self.tile.stride());
+        let rest = self.tile.cols() - panel * LANES;
+        Column {
+            // SAFETY: the column starts inside each row.
+            start: unsafe { self.tile.as_mut_ptr().add(panel * LANES) },
+            stride,
+            rows,
+            lanes: lanes(rest),
+            write: self.write,
+            tile: PhantomData,
+        }
+    }
+}
+
+/// Up to sixteen values in each row of a tile.
+struct Column<'a> {
+    start: *mut f32,
+    stride: usize,
+    rows: usize,
+    /// Those that are there; the others are padding.
+    lanes: u16,
+    write: Write,
+    tile: PhantomData<&'a mut f32>,
+}
+
+impl Column<'_> {
+    /// Writes the sixteen results for one row, dropping those of padding.
     #[target_feature(enable = "avx512f")]
     #[inline]
-    fn put(&mut self, row: usize, panel: usize, mut values: __m512) {
-        assert!(row < self.tile.rows(), "row outside the tile");
-        let rest = self.tile.cols() - panel * LANES;
-        let mask = lanes(rest);
+    fn put(&mut self, row: usize, mut values: __m512) {
+        assert!(row < self.rows, "row outside the tile");
         // SAFETY: the row lies in the tile, and the mask leaves out what lies behind it.
         unsafe {
-            let start = self.tile.as_mut_ptr();
-            let start = start.add(row * self.tile.stride() + panel * LANES);
+            let start = self.start.add(row * self.stride);
             if self.write == Write::Add {
-                values = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, start), values);
+                values = _mm512_add_ps(_mm512_maskz_loadu_ps(self.lanes, start), values);
             }
-            _mm512_mask_storeu_ps(start, mask, values);
+            _mm512_mask_storeu_ps(start, self.lanes, values);
         }
     }
 }
@@ -145,11 +172,14 @@ impl<const D: usize> Sink<D> for Scaled<'_, '_, '_> {
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
     #[inline]
-    unsafe fn put(&mut self, row: usize, panel: usize, sums: [__m512i; D]) {
-        let row_scale = _mm512_set1_ps(self.row_scales[row]);
-        let factor = _mm512_mul_ps(row_scale, self.scales.panel(panel));
-        let values = _mm512_mul_ps(_mm512_cvtepi32_ps(joined(sums)), factor);
-        self.out.put(row, panel, values);
+    unsafe fn put(&mut self, rows: Range<usize>, panel: usize, sums: PanelSums<'_>) {
+        let scale = self.scales.panel(panel);
+        let mut column = self.out.column(panel);
+        for (index, row) in rows.enumerate() {
+            let factor = _mm512_mul_ps(_mm512_set1_ps(self.row_scales[row]), scale);
+            let sums = _mm512_cvtepi32_ps(joined(sums.row::<D>(index)));
+            column.put(row, _mm512_mul_ps(sums, factor));
+        }
     }
 }
 
@@ -176,8 +206,10 @@ impl<const D: usize> Sink<D> for Totals<'_> {
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
     #[inline]
-    unsafe fn put(&mut self, row: usize, panel: usize, sums: [__m512i; D]) {
-        self.add(row, panel, joined(sums));
+    unsafe fn put(&mut self, rows: Range<usize>, panel: usize, sums: PanelSums<'_>) {
+        for (index, row) in rows.enumerate() {
+            self.add(row, panel, joined(sums.row::<D>(index)));
+        }
     }
 }
 

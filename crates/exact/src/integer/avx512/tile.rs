@@ -37,11 +37,33 @@ pub(super) trait Sink<const D: usize> {
     /// Fetches where those of one row and panel go.
     fn prefetch(&mut self, row: usize, panel: usize);
 
-    /// Takes the sums of one row and panel.
+    /// Takes the sums of some rows of one panel.
     ///
     /// # Safety
     /// The processor has the instructions.
-    unsafe fn put(&mut self, row: usize, panel: usize, sums: [__m512i; D]);
+    unsafe fn put(&mut self, rows: Range<usize>, panel: usize, sums: PanelSums<'_>);
+}
+
+/// The sums of one panel in a tile.
+#[derive(Clone, Copy)]
+pub(super) struct PanelSums<'a> {
+    /// Those of the tile, from the panel's first one on.
+    sums: &'a [__m512i],
+    /// Panels of the tile.
+    panels: usize,
+}
+
+impl PanelSums<'_> {
+    /// The sums of the tile's row `row` of results, one for each of its `D` rows of digits.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    pub(super) fn row<const D: usize>(&self, row: usize) -> [__m512i; D] {
+        let mut planes = [_mm512_setzero_si512(); D];
+        for (d, plane) in planes.iter_mut().enumerate() {
+            *plane = self.sums[(row * D + d) * self.panels];
+        }
+        planes
+    }
 }
 
 /// All products of the panels with rows of digits, `D` of which make one row of results.
@@ -77,15 +99,13 @@ pub(super) fn products<W: Weights, S: Sink<D>, const D: usize>(
                 corrections: &corrections[rows.start * D..rows.end * D],
             };
             tile(part.len(), factors, &mut sums);
-            for (row, sums) in rows.zip(sums.chunks_exact(D * part.len())) {
-                for (place, panel) in part.clone().enumerate() {
-                    let mut planes = [sums[place]; D];
-                    for (plane, sums) in planes.iter_mut().zip(sums.chunks_exact(part.len())) {
-                        *plane = sums[place];
-                    }
-                    // SAFETY: this processor has the instructions.
-                    unsafe { out.put(row, panel, planes) };
-                }
+            for (place, panel) in part.clone().enumerate() {
+                let sums = PanelSums {
+                    sums: &sums[place..],
+                    panels: part.len(),
+                };
+                // SAFETY: this processor has the instructions.
+                unsafe { out.put(rows.clone(), panel, sums) };
             }
         }
     }

@@ -28,6 +28,8 @@ struct List {
     /// Their numbers; behind `len` anything.
     groups: [i32; GROUPS],
     len: usize,
+    /// What takes off that weights are larger by 128.
+    correction: i32,
 }
 
 /// Adds 65,536 times the products of the third digits; see [`crate::int8::Sums::add`].
@@ -73,13 +75,13 @@ pub(in crate::integer) fn add(
         digits: [0; GROUPS],
         groups: [0; GROUPS],
         len: 0,
+        correction: 0,
     };
     for row in 0..g.rows {
         list.fill(digits.row(row));
         if list.len > 0 {
-            let correction = list.correction();
             for (index, panel) in panels.clone().enumerate() {
-                let sums = list.product(wt.panel(panel), correction);
+                let sums = list.product(wt.panel(panel));
                 out.add(row, index, sums);
             }
         }
@@ -88,9 +90,10 @@ pub(in crate::integer) fn add(
 
 impl List {
     /// Lists the occupied groups of a row of digits.
-    #[target_feature(enable = "avx512f,avx512bw")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
     fn fill(&mut self, digits: &[i8]) {
         let places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        let mut sums = _mm512_setzero_si512();
         self.len = 0;
         for (step, digits) in digits.chunks(STEP).enumerate() {
             let mask = u64::MAX >> (STEP - digits.len());
@@ -113,23 +116,17 @@ impl List {
                 _mm512_mask_storeu_epi32(number, fresh, groups);
             }
             self.len = end;
+            sums = _mm512_dpbusd_epi32(sums, _mm512_set1_epi8(1), digits);
         }
-    }
-
-    /// What takes off that weights are larger by 128.
-    fn correction(&self) -> i32 {
-        let digits = self.digits[..self.len].iter().flat_map(|x| x.to_le_bytes());
-        digits
-            .map(|digit| -128 * i32::from(digit as i8))
-            .sum::<i32>()
+        self.correction = -128 * _mm512_reduce_add_epi32(sums);
     }
 
     /// The sums of a panel's products.
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
     #[inline]
-    fn product(&self, panel: &[u8], correction: i32) -> __m512i {
+    fn product(&self, panel: &[u8]) -> __m512i {
         let flip = _mm512_set1_epi8(i8::MIN);
-        let mut sums = _mm512_set1_epi32(correction);
+        let mut sums = _mm512_set1_epi32(self.correction);
         for (&digits, &group) in self.digits[..self.len].iter().zip(&self.groups) {
             let weights = &panel[group as usize * 64..][..64];
             // SAFETY: a group has 64 bytes.

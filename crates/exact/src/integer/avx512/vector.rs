@@ -120,7 +120,7 @@ pub(super) fn products<W: Streamed>(
         for (panel, &sums) in (panel..).zip(sums) {
             let factor = _mm512_mul_ps(row_scale, scales.panel(panel));
             let sums = _mm512_cvtepi32_ps(_mm512_add_epi32(sums, correction));
-            out.put(0, panel, _mm512_mul_ps(sums, factor));
+            out.column(panel).put(0, _mm512_mul_ps(sums, factor));
         }
     };
     let codes = digits.row(0);

@@ -1,28 +1,27 @@
 //! Founds a network of one's own: its first state, and the blobs that this state names.
 
 use anyhow::Context;
-use r3mes_blobs::PinName;
 use r3mes_exact::Bytes;
 use r3mes_ledger::genesis::{Genesis, GenesisValidator, params};
 use r3mes_model::{PackedModel, Tokenizer};
-use r3mes_training::{
-    dataset::{Shard, split},
-    job::{adapter_layout, initial_adapter},
-    state::StepState,
-    text::normalize,
-};
+use r3mes_training::dataset::Shard;
 use r3mes_types::{
     Amount, Hash, Hasher, Millis, Time, UREMES_PER_REMES,
     bank::Balance,
     beacon::HashChain,
-    data::{DataShard, DatasetSpec},
+    data::DatasetSpec,
     models::ModelSpec,
     nodes::{MsgRegister, NodeSpec},
-    task::{AdapterRef, HyperParameters},
     wire::{List, Text, Wire},
 };
 
-use crate::{agents, assets, home::Home, keyring::Keyring, plan::Plan};
+use crate::{
+    agents, assets,
+    home::Home,
+    keyring::Keyring,
+    materials::{Cut, DatasetLabels, ModelLabels, Shelf, store_model, store_texts},
+    plan::{Plan, Subject},
+};
 
 /// Blocks that a hash chain of the beacon lasts for where a network is to last.
 pub const BEACON_CHAIN: u64 = 1 << 20;
@@ -42,7 +41,6 @@ const VESTING: Millis = Millis::seconds(30);
 const GENESIS_PIN: &str = "genesis";
 
 /// What a network was founded with.
-#[derive(Clone, Debug)]
 pub struct Founding {
     /// The base model.
     pub model: ModelSpec,
@@ -52,22 +50,18 @@ pub struct Founding {
     pub held_out: Vec<Shard>,
     /// Seed of the adapter that training starts from.
     pub adapter_seed: Hash,
-    config: r3mes_model::ModelConfig,
+    packed: PackedModel,
 }
 
 impl Founding {
-    /// The adapter that the first round starts from: drawn from the seed.
-    ///
-    /// # Errors
-    /// When the hyper-parameters do not fit the model.
-    pub fn initial_adapter(&self, hyper: &HyperParameters) -> anyhow::Result<AdapterRef> {
-        let layout = adapter_layout(&self.config, hyper)?;
-        let adapter = initial_adapter(&layout, &self.adapter_seed);
-        Ok(AdapterRef {
-            cid: None,
-            adapter: adapter.hash(),
-            state: StepState::start(adapter.into_numbers()).hash(),
-        })
+    /// What a run on this network trains.
+    pub fn subject(&self) -> Subject<'_> {
+        Subject {
+            model: self.model.id,
+            config: self.packed.config(),
+            dataset: self.dataset,
+            adapter_seed: self.adapter_seed,
+        }
     }
 }
 
@@ -110,12 +104,16 @@ pub fn found(charter: &Charter<'_>) -> anyhow::Result<Founding> {
         .context("nobody founds the network")?;
     let authority = Keyring::new(&first.home).account_address()?;
     let tokenizer = Tokenizer::from_bytes(assets::BASE_TOKENIZER)?;
+    let packed = PackedModel::from_bytes(&Bytes::from_slice(assets::BASE_MODEL))?;
     let mut stored = None;
     for founder in charter.founders {
-        let texts = store_texts(&founder.home, &tokenizer, charter.shards)?;
-        stored = Some((texts, store_model(&founder.home, &tokenizer)?));
+        let store =
+            agents::open_store(&bootstrap_folder(&founder.home), BOOTSTRAP_STORAGE_MB, true)?;
+        let shelf = Shelf::new(vec![store], GENESIS_PIN)?;
+        let texts = founding_texts(&shelf, &tokenizer, charter.shards)?;
+        stored = Some((texts, founding_model(&shelf, &packed)?));
     }
-    let ((dataset, held_out), (model, config)) = stored.context("nobody founds the network")?;
+    let ((dataset, held_out), model) = stored.context("nobody founds the network")?;
     let founding = Founding {
         model: model.clone(),
         dataset: FIRST_DATASET,
@@ -124,7 +122,7 @@ pub fn found(charter: &Charter<'_>) -> anyhow::Result<Founding> {
             .part(charter.chain_id.as_bytes())
             .number(charter.time.nanos())
             .finish(),
-        config,
+        packed,
     };
     let mut params = params(Some(authority), FAUCET);
     params.rewards.vesting = VESTING;
@@ -132,7 +130,10 @@ pub fn found(charter: &Charter<'_>) -> anyhow::Result<Founding> {
     if nodes.len() == charter.founders.len() {
         params.nodes.max_block_validators = MAX_BLOCK_VALIDATORS;
     }
-    let run = charter.run.map(|plan| plan.params(&founding)).transpose()?;
+    let run = charter.run.as_ref();
+    let run = run
+        .map(|plan| plan.params(&founding.subject()))
+        .transpose()?;
     let genesis = Genesis {
         chain_id: Text::new(charter.chain_id)?,
         time: charter.time,
@@ -221,69 +222,34 @@ pub fn continued_secret(seed: &[u8; 32], chain_id: &str) -> [u8; 32] {
     *secret.as_bytes()
 }
 
-fn store_model(
-    home: &Home,
-    tokenizer: &Tokenizer,
-) -> anyhow::Result<(ModelSpec, r3mes_model::ModelConfig)> {
-    let packed = PackedModel::from_bytes(&Bytes::from_slice(assets::BASE_MODEL))?;
-    let spec = ModelSpec {
-        id: packed.id(),
-        name: Text::new(assets::BASE_MODEL_NAME)?,
-        base: put(home, assets::BASE_MODEL)?,
-        base_bytes: assets::BASE_MODEL.len() as u64,
-        tokenizer: put(home, assets::BASE_TOKENIZER)?,
-        tokenizer_hash: tokenizer.hash(),
-        exact_version: r3mes_training::job::EXACT_VERSION,
+fn founding_model(shelf: &Shelf, packed: &PackedModel) -> anyhow::Result<ModelSpec> {
+    let labels = ModelLabels {
+        name: assets::BASE_MODEL_NAME,
+        licence: "MIT",
         memory_mib: 64,
-        price_per_million_tokens: Amount::remes(1),
-        licence: Text::new("MIT")?,
+        price: Amount::remes(1),
     };
-    Ok((spec, packed.config().clone()))
+    let model = (packed, assets::BASE_MODEL);
+    store_model(shelf, model, assets::BASE_TOKENIZER, &labels)
 }
 
-fn store_texts(
-    home: &Home,
+fn founding_texts(
+    shelf: &Shelf,
     tokenizer: &Tokenizer,
     shards: usize,
 ) -> anyhow::Result<(DatasetSpec, Vec<Shard>)> {
-    let texts: Vec<Vec<u32>> = assets::TEXTS
-        .iter()
-        .map(|(_, text)| tokenizer.encode(&normalize(text)))
-        .collect::<Result<_, _>>()?;
-    let split = split(&texts, shards, SEQUENCE);
-    let vocabulary = u32::try_from(tokenizer.vocabulary())?;
-    let shard = |tokens| Shard::new(tokenizer.hash(), vocabulary, tokens);
-    let mut stored = Vec::new();
-    for tokens in split.shards {
-        stored.push(store_shard(home, &shard(tokens)?)?);
-    }
-    let all_held_out = shard(split.held_out.concat())?;
-    let held_out = split.held_out.into_iter().map(shard);
-    let held_out = held_out.collect::<Result<_, _>>()?;
-    let names: Vec<_> = assets::TEXTS.iter().map(|(name, _)| *name).collect();
-    let spec = DatasetSpec {
-        name: Text::new("public-domain stories")?,
-        licence: Text::new("public domain")?,
-        source: Text::new(names.join(", "))?,
-        tokenizer_hash: tokenizer.hash(),
-        shards: List::new(stored)?,
-        held_out: Some(store_shard(home, &all_held_out)?),
+    let names = assets::TEXTS.map(|(name, _)| name).join(", ");
+    let labels = DatasetLabels {
+        name: "public-domain stories",
+        licence: "public domain",
+        source: &names,
     };
-    Ok((spec, held_out))
-}
-
-fn store_shard(home: &Home, shard: &Shard) -> anyhow::Result<DataShard> {
-    Ok(DataShard {
-        cid: put(home, &shard.encode())?,
-        tokens: shard.tokens().len() as u64,
-    })
-}
-
-fn put(home: &Home, bytes: &[u8]) -> anyhow::Result<r3mes_types::Cid> {
-    let store = agents::open_store(&bootstrap_folder(home), BOOTSTRAP_STORAGE_MB, true)?;
-    let cid = store.put(bytes)?;
-    store.pin(&cid, &PinName::new(GENESIS_PIN)?)?;
-    Ok(cid)
+    let cut = Cut {
+        shards,
+        sequence: SEQUENCE,
+    };
+    let texts = assets::TEXTS.map(|(_, text)| text);
+    store_texts(shelf, tokenizer, &texts, cut, &labels)
 }
 
 /// The folder of the ledger's own blob store.

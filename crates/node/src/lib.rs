@@ -9,7 +9,7 @@
 //!
 //! In reading order: a node's [`home`] holds its [`config`] and [`keyring`]; [`process`] runs each
 //! service and role as a child; [`services`] are the ledger and the gateway, [`agents`] play the
-//! roles; [`demo`] puts a whole network on one machine, [`testnet`] one on many; [`cli`] is what a person types.
+//! roles; [`materials`] are what they train on, by the [`plan`] of a run; [`demo`] puts a whole network on one machine, [`testnet`] one on many; [`cli`] is what a person types.
 
 pub mod agents;
 pub mod assets;
@@ -21,6 +21,7 @@ pub mod genesis;
 pub mod golden;
 pub mod home;
 pub mod keyring;
+pub mod materials;
 pub mod plan;
 pub mod ports;
 pub mod process;

@@ -1,92 +1,629 @@
-//! The training run that a network of one's own begins with.
+//! The plan of a training run: every parameter of it, as people write them, with the demonstration's
+//! figures where they write nothing.
 
-use r3mes_training::presets;
+use std::path::Path;
+
+use anyhow::Context;
+use garde::Validate;
+use r3mes_model::ModelConfig;
+use r3mes_training::{
+    job::{EXACT_VERSION, adapter_layout, initial_adapter},
+    package::Shape,
+    presets,
+    state::StepState,
+};
 use r3mes_types::{
-    Amount, Millis, Ppm,
-    training::{Penalties, Preset, RunParams, Split, Windows},
+    Hash, Millis, Ppm,
+    task::{
+        AdapterRef, F32Bits, HyperParameters, MAX_BATCH, MAX_CHUNK, MAX_RANK, MAX_SEQUENCE,
+        MAX_STEPS, Targets,
+    },
+    training::{self, RunParams},
     wire::{List, Text},
 };
+use serde::{Deserialize, Serialize};
 
-use crate::genesis::Founding;
+use crate::config::{is_amount, is_hash};
 
 /// How long a phase waits for those who do not answer, in seconds. Phases end as soon as all have, so
 /// this is for processes that died; on a slow or busy machine nobody honest may miss it.
 pub const PATIENCE: u64 = 300;
-/// Newly issued for each round.
-const REWARD: Amount = Amount::remes(3);
-/// What a false claim of a miner costs: enough that lying does not pay when a third is audited.
-const MINER_PENALTY: Amount = Amount::remes(50);
-/// What a refuted verdict or a wrong aggregate costs.
-const OTHER_PENALTY: Amount = Amount::remes(10);
+/// Longest window of a phase in seconds.
+const MAX_WINDOW_S: u64 = training::MAX_WINDOW.millis() / 1000;
+/// Most bytes that the file of a plan may have.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// What differs from run to run.
-#[derive(Clone, Copy, Debug)]
+/// Everything that defines a run, by the names of the ledger's `RunParams`. Shares are fractions of one,
+/// amounts are written as in `3000000uremes`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
 pub struct Plan {
+    /// A name for people.
+    #[garde(length(min = 1, max = training::MAX_RUN_NAME))]
+    pub name: String,
+    /// Which limits the plan is held to.
+    #[garde(skip)]
+    pub preset: Preset,
+    /// The registered model, by name or id.
+    #[garde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The adopted dataset, by number.
+    #[garde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<u64>,
     /// Rounds.
+    #[garde(range(min = 1))]
     pub rounds: u32,
-    /// Share of the miners that is audited.
-    pub audited_share: Ppm,
+    /// Local steps of each miner in a round (H).
+    #[garde(range(min = 1, max = MAX_STEPS))]
+    pub steps: u32,
+    /// The optimizer's and the package's parameters.
+    #[garde(dive)]
+    pub hyper: Hyper,
+    /// Share of `hyper.learning_rate` that the last round has left; in between it falls evenly.
+    #[garde(range(min = 0.0, max = 1.0))]
+    pub learning_rate_falls_to: f32,
+    /// Learning rate of each round instead; the last one is kept for further rounds.
+    #[garde(inner(length(min = 1, max = training::MAX_LEARNING_RATES), inner(range(min = 0.0))))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learning_rates: Option<Vec<f32>>,
+    /// Newly issued for each round that closes.
+    #[garde(custom(is_amount))]
+    pub reward: String,
+    /// Who gets how much of it.
+    #[garde(dive)]
+    pub split: Split,
+    /// Validators in the panel of one audited miner (m).
+    #[garde(range(min = 1, max = training::MAX_PANEL as u32))]
+    pub panel: u32,
+    /// Steps that a panel re-runs, besides the packaging (s).
+    #[garde(range(min = 1, max = training::MAX_AUDITED as u32 - 1))]
+    pub drawn_steps: u32,
+    /// Share of the revealed packages that are audited (a).
+    #[garde(custom(is_share))]
+    pub audited_share: f64,
+    /// Share of a miner's kept packages that are audited a second time before stake that it takes back
+    /// is paid out.
+    #[garde(custom(is_share))]
+    pub reaudited_share: f64,
     /// Miners that a round waits for.
+    #[garde(range(min = 1, max = self.max_miners))]
     pub min_miners: u32,
     /// Most miners of a round.
+    #[garde(range(min = 1, max = training::MAX_MINERS as u32))]
     pub max_miners: u32,
     /// Validators that a round waits for.
+    #[garde(range(min = 1, max = training::MAX_VALIDATORS as u32))]
     pub min_validators: u32,
+    /// Proposers ranked for each round.
+    #[garde(range(min = 1, max = training::MAX_PROPOSERS as u32))]
+    pub proposers: u32,
+    /// How many seconds each phase may take.
+    #[garde(dive)]
+    pub windows_s: Windows,
+    /// What a false claim costs, and what is locked while it can be made.
+    #[garde(dive)]
+    pub penalties: Penalties,
+    /// Closed rounds kept in full: how far back a second audit can look.
+    #[garde(range(min = 1))]
+    pub kept_rounds: u32,
+    /// Seed of the adapter that the first round starts from, 64 hexadecimal digits; a new one when
+    /// absent.
+    #[garde(inner(custom(is_hash)))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter_seed: Option<String>,
+}
+
+/// Which limits a plan is held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Preset {
+    /// Verification costs at most 5% of training, lying does not pay, and there are second audits
+    Production,
+    /// Lying does not pay; the rest is free, for a handful of nodes
+    Demonstration,
+}
+
+/// The optimizer's and the package's parameters; see `docs/spec/training.md`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Hyper {
+    /// Sequences in a batch.
+    #[garde(range(min = 1, max = MAX_BATCH))]
+    pub batch: u32,
+    /// Tokens of a sequence.
+    #[garde(range(min = 1, max = MAX_SEQUENCE))]
+    pub sequence: u32,
+    /// LoRA rank.
+    #[garde(range(min = 1, max = MAX_RANK))]
+    pub rank: u32,
+    /// LoRA alpha.
+    #[garde(range(min = 0.0))]
+    pub alpha: f32,
+    /// The linear layers that carry LoRA factors: q, k, v, o, gate, up, down.
+    #[garde(custom(are_targets))]
+    pub targets: Vec<String>,
+    /// Learning rate of the first round.
+    #[garde(range(min = 0.0))]
+    pub learning_rate: f32,
+    /// Decay of AdamW's first moment.
+    #[garde(range(min = 0.0, max = 1.0))]
+    pub beta1: f32,
+    /// Decay of AdamW's second moment.
+    #[garde(range(min = 0.0, max = 1.0))]
+    pub beta2: f32,
+    /// Weight of the gradient in the first moment; 1 - beta1 when absent.
+    #[garde(inner(range(min = 0.0)))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub c1: Option<f32>,
+    /// Weight of the squared gradient in the second moment; 1 - beta2 when absent.
+    #[garde(inner(range(min = 0.0)))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub c2: Option<f32>,
+    /// Added to the root of the second moment.
+    #[garde(range(min = 0.0))]
+    pub epsilon: f32,
+    /// Weight decay.
+    #[garde(range(min = 0.0))]
+    pub weight_decay: f32,
+    /// Entries of the adapter that are compressed together.
+    #[garde(range(min = 1, max = MAX_CHUNK))]
+    pub chunk: u32,
+    /// Entries of a chunk that are sent.
+    #[garde(range(min = 1, max = self.chunk))]
+    pub top_k: u32,
+    /// What is kept of the error feedback from round to round.
+    #[garde(range(min = 0.0, max = 1.0))]
+    pub decay: f32,
+}
+
+/// How a round's reward is divided; together one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "each field is who gets the share")]
+pub struct Split {
+    #[garde(custom(is_share))]
+    pub miners: f64,
+    #[garde(custom(is_share))]
+    pub validators: f64,
+    #[garde(custom(is_share))]
+    pub proposer: f64,
+    #[garde(custom(is_share))]
+    pub treasury: f64,
+}
+
+/// How many seconds each phase may take; phases end sooner when all have answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "each field is a phase of docs/spec/round.md")]
+pub struct Windows {
+    #[garde(range(min = 1, max = MAX_WINDOW_S))]
+    pub commit: u64,
+    #[garde(range(min = 1, max = MAX_WINDOW_S))]
+    pub reveal: u64,
+    #[garde(range(min = 1, max = MAX_WINDOW_S))]
+    pub availability: u64,
+    #[garde(range(min = 1, max = MAX_WINDOW_S))]
+    pub serve: u64,
+    #[garde(range(min = 1, max = MAX_WINDOW_S))]
+    pub verify: u64,
+    #[garde(range(min = 1, max = MAX_WINDOW_S))]
+    pub verdict: u64,
+    #[garde(range(min = 1, max = MAX_WINDOW_S))]
+    pub open: u64,
+    #[garde(range(min = 1, max = MAX_WINDOW_S))]
+    pub court: u64,
+    #[garde(range(min = 1, max = MAX_WINDOW_S))]
+    pub aggregate: u64,
+}
+
+/// What a false claim costs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Penalties {
+    /// A miner's work that does not recompute.
+    #[garde(custom(is_amount))]
+    pub miner: String,
+    /// A validator's verdict that the court refutes.
+    #[garde(custom(is_amount))]
+    pub validator: String,
+    /// A proposer's aggregate that does not recompute.
+    #[garde(custom(is_amount))]
+    pub proposer: String,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            name: "run".into(),
+            preset: Preset::Production,
+            model: None,
+            dataset: None,
+            rounds: 12,
+            steps: presets::DEMONSTRATION_STEPS,
+            hyper: Hyper::default(),
+            learning_rate_falls_to: 0.2,
+            learning_rates: None,
+            reward: "3000000uremes".into(),
+            split: Split::default(),
+            panel: 1,
+            drawn_steps: 1,
+            audited_share: 0.34,
+            reaudited_share: 0.1,
+            min_miners: 3,
+            max_miners: 64,
+            min_validators: 2,
+            proposers: 1,
+            windows_s: Windows::default(),
+            penalties: Penalties::default(),
+            kept_rounds: 64,
+            adapter_seed: None,
+        }
+    }
+}
+
+impl Default for Hyper {
+    fn default() -> Self {
+        let (hyper, _) = presets::demonstration(1);
+        let number = |bits: F32Bits| f32::from_bits(bits.0);
+        Self {
+            batch: hyper.batch,
+            sequence: hyper.sequence,
+            rank: hyper.rank,
+            alpha: number(hyper.alpha),
+            targets: Targets::NAMES.map(str::to_owned).to_vec(),
+            learning_rate: number(hyper.learning_rate),
+            beta1: number(hyper.beta1),
+            beta2: number(hyper.beta2),
+            c1: None,
+            c2: None,
+            epsilon: number(hyper.epsilon),
+            weight_decay: number(hyper.weight_decay),
+            chunk: hyper.chunk,
+            top_k: hyper.top_k,
+            decay: number(hyper.decay),
+        }
+    }
+}
+
+impl Default for Split {
+    fn default() -> Self {
+        Self {
+            miners: 0.7,
+            validators: 0.2,
+            proposer: 0.05,
+            treasury: 0.05,
+        }
+    }
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self {
+            commit: PATIENCE,
+            reveal: PATIENCE,
+            availability: PATIENCE,
+            serve: PATIENCE,
+            verify: PATIENCE,
+            verdict: PATIENCE,
+            open: PATIENCE,
+            court: PATIENCE,
+            aggregate: PATIENCE,
+        }
+    }
+}
+
+impl Default for Penalties {
+    fn default() -> Self {
+        Self {
+            miner: "50000000uremes".into(),
+            validator: "10000000uremes".into(),
+            proposer: "10000000uremes".into(),
+        }
+    }
+}
+
+/// What a run trains.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The model's id.
+    pub model: Hash,
+    /// Its shape.
+    pub config: &'a ModelConfig,
+    /// The dataset.
+    pub dataset: u64,
+    /// Seed of the first adapter, where the plan names none.
+    pub adapter_seed: Hash,
 }
 
 impl Plan {
-    /// The parameters of the run.
+    /// The plan of a demonstration's run: every round is kept, and there are no second audits, which
+    /// would have miners keep the states of every round, on a machine of one's own.
+    pub fn demonstration(rounds: u32) -> Self {
+        Self {
+            name: "demonstration".into(),
+            preset: Preset::Demonstration,
+            rounds,
+            reaudited_share: 0.0,
+            kept_rounds: rounds,
+            ..Self::default()
+        }
+    }
+
+    /// Reads a plan from a YAML file; what it does not name is as in [`Plan::default`].
     ///
     /// # Errors
-    /// When the hyper-parameters do not fit the model.
-    pub fn params(&self, founding: &Founding) -> anyhow::Result<RunParams> {
-        let (hyper, learning_rates) = presets::demonstration(self.rounds);
-        let patience = Millis::new(PATIENCE * 1000);
-        Ok(RunParams {
-            name: Text::new("demonstration")?,
-            model: founding.model.id,
-            exact_version: r3mes_training::job::EXACT_VERSION,
-            dataset: founding.dataset,
-            steps: presets::DEMONSTRATION_STEPS,
-            initial: founding.initial_adapter(&hyper)?,
+    /// When the file cannot be read, or with every complaint about it, its line included.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let unread = || format!("cannot read {}", path.display());
+        let bytes = std::fs::metadata(path).with_context(unread)?.len();
+        anyhow::ensure!(
+            bytes <= MAX_FILE_BYTES,
+            "{} has {bytes} bytes; the plan of a run has at most {MAX_FILE_BYTES}",
+            path.display()
+        );
+        Self::parse(&std::fs::read_to_string(path).with_context(unread)?)
+            .with_context(|| format!("{} is no plan of a run", path.display()))
+    }
+
+    /// As [`Plan::open`], from the text itself.
+    ///
+    /// # Errors
+    /// Every complaint, with its line.
+    pub fn parse(text: &str) -> anyhow::Result<Self> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        serde_saphyr::from_str_valid(text).map_err(|error| anyhow::anyhow!("{error}"))
+    }
+
+    /// The plan as YAML.
+    pub fn to_yaml(&self) -> String {
+        serde_saphyr::to_string(self).expect("a plan holds only plain values")
+    }
+
+    /// The parameters of the run, as the ledger takes them.
+    ///
+    /// # Errors
+    /// When they do not fit the model, or the ledger would refuse them.
+    pub fn params(&self, subject: &Subject<'_>) -> anyhow::Result<RunParams> {
+        let hyper = self.hyper.bits()?;
+        anyhow::ensure!(
+            hyper.sequence as usize <= subject.config.context,
+            "hyper.sequence is {}: the model's context has {} tokens",
+            hyper.sequence,
+            subject.config.context
+        );
+        let adapter_seed = match &self.adapter_seed {
+            Some(digits) => digits.parse()?,
+            None => subject.adapter_seed,
+        };
+        let rates = self.learning_rates();
+        let windows = &self.windows_s;
+        let params = RunParams {
+            name: Text::new(&self.name)?,
+            model: subject.model,
+            exact_version: EXACT_VERSION,
+            dataset: subject.dataset,
+            steps: self.steps,
+            initial: first_adapter(subject.config, &hyper, &adapter_seed)?,
             hyper,
-            learning_rates: List::new(learning_rates)?,
+            learning_rates: List::new(rates).with_context(|| {
+                format!(
+                    "a rate for each of {} rounds is too much: give learning_rates of at most {} entries, or set learning_rate_falls_to to 1",
+                    self.rounds,
+                    training::MAX_LEARNING_RATES
+                )
+            })?,
             rounds: self.rounds,
-            reward: REWARD,
-            split: Split {
-                miners: Ppm::percent(70),
-                validators: Ppm::percent(20),
-                proposer: Ppm::percent(5),
-                treasury: Ppm::percent(5),
+            reward: self.reward.parse()?,
+            split: training::Split {
+                miners: share(self.split.miners)?,
+                validators: share(self.split.validators)?,
+                proposer: share(self.split.proposer)?,
+                treasury: share(self.split.treasury)?,
             },
-            panel: 1,
-            drawn_steps: 1,
-            audited_share: self.audited_share,
+            panel: self.panel,
+            drawn_steps: self.drawn_steps,
+            audited_share: share(self.audited_share)?,
             min_miners: self.min_miners,
             max_miners: self.max_miners,
             min_validators: self.min_validators,
-            proposers: 1,
-            windows: Windows {
-                commit: patience,
-                reveal: patience,
-                availability: patience,
-                serve: patience,
-                verify: patience,
-                verdict: patience,
-                open: patience,
-                court: patience,
-                aggregate: patience,
+            proposers: self.proposers,
+            windows: training::Windows {
+                commit: Millis::seconds(windows.commit),
+                reveal: Millis::seconds(windows.reveal),
+                availability: Millis::seconds(windows.availability),
+                serve: Millis::seconds(windows.serve),
+                verify: Millis::seconds(windows.verify),
+                verdict: Millis::seconds(windows.verdict),
+                open: Millis::seconds(windows.open),
+                court: Millis::seconds(windows.court),
+                aggregate: Millis::seconds(windows.aggregate),
             },
-            penalties: Penalties {
-                miner: MINER_PENALTY,
-                validator: OTHER_PENALTY,
-                proposer: OTHER_PENALTY,
+            penalties: training::Penalties {
+                miner: self.penalties.miner.parse()?,
+                validator: self.penalties.validator.parse()?,
+                proposer: self.penalties.proposer.parse()?,
             },
-            kept_rounds: self.rounds,
-            preset: Preset::Demonstration,
-            adapter_seed: founding.adapter_seed,
-            // Second audits would have miners keep the states of every round, on a machine of one's own.
-            reaudited_share: Ppm::ZERO,
+            kept_rounds: self.kept_rounds,
+            preset: match self.preset {
+                Preset::Production => training::Preset::Production,
+                Preset::Demonstration => training::Preset::Demonstration,
+            },
+            adapter_seed,
+            reaudited_share: share(self.reaudited_share)?,
+        };
+        r3mes_ledger::training::check_params(&params)?;
+        Ok(params)
+    }
+
+    fn learning_rates(&self) -> Vec<F32Bits> {
+        match &self.learning_rates {
+            Some(rates) => rates.iter().map(|rate| bits(*rate)).collect(),
+            None if self.learning_rate_falls_to == 1.0 => Vec::new(),
+            None => presets::linear_decay(
+                decimal(self.hyper.learning_rate),
+                decimal(self.learning_rate_falls_to),
+                self.rounds,
+            ),
+        }
+    }
+}
+
+impl Hyper {
+    fn bits(&self) -> anyhow::Result<HyperParameters> {
+        let targets = Targets::NAMES.iter().enumerate();
+        let targets = targets.filter(|(_, name)| self.targets.iter().any(|named| named == *name));
+        let set = targets.fold(0, |set, (index, _)| set | 1 << index);
+        Ok(HyperParameters {
+            batch: self.batch,
+            sequence: self.sequence,
+            rank: self.rank,
+            alpha: bits(self.alpha),
+            targets: Targets::from_bits(set).context("hyper.targets names no linear layer")?,
+            learning_rate: bits(self.learning_rate),
+            beta1: bits(self.beta1),
+            beta2: bits(self.beta2),
+            c1: bits(self.c1.unwrap_or_else(|| rest(self.beta1))),
+            c2: bits(self.c2.unwrap_or_else(|| rest(self.beta2))),
+            epsilon: bits(self.epsilon),
+            weight_decay: bits(self.weight_decay),
+            chunk: self.chunk,
+            top_k: self.top_k,
+            decay: bits(self.decay),
         })
+    }
+}
+
+/// The adapter that the first round starts from: drawn from the seed.
+fn first_adapter(
+    model: &ModelConfig,
+    hyper: &HyperParameters,
+    seed: &Hash,
+) -> anyhow::Result<AdapterRef> {
+    let layout = adapter_layout(model, hyper)?;
+    Shape::new(layout.len(), hyper.chunk as usize, hyper.top_k as usize)?;
+    let adapter = initial_adapter(&layout, seed);
+    Ok(AdapterRef {
+        cid: None,
+        adapter: adapter.hash(),
+        state: StepState::start(adapter.into_numbers()).hash(),
+    })
+}
+
+fn bits(number: f32) -> F32Bits {
+    F32Bits(number.to_bits())
+}
+
+/// The number that was written, not the f32 next to it: 1 - 0.9 is to be 0.1.
+fn decimal(number: f32) -> f64 {
+    let written = number.to_string().parse();
+    written.expect("the digits of a number are those of a number")
+}
+
+/// What is left of one.
+fn rest(number: f32) -> f32 {
+    (1.0 - decimal(number)) as f32
+}
+
+/// A fraction of one in millionths.
+fn share(fraction: f64) -> anyhow::Result<Ppm> {
+    let millionths = (fraction * f64::from(Ppm::ONE.millionths())).round();
+    Ppm::new(millionths as u32).with_context(|| format!("{fraction} is more than one"))
+}
+
+fn is_share(fraction: &f64, _: &()) -> garde::Result {
+    match (0.0..=1.0).contains(fraction) {
+        true => Ok(()),
+        false => Err(garde::Error::new(
+            "must be a share from 0 to 1, such as 0.1",
+        )),
+    }
+}
+
+fn are_targets(names: &[String], _: &()) -> garde::Result {
+    let known = |name: &String| Targets::NAMES.contains(&name.as_str());
+    match !names.is_empty() && names.iter().all(known) {
+        true => Ok(()),
+        false => Err(garde::Error::new(format!(
+            "must be some of {}",
+            Targets::NAMES.join(", ")
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use r3mes_training::synthetic::SyntheticShape;
+
+    use super::*;
+
+    /// The plan that comes with the documentation.
+    const EXAMPLE: &str = include_str!("../../../docs/run.yaml");
+
+    fn params(plan: &Plan) -> anyhow::Result<RunParams> {
+        let packed = SyntheticShape {
+            context: 128,
+            ..SyntheticShape::GOLDEN
+        }
+        .model(1);
+        plan.params(&Subject {
+            model: packed.id(),
+            config: packed.config(),
+            dataset: 1,
+            adapter_seed: Hash::of(b"seed"),
+        })
+    }
+
+    #[test]
+    fn the_documented_plan_is_the_default_with_a_model_and_a_dataset() {
+        let written = Plan::parse(EXAMPLE).unwrap();
+        assert_eq!(written.model.as_deref(), Some("stories15m-b158"));
+        assert_eq!(written.dataset, Some(1));
+        let default = Plan {
+            model: None,
+            dataset: None,
+            ..written
+        };
+        assert_eq!(default, Plan::default());
+        assert_eq!(params(&default).unwrap().dataset, 1);
+    }
+
+    #[test]
+    fn the_default_figures_are_the_demonstration_s_to_the_bit() {
+        let (hyper, rates) = presets::demonstration(12);
+        let plan = params(&Plan::demonstration(12)).unwrap();
+        assert_eq!(plan.hyper, hyper);
+        assert_eq!(*plan.learning_rates, rates);
+        assert_eq!(plan.audited_share, Ppm::percent(34));
+    }
+
+    #[test]
+    fn a_mistake_is_named_with_its_line() {
+        for (text, line, named) in [
+            ("rounds: 3\nreaudit: 0.1\n", "line 2", "reaudit"),
+            ("reaudited_share: 10\n", "line 1", "0 to 1"),
+            ("hyper:\n  targets: [q, z]\n", "line 2", "gate"),
+            ("penalties:\n  miner: 50\n", "line 2", "uremes"),
+            ("max_miners: 2\nmin_miners: 3\n", "line 2", "min_miners"),
+        ] {
+            let refusal = format!("{:#}", Plan::parse(text).unwrap_err());
+            assert!(refusal.contains(line), "{refusal}");
+            assert!(refusal.contains(named), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn what_the_ledger_would_refuse_is_refused_here() {
+        let plan = |text| params(&Plan::parse(text).unwrap()).unwrap_err().to_string();
+        assert!(plan("reaudited_share: 0\n").contains("reaudited_share"));
+        assert!(plan("min_miners: 1\n").contains("does not deter"));
+        assert!(plan("split: {miners: 0.5}\n").contains("add up"));
+        assert!(plan("hyper: {sequence: 129}\n").contains("context"));
+        assert!(plan("rounds: 2000\n").contains("learning_rate_falls_to"));
+        let constant = Plan::parse("rounds: 2000\nlearning_rate_falls_to: 1\n").unwrap();
+        assert!(params(&constant).unwrap().learning_rates.is_empty());
     }
 }

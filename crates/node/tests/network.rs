@@ -4,6 +4,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+#[path = "support/checkpoint.rs"]
+mod checkpoint;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -28,8 +31,17 @@ const POLL: Duration = Duration::from_millis(20);
 /// Reward of a closed round in uremes, of which at most so much is paid.
 const REWARD: u64 = 3_000_000;
 /// The commands that run until they are stopped, or need that others were: tests of their own run
-/// `testnet` and `export`. The demonstration is the network that the others are tested on.
-const LASTING: [&str; 4] = ["start", "demo", "testnet", "export"];
+/// `testnet`, `export` and what begins a training run. The demonstration is the network that the others
+/// are tested on.
+const LASTING: [&str; 7] = [
+    "start",
+    "demo",
+    "testnet",
+    "export",
+    "tx model register",
+    "tx dataset propose",
+    "tx run start",
+];
 
 #[test]
 fn a_network_survives_kills_and_answers_every_command() {
@@ -185,6 +197,14 @@ impl Commands {
         self.json_of(home, path, arguments, "")
     }
 
+    /// Runs one that has to fail, and to say why.
+    fn refused(&mut self, home: &str, path: &str, arguments: &[&str], why: &str) {
+        let words: Vec<&str> = path.split(' ').collect();
+        let said = complaint(&[&["--home", home], &words[..], arguments].concat());
+        assert!(said.contains(why), "{path}: {said}");
+        self.run.insert(path.to_owned());
+    }
+
     fn json_of(&mut self, home: &str, path: &str, arguments: &[&str], input: &str) -> Value {
         let mut child = Command::new(env!("CARGO_BIN_EXE_r3mes"))
             .args(["--json", "--home", home])
@@ -303,9 +323,15 @@ fn ask(network: &Network, commands: &mut Commands) {
     let home = network.home("miner-2");
     let status = commands.json(&network.home("network"), "status", &[]);
     assert_eq!(status["running"], true, "{status}");
-    for path in ["models", "datasets", "runs", "obligations", "nodes"] {
+    for path in ["models", "datasets", "runs", "run", "proposals", "params"] {
         commands.json(&home, &format!("query {path}"), &[]);
     }
+    for path in ["obligations", "nodes"] {
+        commands.json(&home, &format!("query {path}"), &[]);
+    }
+    let dataset = commands.json(&home, "query dataset", &["1"]);
+    assert_eq!(dataset["shards"].as_array().unwrap().len(), 3, "{dataset}");
+    decide(network, commands);
     let newest = commands.json(&home, "query round", &[]);
     assert_eq!(newest["head"]["round"], 2, "{newest}");
     // The network's own home has its genesis, to begin trust with.
@@ -317,6 +343,30 @@ fn ask(network: &Network, commands: &mut Commands) {
     assert!(block["height"].as_u64() > Some(1), "{block}");
     let who = commands.json(&home, "verify participants", &[]);
     assert_eq!(who["validators"].as_array().unwrap().len(), 1, "{who}");
+}
+
+/// The authority decides alone; validators vote, where there is something to vote on.
+fn decide(network: &Network, commands: &mut Commands) {
+    let home = network.home("network");
+    let example = commands.json(&home, "tx run example", &[]);
+    assert!(example.as_str().unwrap().contains("reaudited_share"));
+    // All rounds of the run are done: pausing it changes nothing, and it cannot go on.
+    let paused = commands.json(&home, "tx run pause", &["1"]);
+    assert_eq!(paused["unchanged"], true, "{paused}");
+    commands.refused(&home, "tx run resume", &["1", "--dry-run"], "is finished");
+    let home = network.home("validator-1");
+    commands.refused(
+        &home,
+        "tx dataset vote",
+        &["1", "yes"],
+        "no vote on dataset 1",
+    );
+    commands.refused(
+        &home,
+        "tx proposal vote",
+        &["7", "no"],
+        "no vote on proposal 7",
+    );
 }
 
 /// What needs no network.
@@ -351,7 +401,7 @@ fn work_alone(folder: &Path, commands: &mut Commands) {
     assert_eq!(file, format!("{vault}/tmkms.toml"));
 
     let checkpoint = folder.join("checkpoint");
-    write_checkpoint(&checkpoint);
+    checkpoint::write(&checkpoint);
     let packed = folder.join("packed.r3mes").display().to_string();
     let checkpoint = checkpoint.display().to_string();
     let report = commands.json(&home, "pack", &[&checkpoint, &packed]);
@@ -366,48 +416,4 @@ fn complaint(arguments: &[&str]) -> String {
         .unwrap();
     assert!(!output.status.success(), "{arguments:?}");
     String::from_utf8(output.stderr).unwrap()
-}
-
-/// A checkpoint in Hugging Face layout with one small block of floating weights.
-fn write_checkpoint(folder: &Path) {
-    const WIDTH: usize = 32;
-    let mut shapes = vec![
-        ("model.embed_tokens.weight".to_owned(), vec![64, WIDTH]),
-        ("model.norm.weight".to_owned(), vec![WIDTH]),
-    ];
-    for name in ["input_layernorm", "post_attention_layernorm"] {
-        shapes.push((format!("model.layers.0.{name}.weight"), vec![WIDTH]));
-    }
-    let linears = ["self_attn.q", "self_attn.k", "self_attn.v", "self_attn.o"];
-    let linears = linears
-        .into_iter()
-        .chain(["mlp.gate", "mlp.up", "mlp.down"]);
-    for name in linears {
-        let name = format!("model.layers.0.{name}_proj.weight");
-        shapes.push((name, vec![WIDTH, WIDTH]));
-    }
-    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
-    for (name, shape) in shapes {
-        let from = data.len();
-        for index in 0..shape.iter().product() {
-            let number = (index % 7) as f32 - 2.5;
-            data.extend(number.to_le_bytes());
-        }
-        let offsets = [from, data.len()];
-        let entry = serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": offsets });
-        header.insert(name, entry);
-    }
-    let header = Value::from(header).to_string();
-    let mut file = (header.len() as u64).to_le_bytes().to_vec();
-    file.extend(header.as_bytes());
-    file.extend(data);
-    let config = serde_json::json!({
-        "model_type": "llama", "hidden_size": WIDTH, "intermediate_size": WIDTH,
-        "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2,
-        "vocab_size": 64, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
-        "rope_theta": 10000.0, "hidden_act": "silu", "tie_word_embeddings": true,
-    });
-    fs::create_dir(folder).unwrap();
-    fs::write(folder.join("model.safetensors"), file).unwrap();
-    fs::write(folder.join("config.json"), config.to_string()).unwrap();
 }

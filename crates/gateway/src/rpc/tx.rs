@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use r3mes_types::auth::QueryAccount;
+use r3mes_types::cosmos::tx::SimulateRequest;
 use r3mes_types::governance::QueryParams;
 use r3mes_types::tx::{DEFAULT_GAS_LIMIT, Fee, Signer, Unsigned};
-use r3mes_types::wire::DecodeError;
+use r3mes_types::wire::{Blob, DecodeError};
 use r3mes_types::{Address, Amount, Message, SecretKey};
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
@@ -171,6 +172,42 @@ impl TxClient {
         }
         let address = self.address();
         Err(SendError::Contended { address })
+    }
+
+    /// The gas that the messages would take as one transaction, from a run on the newest state of which
+    /// nothing stays.
+    ///
+    /// # Errors
+    /// [`SendError::Refused`] with what the ledger would say, and when the node does not answer.
+    pub async fn simulate(&self, messages: Vec<Message>) -> Result<u64, SendError> {
+        let account = self.account().await?.map_err(refused)?;
+        let signer = Signer {
+            chain_id: &account.chain_id,
+            account_number: account.number,
+            sequence: account.next_sequence,
+        };
+        // Without a limit it may take what any transaction may.
+        let unsigned = Unsigned::new(messages).with_fee(Fee::none(0));
+        let encode = |source| SendError::Encode { source };
+        let bytes = unsigned.sign(&self.key, &signer).map_err(encode)?;
+        let question = SimulateRequest {
+            tx: None,
+            tx_bytes: Blob::new(bytes).map_err(encode)?,
+        };
+        match self.client.query(&question).await {
+            Ok(simulated) => Ok(simulated.gas_info.gas_used),
+            Err(ClientError::Query {
+                codespace,
+                code,
+                log,
+                ..
+            }) => Err(SendError::Refused {
+                codespace,
+                code,
+                log,
+            }),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Signs with the next sequence and offers the transaction. One at a time, so that sequences go

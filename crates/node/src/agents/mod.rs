@@ -35,6 +35,7 @@ pub use registration::{register, register_roles, spec};
 
 use crate::{
     config::{BlobBackEnd, Config, RoleConfig},
+    genesis,
     home::Home,
     keyring::Keyring,
     process,
@@ -131,6 +132,33 @@ pub fn open_store(
         ..DiskOptions::default()
     };
     Ok(Arc::new(DiskStore::open(folder, options)?))
+}
+
+/// The stores of this home that others fetch from: the ledger's, and that of the first role, which the
+/// ledger names to everybody.
+///
+/// # Errors
+/// When there is none, or one cannot be used.
+pub async fn public_stores(
+    home: &Home,
+    config: &Config,
+) -> anyhow::Result<Vec<Arc<dyn BlobStore>>> {
+    let mut stores = Vec::new();
+    if config.services.ledger.is_some() {
+        stores.push(open_store(
+            &genesis::bootstrap_folder(home),
+            genesis::BOOTSTRAP_STORAGE_MB,
+            true,
+        )?);
+    }
+    if let Some((role, settings)) = config.enabled_roles().first() {
+        stores.push(open_role_store(home, config, *role, settings).await?);
+    }
+    anyhow::ensure!(
+        !stores.is_empty(),
+        "this home runs neither a ledger nor a role, so nobody could fetch what it stores: use the home of a node that does"
+    );
+    Ok(stores)
 }
 
 /// Opens the store that the configuration names for a role.

@@ -151,11 +151,13 @@ async fn load(
     Ok(())
 }
 
-/// The model to serve: the first one registered.
+/// The model to serve: the first one that was registered, whatever came later.
 async fn served_model(agent: &Context) -> anyhow::Result<ModelSpec> {
     let models = agent.chain.query(&QueryModels::default()).await?.models;
-    Ok(models
-        .first()
+    let first = models
+        .iter()
+        .min_by_key(|model| (model.registered_at, model.spec.id));
+    Ok(first
         .context("no model is registered on the ledger")?
         .spec
         .clone())

@@ -1,10 +1,14 @@
 //! The command line as typed.
 
+mod tx;
+
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use r3mes_types::{Address, Amount, Role};
+use r3mes_types::{Address, Role};
+
+pub(super) use tx::*;
 
 use crate::{
     config::{Config, Engine, TrustedHeader},
@@ -118,7 +122,8 @@ pub enum Command {
     Status,
     /// Show, export or recover keys
     Keys(Keys),
-    /// Sign a transaction with this node's account and send it
+    /// Sign a transaction with this node's account and send it: coins, roles, models, datasets,
+    /// training runs, votes
     Tx(Tx),
     /// Ask the ledger
     Query(Query),
@@ -265,38 +270,6 @@ pub enum KeysCommand {
     },
 }
 
-/// `r3mes tx`
-#[derive(Debug, Args)]
-pub struct Tx {
-    /// Which transaction.
-    #[command(subcommand)]
-    pub command: TxCommand,
-}
-
-/// Which transaction.
-#[derive(Debug, Subcommand)]
-pub enum TxCommand {
-    /// Send coins
-    Send {
-        /// Receiver, remes1...
-        to: Address,
-        /// Amount, such as 1000000uremes
-        amount: Amount,
-    },
-    /// Register this node's roles with a stake
-    Register {
-        /// Roles, as names or numbers
-        #[arg(long, value_delimiter = ',', required = true)]
-        roles: Vec<Role>,
-        /// Stake, such as 1000000uremes [default: the least that the roles need]
-        #[arg(long)]
-        stake: Option<Amount>,
-    },
-    /// Leave: stop taking work and unbond the stake. Keep the roles running until it is paid back: a
-    /// miner's work may be audited a second time before that
-    Leave,
-}
-
 /// `r3mes query`
 #[derive(Debug, Args)]
 pub struct Query {
@@ -322,10 +295,25 @@ pub enum QueryCommand {
     Nodes,
     /// Registered models and their newest adapters
     Models,
-    /// Datasets and their shards
+    /// Datasets
     Datasets,
+    /// One dataset and its shards
+    Dataset {
+        /// Its number
+        dataset: u64,
+    },
     /// Training runs
     Runs,
+    /// One training run
+    Run {
+        /// Its number
+        #[arg(default_value_t = 1)]
+        run: u64,
+    },
+    /// What the validators vote on or have decided
+    Proposals,
+    /// The parameters of every domain of the ledger, and who is the network's authority
+    Params,
     /// One training round: assignments, packages, verdicts, aggregate, payouts
     Round {
         /// Round number; the newest when absent

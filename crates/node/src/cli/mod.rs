@@ -1,7 +1,6 @@
 //! What a person types, and what answers.
 
 mod args;
-mod chain;
 mod compute;
 mod demo;
 mod export;
@@ -9,10 +8,12 @@ mod init;
 mod keys;
 mod output;
 mod proof;
+mod query;
 pub(crate) mod receipt;
 mod start;
 mod status;
 mod testnet;
+mod tx;
 mod verify;
 
 pub use args::Cli;
@@ -33,8 +34,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Run(typed) => start::run_service(&home, typed, &cli.overrides),
         Command::Status => status::run(&home, &cli.overrides, &out),
         Command::Keys(typed) => keys::run(&home, typed, &cli.overrides, &out),
-        Command::Tx(typed) => chain::tx(&home, typed, &cli.overrides, &out),
-        Command::Query(typed) => chain::query(&home, typed, &cli.overrides, &out),
+        Command::Tx(typed) => tx::run(&home, typed, &cli.overrides, &out),
+        Command::Query(typed) => query::run(&home, typed, &cli.overrides, &out),
         Command::Verify(typed) => verify::run(&home, typed, &cli.overrides, &out),
         Command::Export(typed) => export::run(&home, typed, &cli.overrides, &out),
         Command::Generate(typed) => compute::generate(typed, &cli.overrides, &out),

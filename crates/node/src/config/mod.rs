@@ -791,7 +791,7 @@ fn is_peer(value: &str, _: &()) -> garde::Result {
     }
 }
 
-fn is_hash(value: &str, _: &()) -> garde::Result {
+pub(crate) fn is_hash(value: &str, _: &()) -> garde::Result {
     match hex::decode(value).map(|bytes| bytes.len()) {
         Ok(32) => Ok(()),
         _ => Err(garde::Error::new("must be 64 hexadecimal digits")),
@@ -819,7 +819,7 @@ fn is_comet_rpc(value: &str, _: &()) -> garde::Result {
     }
 }
 
-fn is_amount(value: &str, _: &()) -> garde::Result {
+pub(crate) fn is_amount(value: &str, _: &()) -> garde::Result {
     let parsed = value.parse::<r3mes_types::Amount>();
     parsed
         .map(|_| ())

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context;
 use r3mes_types::{
-    Address, Amount, Hasher, Ppm, Role, SecretKey, bank::Balance, training::MsgCreateRun,
+    Address, Amount, Hasher, Role, SecretKey, bank::Balance, training::MsgCreateRun,
 };
 
 use super::{Options, trouble::free_mib};
@@ -237,7 +237,7 @@ impl Network {
             .count();
         let message = MsgCreateRun {
             authority: self.authority.address(),
-            params: plan(options, miners as u32).params(&self.founding)?,
+            params: plan(options, miners as u32).params(&self.founding.subject())?,
         };
         agents::chain::send(&self.client()?, &self.authority, vec![message.into()]).await?;
         Ok(())
@@ -328,15 +328,16 @@ fn members(dir: &Path, liar: bool) -> Vec<Member> {
 }
 
 fn plan(options: &Options, miners: u32) -> Plan {
+    let usual = Plan::demonstration(options.rounds);
     Plan {
-        rounds: options.rounds,
         audited_share: match options.liar {
-            true => Ppm::percent(100),
-            false => Ppm::percent(34),
+            true => 1.0,
+            false => usual.audited_share,
         },
         min_miners: MINERS as u32,
         max_miners: miners,
         min_validators: VALIDATORS as u32,
+        ..usual
     }
 }
 

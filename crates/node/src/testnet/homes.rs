@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
-use r3mes_types::{Address, Amount, Ppm, Role, RoleSet, bank::Balance};
+use r3mes_types::{Address, Amount, Role, RoleSet, bank::Balance};
 
 use super::{MAX_VALIDATORS, Options};
 use crate::{
@@ -346,11 +346,10 @@ fn found(nodes: &[Node], options: &Options) -> anyhow::Result<()> {
         beacon_chain: genesis::BEACON_CHAIN,
         founders: &founders,
         run: Some(Plan {
-            rounds: options.rounds,
-            audited_share: Ppm::percent(34),
             min_miners: count,
             max_miners: MAX_MINERS.max(count),
             min_validators: count,
+            ..Plan::demonstration(options.rounds)
         }),
     })?;
     Ok(())

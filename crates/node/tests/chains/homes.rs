@@ -56,50 +56,54 @@ pub(crate) fn complaint(home: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
+/// Addresses that every home would listen on.
+const USUAL: [&str; 10] = [
+    "127.0.0.1:26657",
+    "127.0.0.1:8090",
+    "127.0.0.1:8000",
+    "127.0.0.1:9090",
+    "127.0.0.1:1317",
+    "127.0.0.1:8091",
+    "127.0.0.1:8092",
+    "127.0.0.1:8093",
+    "127.0.0.1:8094",
+    "127.0.0.1:8100",
+];
+
 impl Home {
     /// A home of a network of its own, with ports of its own.
     pub(crate) fn found(dir: PathBuf) -> Self {
-        json(
-            &dir,
-            &[
-                "init",
-                "--chain-id",
-                "chains-1",
-                "--roles",
-                "miner,proposer",
-            ],
-        );
-        let usual = [
-            "127.0.0.1:26657",
-            "127.0.0.1:8090",
-            "127.0.0.1:8000",
-            "127.0.0.1:9090",
-            "127.0.0.1:1317",
-        ];
-        let free: Vec<TcpListener> = usual
-            .iter()
-            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-            .collect();
+        Self::make(
+            dir,
+            &["--chain-id", "chains-1", "--roles", "miner,proposer"],
+        )
+    }
+
+    /// A home that `r3mes init` makes, with ports of its own.
+    pub(crate) fn make(dir: PathBuf, arguments: &[&str]) -> Self {
+        json(&dir, &[&["init"], arguments].concat());
         let config = dir.join("config.yaml");
         let mut text = fs::read_to_string(&config).unwrap();
-        for (usual, free) in usual.iter().zip(&free) {
+        let listeners = USUAL.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+        for (usual, free) in USUAL.iter().zip(&listeners) {
             text = text.replace(usual, &free.local_addr().unwrap().to_string());
         }
-        fs::write(&config, text).unwrap();
-        let rpc = format!("http://{}", free[0].local_addr().unwrap());
+        fs::write(&config, &text).unwrap();
+        let rpc = text
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("rpc: "));
+        let rpc = rpc.unwrap().to_owned();
         Self { dir, rpc }
     }
 
     /// Starts the ledger, and waits until it answers.
     pub(crate) fn start(&self) -> Running {
-        let child = Command::new(env!("CARGO_BIN_EXE_r3mes"))
-            .arg("--home")
-            .arg(&self.dir)
-            .args(["start", "--services", "node"])
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut running = Running(child);
+        self.start_with(&[])
+    }
+
+    /// Starts the ledger and more, and waits until the ledger answers.
+    pub(crate) fn start_with(&self, more: &[&str]) -> Running {
+        let mut running = self.spawn(&[&["--services", "node"], more].concat());
         let began = Instant::now();
         while json(&self.dir, &["status"])["network"].is_null() {
             assert!(running.0.try_wait().unwrap().is_none(), "it ended");
@@ -107,5 +111,30 @@ impl Home {
             std::thread::sleep(POLL);
         }
         running
+    }
+
+    /// Starts what the arguments name.
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Running {
+        let child = Command::new(env!("CARGO_BIN_EXE_r3mes"))
+            .arg("--home")
+            .arg(&self.dir)
+            .arg("start")
+            .args(arguments)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        Running(child)
+    }
+}
+
+/// Asks until there is what is wanted.
+pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = ask() {
+            return found;
+        }
+        assert!(began.elapsed() < PATIENCE, "never: {what}");
+        std::thread::sleep(POLL);
     }
 }

@@ -1,8 +1,11 @@
 //! Chains on this machine, used from the command line: proofs from far away, and networks that go on
-//! under another name.
+//! under another name, and training that an operator begins.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+#[path = "../support/checkpoint.rs"]
+mod checkpoint;
 mod export;
 mod homes;
 mod proofs;
+mod training;

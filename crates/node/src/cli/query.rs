@@ -1,28 +1,29 @@
-//! `r3mes query` and `r3mes tx`
+//! `r3mes query`
 
 use anyhow::Context;
 use r3mes_gateway::rpc;
 use r3mes_types::{
-    Address, Role, RoleSet,
+    Address,
     auth::QueryAccount,
-    bank::{MsgSend, QueryBalance},
-    data::QueryDatasets,
+    bank::QueryBalance,
+    data::{QueryDataset, QueryDatasets},
+    governance::{QueryParams, QueryProposals},
     models::QueryModels,
-    nodes::{MsgLeave, QueryNode, QueryNodes},
+    nodes::{QueryNode, QueryNodes},
     query::Query as LedgerQuery,
     rewards::QueryVesting,
-    training::{QueryObligations, QueryRound, QueryRuns},
+    training::{QueryObligations, QueryRound, QueryRun, QueryRuns},
     wire::{Shown, Wire},
 };
 
 use super::{
-    args::{Overrides, Query, QueryCommand, Tx, TxCommand},
+    args::{Overrides, Query, QueryCommand},
     output::Output,
 };
 use crate::{agents, config::Config, home::Home, keyring::Keyring};
 
 /// `r3mes query`
-pub(super) fn query(
+pub(super) fn run(
     home: &Home,
     typed: &Query,
     overrides: &Overrides,
@@ -64,6 +65,10 @@ async fn answer(home: &Home, config: &Config, command: &QueryCommand) -> anyhow:
         QueryCommand::Nodes => ask(&client, QueryNodes::default()).await,
         QueryCommand::Models => ask(&client, QueryModels::default()).await,
         QueryCommand::Datasets => ask(&client, QueryDatasets::default()).await,
+        QueryCommand::Dataset { dataset } => ask(&client, QueryDataset { id: *dataset }).await,
+        QueryCommand::Run { run } => ask(&client, QueryRun { run: *run }).await,
+        QueryCommand::Proposals => ask(&client, QueryProposals::default()).await,
+        QueryCommand::Params => ask(&client, QueryParams {}).await,
         QueryCommand::Runs => {
             ask(
                 &client,
@@ -116,48 +121,4 @@ fn own_address(home: &Home) -> anyhow::Result<Address> {
     Ok(key
         .context("give an address, or run `r3mes init` to have one of your own")?
         .address())
-}
-
-/// `r3mes tx`
-pub(super) fn tx(
-    home: &Home,
-    typed: &Tx,
-    overrides: &Overrides,
-    out: &Output,
-) -> anyhow::Result<()> {
-    let config = super::load(home, overrides)?;
-    let key = Keyring::new(home).account()?;
-    let address = key.address();
-    super::runtime()?.block_on(async {
-        let client = agents::chain::connect(home, &config)?;
-        let outcome = match &typed.command {
-            TxCommand::Send { to, amount } => {
-                agents::chain::send(
-                    &client,
-                    &key,
-                    vec![MsgSend::new(address, *to, *amount).into()],
-                )
-                .await?
-            }
-            TxCommand::Register { roles, stake } => {
-                refuse_unconfigured(&config, roles)?;
-                agents::register_roles(home, &config, RoleSet::of(roles), *stake).await?
-            }
-            TxCommand::Leave => {
-                agents::chain::send(&client, &key, vec![MsgLeave { address }.into()]).await?
-            }
-        };
-        out.show_ledger(&agents::chain::shown_outcome(&outcome))
-    })
-}
-
-/// A registered role that does not run here would fail its obligations and lose stake.
-fn refuse_unconfigured(config: &Config, roles: &[Role]) -> anyhow::Result<()> {
-    match roles.iter().find(|role| config.role(**role).is_none()) {
-        Some(role) => anyhow::bail!(
-            "the role {role} is not in this node's configuration, so nothing here would do its work; \
-             add a section roles.{role} first"
-        ),
-        None => Ok(()),
-    }
 }

@@ -1,0 +1,254 @@
+//! Training from the command line: an operator registers a model, proposes a dataset and starts a run.
+//! A miner and a validator without a ledger of their own, who believe only what is proved to them, take
+//! part in its rounds and are paid. Then the miner leaves, and before its stake is paid out its packages
+//! are audited a second time by another panel.
+
+use std::{fs, path::Path};
+
+use serde_json::Value;
+
+use super::{
+    checkpoint,
+    homes::{Home, complaint, json, until},
+};
+
+/// Rounds of the run.
+const ROUNDS: u64 = 2;
+/// The plan of the run: as small as a model of one block, and every package is audited twice.
+const PLAN: &str = "
+name: letters
+preset: demonstration
+dataset: 2
+rounds: 2
+steps: 2
+hyper: {batch: 2, sequence: 16, rank: 2, targets: [q, down], chunk: 64, top_k: 8}
+min_miners: 1
+audited_share: 1
+reaudited_share: 1
+";
+/// What a home that trains or verifies puts at stake: enough for the penalties of several rounds.
+const STAKE: &str = "300000000uremes";
+/// What it is given.
+const GIVEN: &str = "400000000uremes";
+
+fn text(name: &str) -> String {
+    let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/texts");
+    assets.join(name).display().to_string()
+}
+
+/// Registers the small model, proposes a dataset and starts the run, each tried without sending first.
+fn begin(founder: &Home, folder: &Path) {
+    let checkpoint = folder.join("checkpoint");
+    checkpoint::write(&checkpoint);
+    let packed = checkpoint.join("letters.r3mes").display().to_string();
+    let pack = json(
+        &founder.dir,
+        &["pack", &checkpoint.display().to_string(), &packed],
+    );
+    let plan = folder.join("run.yaml").display().to_string();
+    fs::write(&plan, PLAN).unwrap();
+    let texts = [text("burgess-busterbrown.txt"), text("carroll-alice.txt")];
+    let model = [
+        "tx",
+        "model",
+        "register",
+        &packed,
+        "--name",
+        "letters",
+        "--licence",
+        "MIT",
+    ];
+    let dataset = [
+        "tx",
+        "dataset",
+        "propose",
+        &texts[0],
+        &texts[1],
+        "--model",
+        "letters",
+        "--name",
+        "stories",
+        "--licence",
+        "public-domain",
+        "--source",
+        "assets/texts",
+        "--shards",
+        "2",
+        "--sequence",
+        "16",
+    ];
+    let run = [
+        "tx", "run", "start", "--config", &plan, "--model", "letters",
+    ];
+    let too_short = [&run[..], &["--reaudited-share", "2"]].concat();
+    assert!(complaint(&founder.dir, &too_short).contains("0 to 1"));
+    for (command, made) in [(&model[..], "model"), (&dataset, "dataset"), (&run, "run")] {
+        let dry = json(&founder.dir, &[command, &["--dry-run"]].concat());
+        assert_eq!(dry["sent"], false, "{dry}");
+        let done = json(&founder.dir, command);
+        assert_eq!(done["transaction"]["code"], 0, "{done}");
+        let expected = match made {
+            "model" => pack["model"].clone(),
+            "dataset" => Value::from(2),
+            _ => Value::from(1),
+        };
+        assert_eq!(done[made], expected, "{done}");
+    }
+    // The same model again changes nothing; another one under its name is refused.
+    let again = json(&founder.dir, &model);
+    assert_eq!(again["unchanged"], true, "{again}");
+    let taken = [&model[..], &["--price", "7uremes"]].concat();
+    assert!(complaint(&founder.dir, &taken).contains("is registered"));
+
+    let dataset = json(&founder.dir, &["query", "dataset", "2"]);
+    assert_eq!(dataset["dataset"]["status"], "adopted", "{dataset}");
+    let tokens = |shard: &Value| shard["tokens"].as_u64().unwrap();
+    let trained: u64 = dataset["shards"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(tokens)
+        .sum();
+    let held_out = tokens(&dataset["dataset"]["held_out"]);
+    // A tenth is held out, in windows that share a token.
+    assert!((trained / 10..trained / 8).contains(&held_out), "{dataset}");
+    let run = json(&founder.dir, &["query", "run", "1"]);
+    assert_eq!(run["params"]["reaudited_share"], 1_000_000, "{run}");
+    assert_eq!(run["params"]["rounds"], ROUNDS, "{run}");
+}
+
+/// A home without a ledger, with a stake and one role.
+fn join(founder: &Home, folder: &Path, role: &str) -> Home {
+    let arguments = ["--roles", role, "--join", &founder.rpc];
+    let home = Home::make(folder.join(format!("away-{role}")), &arguments);
+    let config = fs::read_to_string(home.dir.join("config.yaml")).unwrap();
+    assert!(config.contains("light:"), "{config}");
+    assert!(!config.contains("ledger:"), "{config}");
+    let account = address(&home);
+    json(&founder.dir, &["tx", "send", &account, GIVEN]);
+    json(
+        &home.dir,
+        &["tx", "register", "--roles", role, "--stake", STAKE],
+    );
+    home
+}
+
+fn address(home: &Home) -> String {
+    let keys = json(&home.dir, &["keys", "show"]);
+    keys["account"].as_str().unwrap().to_owned()
+}
+
+/// The height that a home's light client has verified.
+fn verified(home: &Home) -> u64 {
+    let kept = fs::read(home.dir.join("data/light.json")).unwrap();
+    let kept: Value = serde_json::from_slice(&kept).unwrap();
+    let height = kept["block"]["signed"]["header"]["height"].as_str();
+    height.unwrap_or_else(|| panic!("{kept}")).parse().unwrap()
+}
+
+/// The one miner's part in a round.
+fn entry(home: &Home, round: u64) -> Value {
+    let round = json(&home.dir, &["query", "round", &round.to_string()]);
+    let entries = round["entries"].as_array().unwrap();
+    assert_eq!(entries.len(), 1, "{round}");
+    entries[0].clone()
+}
+
+fn panel(audit: &Value) -> Vec<&Value> {
+    let seats = audit["panel"].as_array().unwrap();
+    assert!(!seats.is_empty(), "{audit}");
+    seats.iter().collect()
+}
+
+#[test]
+fn a_run_begun_by_its_operator_trains_far_from_the_ledger_and_is_audited_again_when_the_miner_leaves()
+ {
+    let folder = tempfile::tempdir().unwrap();
+    let roles = ["--roles", "validator,proposer"];
+    let arguments = [&["--chain-id", "chains-2"], &roles[..]].concat();
+    let founder = Home::make(folder.path().join("founder"), &arguments);
+    let _ledger = founder.start_with(&roles);
+    is_ready(&founder, "proposer");
+    begin(&founder, folder.path());
+    let miner = join(&founder, folder.path(), "miner");
+    let validator = join(&founder, folder.path(), "validator");
+    // Who has no say starts nothing.
+    let start = ["tx", "run", "start", "--model", "letters", "--dataset", "2"];
+    let refused = complaint(&miner.dir, &start);
+    assert!(refused.contains("no say"), "{refused}");
+
+    let begun = verified(&miner);
+    let before = [coins(&miner), coins(&validator)];
+    let _away = [(&miner, "miner"), (&validator, "validator")].map(|(home, role)| {
+        let running = home.spawn(&["--roles", role, "--chain", &founder.rpc]);
+        is_ready(home, role);
+        let services = json(&home.dir, &["status"])["services"].clone();
+        assert_eq!(services.as_object().unwrap().len(), 1, "{services}");
+        running
+    });
+    until("all rounds close", || {
+        let run = json(&founder.dir, &["query", "run"]);
+        (run["status"] == "finished").then_some(())
+    });
+    assert!(verified(&miner) > begun, "nothing was verified");
+    are_paid(&founder, (&miner, before[0]), (&validator, before[1]));
+
+    json(&miner.dir, &["tx", "leave"]);
+    for round in 0..ROUNDS {
+        let second = until("the second audit is closed", || {
+            let second = entry(&founder, round)["reaudit"].clone();
+            (second["phase"] == "closed").then_some(second)
+        });
+        assert_eq!(second["outcome"], "accepted", "{second}");
+        assert!(second["paid"].as_u64() > Some(0), "{second}");
+        let first = &entry(&founder, round)["audit"];
+        for seat in panel(&second["audit"]) {
+            assert!(seat["verdict"].is_object(), "{seat}");
+            let sat = panel(first)
+                .iter()
+                .any(|one| one["validator"] == seat["validator"]);
+            assert!(!sat, "a panel judges its own verdict: {second}");
+        }
+    }
+    // What holds the stake now is its time alone.
+    let node = json(&founder.dir, &["query", "node", &address(&miner)])["node"].clone();
+    assert_eq!(node["status"], "left", "{node}");
+    assert_eq!(node["disputes"], 0, "{node}");
+    assert_eq!(node["locks"], 0, "{node}");
+}
+
+fn is_ready(home: &Home, role: &str) {
+    until("the role is ready", || {
+        let status = json(&home.dir, &["status"]);
+        (status["services"][role]["phase"] == "ready").then_some(())
+    });
+}
+
+/// What an account has, with what vests.
+fn coins(home: &Home) -> u64 {
+    let account = json(&home.dir, &["query", "account"]);
+    let amounts = [&account["balance"]["amount"], &account["vesting"]["total"]];
+    amounts.map(|amount| amount.as_u64().unwrap()).iter().sum()
+}
+
+/// The miner gets what its entries say and nothing more, and the validator's work is paid too.
+fn are_paid(founder: &Home, miner: (&Home, u64), validator: (&Home, u64)) {
+    let mut earned = 0;
+    for round in 0..ROUNDS {
+        let entry = entry(founder, round);
+        assert_eq!(entry["outcome"], "accepted", "{entry}");
+        assert_eq!(entry["miner"], address(miner.0), "{entry}");
+        for seat in panel(&entry["audit"]) {
+            assert!(seat["verdict"].is_object(), "{seat}");
+        }
+        earned += entry["paid"].as_u64().unwrap();
+    }
+    assert!(earned > 0);
+    // Read apart, balance and vesting can miss a part on its way from one to the other.
+    until("the miner has its rewards", || {
+        let received = coins(miner.0) - miner.1;
+        assert!(received <= earned, "{received} of {earned}");
+        (received == earned).then_some(())
+    });
+    assert!(coins(validator.0) > validator.1);
+}

@@ -60,8 +60,8 @@ pub trait Application: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Takes over the whole state after a block from elsewhere, in the place of none, and commits it if
-    /// its root is `app_hash`; whether it is.
+    /// Takes over the whole state after a block from elsewhere, in the place of none or of an earlier
+    /// one, and commits it if its root is `app_hash`; whether that is the newest state now.
     fn restore(
         &self,
         height: u64,

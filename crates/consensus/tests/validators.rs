@@ -6,11 +6,15 @@
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use r3mes_consensus::app::{LedgerApp, storage_options};
-use r3mes_consensus::application::Query;
+use r3mes_consensus::application::{
+    Application, ApplicationError, BlockInput, BlockOutput, Check, CheckResult, Committed,
+    InitChain, Proposal, Query, QueryResult,
+};
 use r3mes_consensus::block::tx_hash;
 use r3mes_consensus::cometbft::home::{Settings, StateSync, node_id};
 use r3mes_consensus::cometbft::{CometHandle, EngineError, Listener, Parts, SnapshotOptions, open};
@@ -18,7 +22,7 @@ use r3mes_consensus::genesis::Genesis;
 use r3mes_consensus::key::ValidatorKey;
 use r3mes_consensus::local::{TxInfo, TxState};
 use r3mes_ledger::genesis::{GenesisValidator, development};
-use r3mes_state::Storage;
+use r3mes_state::{Changes, Storage};
 use r3mes_types::auth::QueryAccount;
 use r3mes_types::bank::Balance;
 use r3mes_types::beacon::{HashChain, HashChains, MsgRegisterChain};
@@ -26,7 +30,7 @@ use r3mes_types::nodes::{MsgLeave, MsgRegister, NodeSpec, NodeStatus, QueryNode,
 use r3mes_types::query::Query as Question;
 use r3mes_types::tx::{Fee, Signer, Unsigned};
 use r3mes_types::wire::{List, Text, Wire};
-use r3mes_types::{Amount, Message, Resources, Role, RoleSet, SecretKey};
+use r3mes_types::{Amount, Message, Resources, Role, RoleSet, SecretKey, Time};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -131,10 +135,21 @@ struct Node {
 impl Node {
     fn start(program: &Path, directory: PathBuf, keys: Keys, settings: &Settings) -> Self {
         let genesis = genesis();
-        let chain = Genesis::of_network(&genesis).unwrap();
         let beacon = HashChains::new(keys.beacon, ELEMENTS);
         let storage = Storage::memory(storage_options()).unwrap();
-        let app = LedgerApp::new(genesis.clone(), storage, Some(beacon));
+        let app = LedgerApp::new(genesis, storage, Some(beacon));
+        Self::start_with(program, directory, keys, settings, Arc::new(app))
+    }
+
+    fn start_with(
+        program: &Path,
+        directory: PathBuf,
+        keys: Keys,
+        settings: &Settings,
+        app: Arc<dyn Application>,
+    ) -> Self {
+        let genesis = genesis();
+        let chain = Genesis::of_network(&genesis).unwrap();
         let parts = Parts {
             snapshots: Some(SnapshotOptions {
                 folder: directory.join("snapshots"),
@@ -142,7 +157,7 @@ impl Node {
             }),
             // The other tests look back at all blocks.
             keep_blocks: (settings.block_interval == SLOW).then_some(KEPT_BLOCKS),
-            ..Parts::new(chain, Arc::new(app))
+            ..Parts::new(chain, app)
         };
         let (engine, handle) = open(parts).unwrap();
         let listener = Listener::unix(&directory.join("abci")).unwrap();
@@ -379,6 +394,23 @@ async fn a_validator_that_signs_twice_is_slashed_and_jailed() {
     }
 }
 
+/// How a node starts that takes a snapshot from the first two.
+fn by_snapshot(nodes: &[Node], peers: Vec<String>, directory: &Path) -> Settings {
+    let trust_height = nodes[0].handle.height() - 1;
+    let commit = nodes[0].comet.get(&format!("commit?height={trust_height}"));
+    let hash = commit["signed_header"]["commit"]["block_id"]["hash"].as_str();
+    let servers = nodes[..2].iter().map(|node| node.rpc.clone());
+    Settings {
+        persistent_peers: peers,
+        state_sync: Some(StateSync {
+            servers: servers.collect(),
+            trust_height,
+            trust_hash: hex::decode(hash.unwrap()).unwrap().try_into().unwrap(),
+        }),
+        ..settings(directory, SLOW)
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_comes_late_takes_a_snapshot_and_goes_on_from_there() {
     let Some(program) = program() else { return };
@@ -388,21 +420,9 @@ async fn a_node_that_comes_late_takes_a_snapshot_and_goes_on_from_there() {
     let old = &nodes[0];
     old.reach(SNAPSHOT_EVERY + 4).await;
 
-    let trust_height = old.handle.height() - 1;
-    let commit = old.comet.get(&format!("commit?height={trust_height}"));
-    let hash = commit["signed_header"]["commit"]["block_id"]["hash"].as_str();
-    let servers = nodes[..2].iter().map(|node| node.rpc.clone());
     let directory = folder.path().join("late");
     std::fs::create_dir(&directory).unwrap();
-    let settings = Settings {
-        persistent_peers: peers,
-        state_sync: Some(StateSync {
-            servers: servers.collect(),
-            trust_height,
-            trust_hash: hex::decode(hash.unwrap()).unwrap().try_into().unwrap(),
-        }),
-        ..settings(&directory, SLOW)
-    };
+    let settings = by_snapshot(&nodes, peers, &directory);
     let late = Node::start(&program, directory, Keys::of(FOUNDERS + 1), &settings);
     late.reach(SNAPSHOT_EVERY).await;
     let began = late.handle.height();
@@ -420,6 +440,142 @@ async fn a_node_that_comes_late_takes_a_snapshot_and_goes_on_from_there() {
     old.reach(KEPT_BLOCKS + 3).await;
     let oldest_kept = old.handle.height() - KEPT_BLOCKS;
     assert!((2..=oldest_kept + 1).contains(&old.earliest()));
+    late.stop().await;
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+/// The ledger, standing still once it has taken a snapshot over, before CometBFT knows.
+struct Restoring {
+    app: LedgerApp,
+    /// Told the height.
+    restored: Sender<u64>,
+    /// Stands still until the other end is dropped.
+    go_on: Mutex<Receiver<()>>,
+}
+
+impl Restoring {
+    fn new(storage: &Storage, keys: &Keys) -> (Arc<Self>, Receiver<u64>, Sender<()>) {
+        let (restored, is_restored) = channel();
+        let (let_go, go_on) = channel();
+        let app = Self {
+            app: late_ledger(storage, keys),
+            restored,
+            go_on: Mutex::new(go_on),
+        };
+        (Arc::new(app), is_restored, let_go)
+    }
+}
+
+impl Application for Restoring {
+    fn committed(&self) -> Result<Option<Committed>, ApplicationError> {
+        self.app.committed()
+    }
+
+    fn init_chain(&self) -> Result<InitChain, ApplicationError> {
+        self.app.init_chain()
+    }
+
+    fn check(&self, tx: &[u8], context: &Check<'_>) -> Result<CheckResult, ApplicationError> {
+        self.app.check(tx, context)
+    }
+
+    fn prepare(&self, proposal: Proposal<'_>) -> Result<Vec<Vec<u8>>, ApplicationError> {
+        self.app.prepare(proposal)
+    }
+
+    fn process(&self, block: &BlockInput) -> Result<Result<(), String>, ApplicationError> {
+        self.app.process(block)
+    }
+
+    fn finalize(&self, block: &BlockInput) -> Result<BlockOutput, ApplicationError> {
+        self.app.finalize(block)
+    }
+
+    fn commit(&self) -> Result<(), ApplicationError> {
+        self.app.commit()
+    }
+
+    fn sync(&self) -> Result<(), ApplicationError> {
+        self.app.sync()
+    }
+
+    fn next_deadline(&self) -> Result<Option<Time>, ApplicationError> {
+        self.app.next_deadline()
+    }
+
+    fn query(&self, query: &Query) -> Result<QueryResult, ApplicationError> {
+        self.app.query(query)
+    }
+
+    fn restore(
+        &self,
+        height: u64,
+        state: Changes,
+        app_hash: [u8; 32],
+    ) -> Result<bool, ApplicationError> {
+        let restored = self.app.restore(height, state, app_hash)?;
+        assert!(restored);
+        self.restored.send(height).unwrap();
+        assert!(self.go_on.lock().unwrap().recv().is_err(), "only dropped");
+        Ok(restored)
+    }
+}
+
+/// The ledger of the node that comes late, over the state that the one before left.
+fn late_ledger(storage: &Storage, keys: &Keys) -> LedgerApp {
+    let beacon = HashChains::new(keys.beacon, ELEMENTS);
+    LedgerApp::new(genesis(), storage.clone(), Some(beacon))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_killed_between_a_snapshot_s_last_chunk_and_cometbft_s_record_goes_on_by_itself() {
+    let Some(program) = program() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let all = (1..=FOUNDERS).map(Keys::of).collect();
+    let (nodes, peers) = start(&program, &folder, all, SLOW);
+    let old = &nodes[0];
+    old.reach(SNAPSHOT_EVERY + 4).await;
+    let directory = folder.path().join("late");
+    std::fs::create_dir(&directory).unwrap();
+    let settings = by_snapshot(&nodes, peers, &directory);
+    let storage = Storage::open(directory.join("state"), storage_options()).unwrap();
+    let keys = || Keys::of(FOUNDERS + 1);
+
+    // Killed there at once and again, with the same snapshot on offer and with a later one.
+    let mut taken = 0;
+    for _ in 0..2 {
+        let (app, restored, let_go) = Restoring::new(&storage, &keys());
+        let mut late = Node::start_with(&program, directory.clone(), keys(), &settings, app);
+        let height = tokio::task::block_in_place(|| restored.recv_timeout(PATIENCE)).unwrap();
+        assert!(
+            height >= taken.max(SNAPSHOT_EVERY),
+            "{height} after {taken}"
+        );
+        taken = height;
+        late.comet.kill();
+        drop(let_go);
+        late.stop().await;
+        assert_eq!(
+            late_ledger(&storage, &keys())
+                .committed()
+                .unwrap()
+                .unwrap()
+                .height,
+            taken
+        );
+    }
+    old.reach(taken + SNAPSHOT_EVERY + 4).await;
+    let app = Arc::new(late_ledger(&storage, &keys()));
+    let late = Node::start_with(&program, directory.clone(), keys(), &settings, app);
+    late.reach(taken + SNAPSHOT_EVERY).await;
+    let began = late.handle.height();
+    late.reach(began + 3).await;
+    assert!(late.earliest() > taken, "it executed what it had skipped");
+    for height in [began + 1, began + 2] {
+        assert_eq!(late.comet.header(height), old.comet.header(height));
+    }
     late.stop().await;
     for node in nodes {
         node.stop().await;

@@ -9,7 +9,7 @@ use redb::{Database, Durability, ReadableDatabase, ReadableTable, WriteTransacti
 
 use crate::commit::{Update, prune};
 use crate::delta::Changes;
-use crate::read::ReadError;
+use crate::read::{Read, ReadError};
 use crate::snapshot::Snapshot;
 use crate::tables;
 
@@ -17,6 +17,9 @@ use crate::tables;
 pub const MAX_KEY_BYTES: usize = 1024;
 /// The longest value, in bytes.
 pub const MAX_VALUE_BYTES: usize = 16 << 20;
+/// Entries read at a time.
+const PAGE: usize = 1024;
+
 /// How a [`Storage`] keeps its versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -259,21 +262,66 @@ impl Storage {
     /// # Errors
     /// As [`Storage::commit`].
     pub fn stage(&self, version: u64, changes: Changes) -> Result<Staged, CommitError> {
+        let read = |source| CommitError::Read { version, source };
+        let after = self.version().map_err(read)?;
+        match after {
+            Some(latest) if latest + 1 != version => Err(CommitError::Version { version, latest }),
+            _ => self.stage_after(after, version, changes),
+        }
+    }
+
+    /// As [`Storage::stage`], of a whole state that comes from elsewhere: what `entries` does not name is
+    /// not in it. Its version may be any that is later than the newest.
+    ///
+    /// # Errors
+    /// As [`Storage::commit`].
+    pub fn stage_whole(&self, version: u64, mut entries: Changes) -> Result<Staged, CommitError> {
+        let read = |source| CommitError::Read { version, source };
+        let after = self.version().map_err(read)?;
+        if let Some(latest) = after.filter(|latest| *latest >= version) {
+            return Err(CommitError::Version { version, latest });
+        }
+        let state = self.latest().map_err(read)?;
+        let mut last: Option<Vec<u8>> = None;
+        loop {
+            let page = state.scan(&[], last.as_deref(), PAGE).map_err(read)?;
+            let Some((newest, _)) = page.last() else {
+                break;
+            };
+            last = Some(newest.clone());
+            for (key, _) in page {
+                entries.entry(key).or_insert(None);
+            }
+        }
+        self.stage_after(after, version, entries)
+    }
+
+    fn stage_after(
+        &self,
+        after: Option<u64>,
+        version: u64,
+        changes: Changes,
+    ) -> Result<Staged, CommitError> {
         check_bounds(&changes)?;
         let latest = self
             .latest()
             .map_err(|source| CommitError::Read { version, source })?;
-        self.check_follows(version)?;
-        Update::new(&latest, version, changes).map(Staged)
+        let update = Update::new(&latest, version, changes)?;
+        Ok(Staged { update, after })
     }
 
     /// Commits what was staged, if no other version was committed since.
     ///
     /// # Errors
     /// As [`Storage::commit`].
-    pub fn write(&self, Staged(update): Staged) -> Result<(), CommitError> {
+    pub fn write(&self, Staged { update, after }: Staged) -> Result<(), CommitError> {
         let mut unsynced = self.lock();
-        self.check_follows(update.version)?;
+        let version = update.version;
+        let read = |source| CommitError::Read { version, source };
+        let newest = self.version().map_err(read)?;
+        if let Some(latest) = newest.filter(|_| newest != after) {
+            return Err(CommitError::Version { version, latest });
+        }
         let sync = *unsynced + 1 >= self.inner.options.sync_every;
         let oldest = (update.version + 1).saturating_sub(self.inner.options.keep_versions);
         self.begin_write(sync)
@@ -288,16 +336,6 @@ impl Storage {
             })?;
         *unsynced = if sync { 0 } else { *unsynced + 1 };
         Ok(())
-    }
-
-    fn check_follows(&self, version: u64) -> Result<(), CommitError> {
-        let latest = self
-            .version()
-            .map_err(|source| CommitError::Read { version, source })?;
-        match latest {
-            Some(latest) if latest + 1 != version => Err(CommitError::Version { version, latest }),
-            _ => Ok(()),
-        }
     }
 
     /// Waits until everything committed is on disk.
@@ -343,12 +381,16 @@ impl Storage {
 
 /// A version worked out but not written.
 #[derive(Debug)]
-pub struct Staged(Update);
+pub struct Staged {
+    update: Update,
+    /// The newest version when it was worked out.
+    after: Option<u64>,
+}
 
 impl Staged {
     /// The root that the version will have.
     pub fn root(&self) -> [u8; 32] {
-        self.0.record.root
+        self.update.record.root
     }
 }
 

@@ -228,6 +228,46 @@ fn a_staged_version_is_written_only_on_the_version_it_was_staged_on() {
 }
 
 #[test]
+fn a_whole_state_takes_the_place_of_another_at_any_later_version() {
+    let storage = Storage::memory(Options::default()).unwrap();
+    storage
+        .commit(7, [put("a", "1"), put("b", "1"), put("c", "1")].into())
+        .unwrap();
+    let new: Map = [
+        (b"a".to_vec(), b"1".to_vec()),
+        (b"d".to_vec(), b"2".to_vec()),
+    ]
+    .into();
+    let entries = || {
+        new.iter()
+            .map(|(k, v)| (k.clone(), Some(v.clone())))
+            .collect()
+    };
+    for version in [6, 7] {
+        let refused = storage.stage_whole(version, entries());
+        assert!(matches!(
+            refused,
+            Err(CommitError::Version { latest: 7, .. })
+        ));
+    }
+    let staged = storage.stage_whole(30, entries()).unwrap();
+    assert_eq!(staged.root(), root_of(&new));
+    storage.write(staged).unwrap();
+    let latest = storage.latest().unwrap();
+    assert_eq!(latest.version(), 30);
+    for key in ["a", "b", "c", "d"] {
+        let value = new.get(key.as_bytes());
+        assert_eq!(latest.get(key.as_bytes()).unwrap().as_ref(), value);
+        assert!(proves(&latest, key.as_bytes(), value.map(Vec::as_slice)));
+    }
+    // The one before can still be read, and nothing lies between.
+    let before = storage.snapshot(7).unwrap().unwrap();
+    assert_eq!(before.get(b"b").unwrap(), Some(b"1".to_vec()));
+    assert!(storage.snapshot(20).unwrap().is_none());
+    storage.commit(31, [put("b", "3")].into()).unwrap();
+}
+
+#[test]
 fn a_database_in_use_is_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("state.redb");

@@ -134,25 +134,40 @@ impl Snapshots {
         }
     }
 
-    /// Whether a snapshot is welcome: only by who has no state yet.
+    /// Whether a snapshot is welcome. CometBFT offers one only while it has neither blocks nor a state of
+    /// its own. A state that is here all the same came with a snapshot too, and the process was killed
+    /// before CometBFT had written that down; or CometBFT's data were removed. Either way what CometBFT
+    /// verifies now counts, unless it is older.
     pub(super) fn offer(
         &self,
         app: &dyn Application,
         request: &RequestOfferSnapshot,
     ) -> Result<ResponseOfferSnapshot, ApplicationError> {
         use response_offer_snapshot::Result as Verdict;
-        let verdict = if app.committed()?.is_some() {
-            Verdict::Abort
-        } else {
-            let offered = request.snapshot.as_ref();
-            match offered.map(|snapshot| taking(snapshot, &request.app_hash)) {
-                Some(Ok(begun)) => {
-                    *lock(&self.taking) = Some(begun);
-                    Verdict::Accept
-                }
-                Some(Err(verdict)) => verdict,
-                None => Verdict::Reject,
+        let ours = app.committed()?.map(|committed| committed.height);
+        let offered = request.snapshot.as_ref();
+        let verdict = match offered.map(|snapshot| taking(snapshot, &request.app_hash)) {
+            Some(Ok(begun)) if ours.is_some_and(|ours| ours > begun.height) => {
+                tracing::warn!(
+                    offered = begun.height,
+                    ours,
+                    "a snapshot is refused, because the state here is newer: a later one is waited for"
+                );
+                Verdict::Reject
             }
+            Some(Ok(begun)) => {
+                if let Some(ours) = ours {
+                    tracing::info!(
+                        offered = begun.height,
+                        ours,
+                        "CometBFT has no blocks beside the state here, and takes a snapshot again"
+                    );
+                }
+                *lock(&self.taking) = Some(begun);
+                Verdict::Accept
+            }
+            Some(Err(verdict)) => verdict,
+            None => Verdict::Reject,
         };
         Ok(ResponseOfferSnapshot {
             result: verdict.into(),

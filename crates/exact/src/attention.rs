@@ -1,7 +1,7 @@
 //! How attention finds its operands in memory, shared by the scalar definition and the vector
 //! kernels.
 
-use crate::AttentionShape;
+use crate::{AttentionShape, Write};
 
 /// Positions in a block: sums over positions chain inside absolute blocks of this size (rule 10).
 pub const BLOCK: usize = 64;
@@ -113,6 +113,9 @@ pub(crate) struct HeadPass<'a> {
     pub(crate) dout: HeadRows<'a>,
     /// Positions in the sequence.
     pub(crate) rows: usize,
+    /// What becomes of the gradients of keys and values: the first of the query heads that share
+    /// them replaces, the others add.
+    pub(crate) write: Write,
     /// The factor on scores.
     pub(crate) scale: f32,
 }

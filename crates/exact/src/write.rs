@@ -8,3 +8,14 @@ pub enum Write {
     /// `out = out + value`, one rounded addition for each element
     Add,
 }
+
+impl Write {
+    /// Writes one value.
+    #[inline(always)]
+    pub(crate) fn put(self, out: &mut f32, value: f32) {
+        match self {
+            Self::Replace => *out = value,
+            Self::Add => *out += value,
+        }
+    }
+}

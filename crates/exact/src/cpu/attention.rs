@@ -4,7 +4,7 @@ use super::scratch::Scratch;
 use super::{Cpu, CpuKvCache};
 use crate::attention::{AttendPass, BLOCK, HeadPass, HeadRows, KvHead, head_block};
 use crate::tile::Tile;
-use crate::{AttentionBackward, AttentionShape, kernels};
+use crate::{AttentionBackward, AttentionShape, Write, kernels};
 
 impl Cpu {
     pub(super) fn attend_sequences(
@@ -101,10 +101,6 @@ impl Cpu {
         let items = self.by_head(shape, sequences, dq).zip(dk).zip(dv);
         self.pool
             .each(items, |(((first, kv_head, dq), mut dk), mut dv)| {
-                for row in 0..dk.rows() {
-                    dk.row_mut(row).fill(0.0);
-                    dv.row_mut(row).fill(0.0);
-                }
                 let group = shape.group();
                 for (i, (_, dq)) in dq.col_chunks(d).enumerate() {
                     let head = kv_head * group + i;
@@ -117,6 +113,7 @@ impl Cpu {
                         out: of_query(out),
                         dout: of_query(dout),
                         rows: dq.rows(),
+                        write: if i == 0 { Write::Replace } else { Write::Add },
                         scale: shape.scale(),
                     };
                     kernels::attend_backward(self.isa, &pass, dq, dk.reborrow(), dv.reborrow());

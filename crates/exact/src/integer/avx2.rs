@@ -161,10 +161,7 @@ fn put_some(out: &mut [f32], write: Write, values: [__m256; 2]) {
         _mm256_storeu_ps(all.as_mut_ptr().add(8), values[1]);
     }
     for (out, value) in out.iter_mut().zip(all) {
-        match write {
-            Write::Replace => *out = value,
-            Write::Add => *out += value,
-        }
+        write.put(out, value);
     }
 }
 

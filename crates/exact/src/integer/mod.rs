@@ -60,10 +60,7 @@ pub(crate) fn store(
 ) {
     let out = &mut out.row_mut(row)[panel * LANES..];
     for (lane, out) in out.iter_mut().take(LANES).enumerate() {
-        match write {
-            Write::Replace => *out = value(lane),
-            Write::Add => *out += value(lane),
-        }
+        write.put(out, value(lane));
     }
 }
 

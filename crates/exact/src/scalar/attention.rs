@@ -37,7 +37,7 @@ pub(crate) fn transpose(rows: HeadRows<'_>, first: usize, n: usize, block: &mut 
     }
 }
 
-/// Gradients of one query head, written to `dq` and added to `dk` and `dv`.
+/// Gradients of one query head: `dq`, and its part of `dk` and `dv`.
 pub(crate) fn attend_backward(
     pass: &HeadPass<'_>,
     mut dq: Tile<'_, f32>,
@@ -51,6 +51,7 @@ pub(crate) fn attend_backward(
         out,
         dout,
         rows,
+        write,
         scale,
     } = *pass;
     let head_dim = q.head_dim;
@@ -76,8 +77,10 @@ pub(crate) fn attend_backward(
     }
     for j in 0..rows {
         for c in 0..head_dim {
-            dk.row_mut(j)[c] += blocks(j, rows, |i| gradients[i][j] * q.row(i)[c]);
-            dv.row_mut(j)[c] += blocks(j, rows, |i| probabilities[i][j] * dout.row(i)[c]);
+            let of_key = blocks(j, rows, |i| gradients[i][j] * q.row(i)[c]);
+            let of_value = blocks(j, rows, |i| probabilities[i][j] * dout.row(i)[c]);
+            write.put(&mut dk.row_mut(j)[c], of_key);
+            write.put(&mut dv.row_mut(j)[c], of_value);
         }
     }
 }

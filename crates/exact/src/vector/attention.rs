@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::simd::{LANES, Simd};
 use super::{exp_below_one, load_part, store_part};
+use crate::Write;
 use crate::attention::{AttendPass, BLOCK, HeadPass, HeadRows};
 use crate::cpu::scratch::Scratch;
 use crate::product::{Finish, Product};
@@ -161,7 +162,7 @@ fn divide<S: Simd>(s: S, x: &mut [f32], divisor: f32) {
     }
 }
 
-/// Gradients of one query head, written to `dq` and added to `dk` and `dv`.
+/// Gradients of one query head: `dq`, and its part of `dk` and `dv`.
 ///
 /// Queries go by blocks, so that the matrices over queries and positions stay small.
 #[inline(always)]
@@ -197,7 +198,10 @@ pub(crate) fn attend_backward<S: Simd>(
     }
     for (sums, mut out) in [(dk_sum, dk), (dv_sum, dv)] {
         for (row, sum) in sums.chunks_exact(head_dim).enumerate() {
-            super::elementwise::add(s, sum, out.row_mut(row));
+            match pass.write {
+                Write::Replace => out.row_mut(row).copy_from_slice(sum),
+                Write::Add => super::elementwise::add(s, sum, out.row_mut(row)),
+            }
         }
     }
 }
@@ -212,6 +216,7 @@ fn score_gradients<S: Simd>(
     [p, dz]: [&mut [f32]; 2],
 ) {
     let head_dim = pass.q.head_dim;
+    fetch(s, pass.out, at.first..at.seen());
     for block in 0..at.seen().div_ceil(BLOCK) {
         let scores = Product {
             x: pass.q.from(at.first),
@@ -299,6 +304,17 @@ fn over_queries<S: Simd>(
             Finish::Replace
         };
         s.product(&p, finish, sums);
+    }
+}
+
+/// Fetches some rows of a head. A head's rows lie so far apart that processors do not look for the
+/// next one by themselves.
+#[inline(always)]
+fn fetch<S: Simd>(s: S, rows: HeadRows<'_>, range: Range<usize>) {
+    for row in range {
+        for line in rows.row(row).chunks(LANES) {
+            s.fetch(line.as_ptr());
+        }
     }
 }
 

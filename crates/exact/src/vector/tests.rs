@@ -9,7 +9,7 @@ use crate::product::{Finish, Product};
 use crate::scalar::elementwise::AdamWStep;
 use crate::scalar::loss::Softmax;
 use crate::tile::Tile;
-use crate::{Activation, AdamW, Philox, RopePairs, row_stride, scalar, signed_unit};
+use crate::{Activation, AdamW, Philox, RopePairs, Write, row_stride, scalar, signed_unit};
 
 /// How values are drawn.
 #[derive(Debug, Clone, Copy)]
@@ -368,6 +368,7 @@ proptest! {
         kind in draw(),
         head_dim in prop::sample::select(vec![2usize, 8, 16, 24, 48]),
         rows in 1usize..150,
+        write in prop::sample::select(vec![Write::Replace, Write::Add]),
     ) {
         let mut values = Values::new(seed);
         let n = rows * head_dim;
@@ -380,6 +381,7 @@ proptest! {
             out: head(&out),
             dout: head(&dout),
             rows,
+            write,
             scale: 0.31,
         };
         let old = values.vec(Draw::Plain, n);

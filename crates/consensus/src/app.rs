@@ -1,12 +1,13 @@
 //! The ledger over its state, as an [`Application`].
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
 use r3mes_ledger::store::{Block, Committed as View};
 use r3mes_ledger::{Fault, Genesis, Ledger, beacon};
 use r3mes_state::{Changes, Options, Read, Recorder, Snapshot, Staged, Storage};
 use r3mes_types::beacon::HashChains;
+use r3mes_types::tx::Tx;
 use r3mes_types::{ConsensusAddress, Time};
 
 use crate::application::{
@@ -25,8 +26,10 @@ const INVALID_REQUEST: u32 = 18;
 const KEY_NOT_FOUND: u32 = 30;
 /// Most entries that one answer proves.
 const MAX_PROVED_ENTRIES: usize = 4096;
-/// How many transactions with verified signatures are remembered.
-const REMEMBERED_SIGNATURES: usize = 65_536;
+/// How many verified transactions are remembered, and how many bytes they have: more than wait in a
+/// mempool.
+const REMEMBERED_TXS: usize = 65_536;
+const REMEMBERED_BYTES: usize = 96 << 20;
 
 /// How a ledger's storage is opened: the engine says when the disk is waited for.
 pub fn storage_options() -> Options {
@@ -45,14 +48,15 @@ pub struct LedgerApp {
     /// The newest version, taken once per block.
     latest: RwLock<Option<Arc<Snapshot>>>,
     pending: Mutex<Option<Staged>>,
-    verified: Mutex<Verified>,
+    verified: RwLock<Verified>,
 }
 
-/// Transactions whose signatures this process verified, so that it does so once and not twice.
+/// Transactions that this process parsed and whose signatures it verified, so that it does so once.
 #[derive(Default)]
 struct Verified {
-    hashes: HashSet<TxHash>,
+    txs: HashMap<TxHash, (Arc<Tx>, usize)>,
     oldest_first: VecDeque<TxHash>,
+    bytes: usize,
 }
 
 impl LedgerApp {
@@ -66,7 +70,7 @@ impl LedgerApp {
             chains: chains.map(Mutex::new),
             latest: RwLock::new(None),
             pending: Mutex::new(None),
-            verified: Mutex::default(),
+            verified: RwLock::default(),
         }
     }
 
@@ -108,8 +112,16 @@ impl LedgerApp {
         Ok(Some(chains))
     }
 
-    fn verified(&self) -> MutexGuard<'_, Verified> {
-        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self, tx: &[u8]) -> Option<Arc<Tx>> {
+        let verified = self.verified.read();
+        let verified = verified.unwrap_or_else(PoisonError::into_inner);
+        verified.txs.get(&tx_hash(tx)).map(|(tx, _)| tx.clone())
+    }
+
+    fn verified(&self) -> RwLockWriteGuard<'_, Verified> {
+        self.verified
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pending(&self) -> MutexGuard<'_, Option<Staged>> {
@@ -167,17 +179,29 @@ impl Application for LedgerApp {
         })
     }
 
+    fn verify(&self, tx: &[u8]) -> Result<bool, ApplicationError> {
+        if self.known(tx).is_some() {
+            return Ok(true);
+        }
+        let verified =
+            Ledger::verify_tx(&*self.latest()?, tx).map_err(stopped("verifying a transaction"))?;
+        let known = verified.is_some();
+        if let Some(parsed) = verified {
+            self.verified()
+                .remember(tx_hash(tx), Arc::new(parsed), tx.len());
+        }
+        Ok(known)
+    }
+
     fn check(&self, tx: &[u8], context: &Check<'_>) -> Result<CheckResult, ApplicationError> {
         let state = self.latest()?;
         let block = Block {
             height: state.version() + 1,
             time: context.time,
         };
-        let check = Ledger::check_tx(&*state, block, context.waiting, tx, context.repeated)
+        let known = |tx: &[u8]| self.known(tx);
+        let check = Ledger::check_tx(&*state, block, context.waiting, tx, &known)
             .map_err(stopped("checking a transaction"))?;
-        if check.admitted.is_some() && !context.repeated {
-            self.verified().remember(tx_hash(tx));
-        }
         Ok(CheckResult {
             result: to_result(check.result),
             admitted: check.admitted,
@@ -196,12 +220,14 @@ impl Application for LedgerApp {
             chains: chains.as_ref().map_or(&[], |chains| chains.kept()),
             max_bytes: proposal.max_bytes as u64,
         };
-        Ledger::prepare(&*state, &ledger_proposal, proposal.txs)
-            .map_err(stopped("preparing a block"))
+        Ledger::prepare(&*state, &ledger_proposal, proposal.txs, &|tx| {
+            self.known(tx)
+        })
+        .map_err(stopped("preparing a block"))
     }
 
     fn process(&self, block: &BlockInput) -> Result<Result<(), String>, ApplicationError> {
-        match Ledger::process(&*self.latest()?, block) {
+        match Ledger::process(&*self.latest()?, block, &|tx| self.known(tx)) {
             Ok(()) => Ok(Ok(())),
             Err(Fault::InvalidBlock { why, .. }) => Ok(Err(why)),
             Err(fault) => Err(stopped("examining a block")(fault)),
@@ -218,8 +244,7 @@ impl Application for LedgerApp {
         } else {
             latest.clone()
         };
-        let verified = |hash: &TxHash| self.verified().hashes.contains(hash);
-        let output = Ledger::finalize_block(&*before, block, &verified)
+        let output = Ledger::finalize_block(&*before, block, &|tx| self.known(tx))
             .map_err(stopped("executing a block"))?;
         let app_hash = if again {
             latest.root()
@@ -340,23 +365,31 @@ impl Application for LedgerApp {
 }
 
 impl Verified {
-    fn remember(&mut self, hash: TxHash) {
-        if self.hashes.insert(hash) {
+    fn remember(&mut self, hash: TxHash, tx: Arc<Tx>, bytes: usize) {
+        if self.txs.insert(hash, (tx, bytes)).is_none() {
             self.oldest_first.push_back(hash);
+            self.bytes += bytes;
         }
-        while self.oldest_first.len() > REMEMBERED_SIGNATURES {
-            if let Some(oldest) = self.oldest_first.pop_front() {
-                self.hashes.remove(&oldest);
-            }
+        while self.txs.len() > REMEMBERED_TXS || self.bytes > REMEMBERED_BYTES {
+            let Some(oldest) = self.oldest_first.pop_front() else {
+                break;
+            };
+            self.remove(&oldest);
+        }
+    }
+
+    fn remove(&mut self, hash: &TxHash) {
+        if let Some((_, bytes)) = self.txs.remove(hash) {
+            self.bytes -= bytes;
         }
     }
 
     fn forget(&mut self, txs: &[Vec<u8>]) {
         for tx in txs {
-            self.hashes.remove(&tx_hash(tx));
+            self.remove(&tx_hash(tx));
         }
         while let Some(oldest) = self.oldest_first.front() {
-            if self.hashes.contains(oldest) {
+            if self.txs.contains_key(oldest) {
                 break;
             }
             self.oldest_first.pop_front();

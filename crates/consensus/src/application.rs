@@ -28,6 +28,13 @@ pub trait Application: Send + Sync + 'static {
     /// again after a crash in between, it gives the same answer.
     fn init_chain(&self) -> Result<InitChain, ApplicationError>;
 
+    /// Does ahead what of a transaction's check depends on no other transaction, so that the check itself
+    /// is short. Whether there is anything to remember: what is plainly wrong is left to the check.
+    fn verify(&self, tx: &[u8]) -> Result<bool, ApplicationError> {
+        let _ = tx;
+        Ok(true)
+    }
+
     /// Whether a transaction may wait for a block.
     fn check(&self, tx: &[u8], context: &Check<'_>) -> Result<CheckResult, ApplicationError>;
 
@@ -150,9 +157,6 @@ pub struct Check<'a> {
     pub waiting: &'a Waiting,
     /// The time now.
     pub time: Time,
-    /// Whether the very same bytes passed before, so that only the state can have changed: signatures
-    /// need not be verified again.
-    pub repeated: bool,
 }
 
 /// Whether a transaction is welcome, and what the mempool has to know of it.

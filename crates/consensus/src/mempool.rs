@@ -5,13 +5,13 @@
 //! sender can push another out.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use r3mes_types::{Address, Time};
 use tokio::sync::Notify;
 
 use crate::application::{
-    Admitted, Application, ApplicationError, Check, Lane, TxHash, TxResult, Waiting,
+    Admitted, Application, ApplicationError, Check, CheckResult, Lane, TxHash, TxResult, Waiting,
 };
 use crate::block::tx_hash;
 
@@ -112,7 +112,7 @@ pub(crate) struct Mempool {
 #[derive(Debug, Default)]
 struct Queue {
     /// By arrival.
-    txs: BTreeMap<Arrival, Tx>,
+    txs: BTreeMap<Arrival, Arc<Tx>>,
     obligations: BTreeSet<Arrival>,
     hashes: HashSet<TxHash>,
     /// Sender -> sequence -> arrival. No sender without transactions.
@@ -121,8 +121,6 @@ struct Queue {
     arrivals: Arrival,
     /// What the application knows of all that.
     waiting: Waiting,
-    /// Changes whenever `waiting` does.
-    generation: u64,
     /// Where rechecking goes on.
     rechecked: Arrival,
     dropped: VecDeque<(TxHash, TxResult)>,
@@ -131,7 +129,7 @@ struct Queue {
 /// Counts transactions as they come.
 type Arrival = u64;
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Tx {
     arrival: Arrival,
     bytes: Vec<u8>,
@@ -180,38 +178,31 @@ impl Mempool {
                 limit: self.limits.tx_bytes,
             });
         }
-        let check = |queue: &Queue, repeated| {
-            queue.has_room(&self.limits, &hash, tx.len())?;
-            let context = Check {
-                waiting: &queue.waiting,
-                time,
-                repeated,
-            };
-            let check = app.check(&tx, &context);
-            check.map_err(|source| AddError::Application { source })
-        };
-        // The expensive part runs beside other checks. If another transaction got in meanwhile, what
-        // depends on those that wait is looked at once more.
-        let (mut checked, generation) = {
-            let queue = self.read();
-            (check(&queue, false)?, queue.generation)
-        };
-        if checked.admitted.is_some() {
-            let mut queue = self.write();
-            if queue.generation != generation {
-                checked = check(&queue, true)?;
+        self.read().has_room(&self.limits, &hash, tx.len())?;
+        // The expensive part runs beside other checks and holds nobody up.
+        let failed = |source| AddError::Application { source };
+        if !app.verify(&tx).map_err(failed)? {
+            let checked = self.read().check(app, time, &tx).map_err(failed)?;
+            if checked.admitted.is_none() {
+                return Ok(Added {
+                    hash,
+                    check: checked.result,
+                });
             }
-            if let Some(admitted) = checked.admitted {
-                let of_sender = queue.senders.get(&admitted.sender).map_or(0, BTreeMap::len);
-                if of_sender >= self.limits.txs_per_sender {
-                    return Err(AddError::SenderFull {
-                        limit: self.limits.txs_per_sender,
-                    });
-                }
-                queue.insert(tx, hash, admitted);
-                drop(queue);
-                self.added.notify_one();
+        }
+        let mut queue = self.write();
+        queue.has_room(&self.limits, &hash, tx.len())?;
+        let checked = queue.check(app, time, &tx).map_err(failed)?;
+        if let Some(admitted) = checked.admitted {
+            let of_sender = queue.senders.get(&admitted.sender).map_or(0, BTreeMap::len);
+            if of_sender >= self.limits.txs_per_sender {
+                return Err(AddError::SenderFull {
+                    limit: self.limits.txs_per_sender,
+                });
             }
+            queue.insert(tx, hash, admitted);
+            drop(queue);
+            self.added.notify_one();
         }
         Ok(Added {
             hash,
@@ -242,7 +233,7 @@ impl Mempool {
         txs: &[Vec<u8>],
     ) -> Result<(), ApplicationError> {
         let hashes: HashSet<TxHash> = txs.iter().map(|tx| tx_hash(tx)).collect();
-        let (rest, mut rechecked): (Vec<Tx>, Arrival) = {
+        let (rest, mut rechecked): (Vec<Arc<Tx>>, Arrival) = {
             let mut queue = self.write();
             queue.remove(|tx| hashes.contains(&tx.hash));
             let rest = queue.ordered().into_iter().cloned().collect();
@@ -264,7 +255,6 @@ impl Mempool {
             let context = Check {
                 waiting: &waiting,
                 time,
-                repeated: true,
             };
             let check = app.check(&tx.bytes, &context)?;
             match check.admitted {
@@ -317,8 +307,22 @@ impl Queue {
         Ok(())
     }
 
+    /// Checks a transaction against those that wait.
+    fn check(
+        &self,
+        app: &dyn Application,
+        time: Time,
+        tx: &[u8],
+    ) -> Result<CheckResult, ApplicationError> {
+        let context = Check {
+            waiting: &self.waiting,
+            time,
+        };
+        app.check(tx, &context)
+    }
+
     /// All that wait, in the order in which they should be executed.
-    fn ordered(&self) -> Vec<&Tx> {
+    fn ordered(&self) -> Vec<&Arc<Tx>> {
         let mut order = Vec::with_capacity(self.txs.len());
         let mut taken = HashSet::new();
         for obligation in &self.obligations {
@@ -339,7 +343,6 @@ impl Queue {
 
     fn insert(&mut self, bytes: Vec<u8>, hash: TxHash, admitted: Admitted) {
         self.arrivals += 1;
-        self.generation += 1;
         self.waiting.admit(&admitted);
         if matches!(admitted.lane, Lane::Obligation(_)) {
             self.obligations.insert(self.arrivals);
@@ -354,7 +357,7 @@ impl Queue {
             hash,
             admitted,
         };
-        self.txs.insert(self.arrivals, tx);
+        self.txs.insert(self.arrivals, Arc::new(tx));
     }
 
     fn remove(&mut self, unwanted: impl Fn(&Tx) -> bool) {
@@ -385,7 +388,6 @@ impl Queue {
             waiting.admit(&tx.admitted);
         }
         self.waiting = waiting;
-        self.generation += 1;
     }
 
     fn drop_refused(&mut self, refused: HashMap<TxHash, TxResult>) {

@@ -1,15 +1,15 @@
 //! The ledger as an engine drives it: genesis in, blocks in; changes, results and answers out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use r3mes_state::{Changes, Read};
 use r3mes_types::beacon::HashChain;
 use r3mes_types::cosmos::tx::SimulateRequest;
 use r3mes_types::query::Query;
-use r3mes_types::tx::{MAX_CHAIN_ID, Tx, reveal_tx};
+use r3mes_types::tx::{MAX_CHAIN_ID, Tx, TxError, reveal_tx};
 use r3mes_types::wire::Text;
 use r3mes_types::{Address, Amount, ConsensusAddress, Hash, Time};
-use sha2::{Digest, Sha256};
 
 use crate::auth::{self, Pending, admit};
 use crate::block::{
@@ -31,6 +31,11 @@ pub const LAST_TIME: Item<Time> = Item::new("app/time");
 
 /// Height of the first block, of a chain that goes on from another.
 pub(crate) const FIRST_HEIGHT: Item<u64> = Item::new("app/first-height");
+
+/// Transactions that this process knows by their bytes: they are parsed, and the signature was found to
+/// be the account's by [`Ledger::verify_tx`]. What is known is not worked out again, and the results are the
+/// same as if nothing were.
+pub type Known<'a> = &'a dyn Fn(&[u8]) -> Option<Arc<Tx>>;
 
 /// The state machine. It keeps nothing itself: state, time and randomness are arguments, and what it
 /// does to them is a value.
@@ -124,8 +129,21 @@ impl Ledger {
         }
     }
 
-    /// Whether a transaction may wait for a block. `block` is the next one, as far as it is known;
-    /// `verified` says that this process verified the signature over the very same bytes before.
+    /// The transaction in `bytes`, if its signature is that of an account which is there. This is most of
+    /// the work of a check, and depends on nothing that another transaction changes; what is wrong with a
+    /// transaction that is not given back, [`Ledger::check_tx`] tells.
+    ///
+    /// # Errors
+    /// Only for a [`Fault`].
+    pub fn verify_tx(state: &dyn Read, bytes: &[u8]) -> Result<Option<Tx>, Fault> {
+        let Ok(tx) = Tx::parse(bytes) else {
+            return Ok(None);
+        };
+        let verified = auth::is_signed(&Committed(state), &tx).map_err(LedgerError::into_fault)?;
+        Ok(verified.then_some(tx))
+    }
+
+    /// Whether a transaction may wait for a block. `block` is the next one, as far as it is known.
     ///
     /// # Errors
     /// Only for a [`Fault`]; a refusal is a [`CheckResult`].
@@ -134,10 +152,10 @@ impl Ledger {
         block: Block,
         waiting: &Waiting,
         bytes: &[u8],
-        verified: bool,
+        known: Known<'_>,
     ) -> Result<CheckResult, Fault> {
-        let tx = match Tx::parse(bytes) {
-            Ok(tx) => tx,
+        let (tx, verified) = match parse(bytes, known) {
+            Ok(parsed) => parsed,
             Err(error) => {
                 let result = TxResult::refused(0, 0, &undecodable(&error));
                 return Ok(CheckResult {
@@ -167,8 +185,8 @@ impl Ledger {
     }
 
     /// The transactions of a block: the reveal, what nodes owe, then the rest by fee, each sender's in
-    /// the order of their sequences; without those that could not run. Signatures of `candidates` must
-    /// have been checked.
+    /// the order of their sequences; without those that could not run. `candidates` have passed
+    /// [`Ledger::check_tx`].
     ///
     /// # Errors
     /// When the proposer has no reveal to make, or for another [`Fault`].
@@ -176,6 +194,7 @@ impl Ledger {
         state: &dyn Read,
         proposal: &Proposal<'_>,
         candidates: &[Vec<u8>],
+        known: Known<'_>,
     ) -> Result<Vec<Vec<u8>>, Fault> {
         let Proposal {
             block,
@@ -194,7 +213,7 @@ impl Ledger {
             .min(params.max_block_bytes)
             .saturating_sub(txs[0].len() as u64);
         let mut gas_left = params.max_block_gas;
-        for candidate in order(&ctx, candidates)? {
+        for candidate in order(&ctx, candidates, known)? {
             let (bytes, tx) = candidate;
             let (size, gas) = (bytes.len() as u64, tx.fee.gas_limit);
             if size > bytes_left || gas > gas_left {
@@ -215,7 +234,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Fault::InvalidBlock`] says why not; other faults stop the node.
-    pub fn process(state: &dyn Read, input: &BlockInput) -> Result<(), Fault> {
+    pub fn process(state: &dyn Read, input: &BlockInput, known: Known<'_>) -> Result<(), Fault> {
         let refuse = |why: String| Fault::InvalidBlock {
             height: input.height,
             why,
@@ -245,7 +264,8 @@ impl Ledger {
         }
         let mut gas = 0u64;
         for (index, bytes) in input.txs.iter().enumerate().skip(1) {
-            let tx = Tx::parse(bytes).map_err(|e| refuse(format!("transaction {index}: {e}")))?;
+            let parsed = parse(bytes, known);
+            let (tx, _) = parsed.map_err(|e| refuse(format!("transaction {index}: {e}")))?;
             gas = gas.saturating_add(tx.fee.gas_limit);
         }
         if gas > params.max_block_gas {
@@ -256,15 +276,14 @@ impl Ledger {
         Ok(())
     }
 
-    /// Runs a decided block. `verified` names, by sha256, transactions whose signatures this process
-    /// verified before: they need not be verified twice, and the results are the same.
+    /// Runs a decided block.
     ///
     /// # Errors
     /// Only for a [`Fault`]: the engine must stop.
     pub fn finalize_block(
         state: &dyn Read,
         input: &BlockInput,
-        verified: &dyn Fn(&[u8; 32]) -> bool,
+        known: Known<'_>,
     ) -> Result<BlockOutput, Fault> {
         let block = Block {
             height: input.height,
@@ -279,13 +298,13 @@ impl Ledger {
         let mut gas_left = max_gas;
         let mut tx_results = vec![TxResult::ok(0, 0, Vec::new())];
         for bytes in input.txs.iter().skip(1) {
-            let result = match Tx::parse(bytes) {
+            let result = match parse(bytes, known) {
                 Err(error) => TxResult::refused(0, 0, &undecodable(&error)),
-                Ok(tx) if tx.fee.gas_limit > gas_left => {
+                Ok((tx, _)) if tx.fee.gas_limit > gas_left => {
                     let error = TxRefusal::BlockGas { max: max_gas };
                     TxResult::refused(tx.fee.gas_limit, 0, &error.into())
                 }
-                Ok(tx) => deliver(&mut ctx, &tx, bytes, verified)?,
+                Ok((tx, verified)) => deliver(&mut ctx, &tx, bytes.len(), verified)?,
             };
             gas_left = gas_left.saturating_sub(result.gas_used);
             tx_results.push(result);
@@ -358,17 +377,12 @@ fn answer(state: &dyn Read, path: &str, data: &[u8]) -> Result<Answer, LedgerErr
 }
 
 /// Runs one transaction; what it did stays in `ctx`, or only its fee and sequence if it failed.
-fn deliver(
-    ctx: &mut Context<'_>,
-    tx: &Tx,
-    bytes: &[u8],
-    verified: &dyn Fn(&[u8; 32]) -> bool,
-) -> Result<TxResult, Fault> {
+fn deliver(ctx: &mut Context<'_>, tx: &Tx, size: usize, verified: bool) -> Result<TxResult, Fault> {
     let limit = tx.fee.gas_limit;
     let (result, (changes, _)) = {
         let mut inner = Context::with_gas(ctx.state(), ctx.block(), Gas::new(limit));
-        let pending = Pending::in_block(verified(&Sha256::digest(bytes).into()));
-        if let Err(error) = refusal(admit(&mut inner, tx, bytes.len(), &pending))? {
+        let pending = Pending::in_block(verified);
+        if let Err(error) = refusal(admit(&mut inner, tx, size, &pending))? {
             return Ok(TxResult::refused(limit, inner.gas().used(), &error));
         }
         let outcome = inner.attempt(|messages| {
@@ -389,10 +403,16 @@ fn deliver(
 }
 
 /// Orders candidates: at each place the best transaction that is next of its sender.
-fn order<'a>(ctx: &Context<'_>, candidates: &'a [Vec<u8>]) -> Result<Vec<(&'a [u8], Tx)>, Fault> {
+fn order<'a>(
+    ctx: &Context<'_>,
+    candidates: &'a [Vec<u8>],
+    known: Known<'_>,
+) -> Result<Vec<(&'a [u8], Arc<Tx>)>, Fault> {
     let mut senders: BTreeMap<Address, Queue<'a>> = BTreeMap::new();
     for (arrival, bytes) in candidates.iter().enumerate() {
-        let Ok(tx) = Tx::parse(bytes) else { continue };
+        let Ok((tx, _)) = parse(bytes, known) else {
+            continue;
+        };
         let rank = rank(ctx, &tx, arrival)?;
         senders
             .entry(tx.signer())
@@ -426,7 +446,7 @@ fn order<'a>(ctx: &Context<'_>, candidates: &'a [Vec<u8>]) -> Result<Vec<(&'a [u
 }
 
 /// The candidates of one sender by sequence.
-type Queue<'a> = BTreeMap<u64, (Rank, &'a [u8], Tx)>;
+type Queue<'a> = BTreeMap<u64, (Rank, &'a [u8], Arc<Tx>)>;
 
 /// Place in a block, lower first: obligations before all, then by price, then by arrival.
 type Rank = (bool, std::cmp::Reverse<u64>, usize);
@@ -437,6 +457,14 @@ fn rank(ctx: &Context<'_>, tx: &Tx, arrival: usize) -> Result<Rank, Fault> {
     Ok((paid, std::cmp::Reverse(auth::priority(tx)), arrival))
 }
 
+/// A transaction, and whether its signature is known to be good.
+fn parse(bytes: &[u8], known: Known<'_>) -> Result<(Arc<Tx>, bool), TxError> {
+    match known(bytes) {
+        Some(tx) => Ok((tx, true)),
+        None => Ok((Arc::new(Tx::parse(bytes)?), false)),
+    }
+}
+
 /// Separates faults from refusals.
 fn refusal<T>(outcome: Result<T, LedgerError>) -> Result<Result<T, LedgerError>, Fault> {
     match outcome {
@@ -445,7 +473,7 @@ fn refusal<T>(outcome: Result<T, LedgerError>) -> Result<Result<T, LedgerError>,
     }
 }
 
-fn undecodable(error: &r3mes_types::tx::TxError) -> LedgerError {
+fn undecodable(error: &TxError) -> LedgerError {
     TxRefusal::Decode {
         why: error.to_string(),
     }

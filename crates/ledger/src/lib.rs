@@ -43,7 +43,7 @@ pub mod nodes;
 pub mod rewards;
 pub mod training;
 
-pub use app::{CHAIN_ID, LAST_HEIGHT, LAST_TIME, Ledger, Proposal, Waiting};
+pub use app::{CHAIN_ID, Known, LAST_HEIGHT, LAST_TIME, Ledger, Proposal, Waiting};
 pub use block::{BlockInput, BlockOutput};
 pub use error::{Fault, LedgerError, QueryError, TxRefusal};
 pub use genesis::Genesis;

@@ -3,7 +3,7 @@
 use crate::query::MAX_PAGE;
 use crate::tx::MAX_TYPE_URL;
 use crate::wire::{List, Text};
-use crate::{Address, Amount, PublicKey, Time, messages, queries, schema};
+use crate::{AccountKey, Address, Amount, Time, messages, queries, schema};
 
 /// Most message types of one grant.
 pub const MAX_GRANTED_TYPES: usize = 64;
@@ -84,7 +84,7 @@ schema! {
         /// How many transactions its key has signed.
         3 => sequence: u64,
         /// Its key, known from the first transaction on.
-        4 => public_key: Option<PublicKey>,
+        4 => public_key: Option<AccountKey>,
     }
 
     /// What is kept of a [`MsgGrant`].

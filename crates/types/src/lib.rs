@@ -52,7 +52,9 @@ pub use amount::{Amount, AmountError, Coin, DENOM, Ppm, UREMES_PER_REMES};
 pub use cid::{Cid, CidError, Codec};
 pub use event::Event;
 pub use hash::{Hash, HashError, Hasher};
-pub use key::{ConsensusAddress, ConsensusKey, KeyError, PublicKey, SecretKey, Signature};
+pub use key::{
+    AccountKey, ConsensusAddress, ConsensusKey, KeyError, PublicKey, SecretKey, Signature,
+};
 pub use message::{Message, MessageError};
 pub use query::{PageRequest, Query};
 pub use resources::{Allocation, Resources};

@@ -132,8 +132,8 @@ impl Chain {
             let context = Check {
                 waiting: &waiting,
                 time: self.time,
-                repeated: false,
             };
+            self.app.verify(tx)?;
             let checked = self.app.check(tx, &context)?;
             waiting.admit(&checked.admitted.ok_or(checked.result.log)?);
         }

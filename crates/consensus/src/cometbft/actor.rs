@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use tendermint_proto::v0_38::abci::{ResponseException, response};
+use tendermint_proto::v0_38::abci::{Request, ResponseException, response};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -116,30 +116,18 @@ impl Engine {
 async fn serve(driver: Arc<Driver>, stream: Box<dyn Stream>) -> Result<(), EngineError> {
     let mut connection = Connection::new(stream);
     loop {
-        let request = match connection.read().await {
-            Ok(Some(request)) => request,
-            Ok(None) => return Ok(()),
+        let requests = match connection.read_some().await {
+            Ok(requests) if requests.is_empty() => return Ok(()),
+            Ok(requests) => requests,
             Err(error) => {
                 tracing::warn!(%error, "a connection of CometBFT broke");
                 return Ok(());
             }
         };
         let driver = driver.clone();
-        let answered = tokio::task::spawn_blocking(move || {
-            let request = request.value.ok_or(Malformed("an empty request"))?;
-            driver.answer(request)
-        });
-        let answered = answered.await.map_err(|_| EngineError::Worker)?;
-        let (answer, failed) = match answered {
-            Ok(answer) => (answer, None),
-            Err(error) => {
-                let exception = ResponseException {
-                    error: error.to_string(),
-                };
-                (response::Value::Exception(exception), Some(error))
-            }
-        };
-        let written = connection.write(answer).await;
+        let answered = tokio::task::spawn_blocking(move || answer(&driver, requests));
+        let (answers, failed) = answered.await.map_err(|_| EngineError::Worker)?;
+        let written = connection.write(answers).await;
         if let Some(error) = failed {
             return Err(error);
         }
@@ -148,6 +136,27 @@ async fn serve(driver: Arc<Driver>, stream: Box<dyn Stream>) -> Result<(), Engin
             return Ok(());
         }
     }
+}
+
+/// Answers to requests in order, up to the first that fails, and why that one did.
+fn answer(driver: &Driver, requests: Vec<Request>) -> (Vec<response::Value>, Option<EngineError>) {
+    let mut answers = Vec::with_capacity(requests.len());
+    for request in requests {
+        let request = request.value.ok_or(Malformed("an empty request"));
+        match request
+            .map_err(EngineError::from)
+            .and_then(|request| driver.answer(request))
+        {
+            Ok(answer) => answers.push(answer),
+            Err(error) => {
+                answers.push(response::Value::Exception(ResponseException {
+                    error: error.to_string(),
+                }));
+                return (answers, Some(error));
+            }
+        }
+    }
+    (answers, None)
 }
 
 impl std::fmt::Debug for Engine {

@@ -8,6 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, BufWriter, ReadHalf, Wri
 
 /// The longest request that is read: the largest block there is, with room for what comes with it.
 const MAX_REQUEST_BYTES: u64 = 128 << 20;
+/// Requests are read by so many bytes at a time: CometBFT sends checks of many transactions at once.
+const BUFFER_BYTES: usize = 64 << 10;
 /// A varint of 64 bits has at most so many bytes.
 const MAX_VARINT_BYTES: u32 = 10;
 
@@ -28,8 +30,8 @@ impl Connection {
     pub(super) fn new(stream: Box<dyn Stream>) -> Self {
         let (reader, writer) = tokio::io::split(stream);
         Self {
-            reader: BufReader::new(reader),
-            writer: BufWriter::new(writer),
+            reader: BufReader::with_capacity(BUFFER_BYTES, reader),
+            writer: BufWriter::with_capacity(BUFFER_BYTES, writer),
         }
     }
 
@@ -55,21 +57,40 @@ impl Connection {
             .map_err(|error| invalid(format!("what is no request: {error}")))
     }
 
-    /// Sends an answer; it may be held back while the next request is here already.
+    /// The next request, as [`read`](Self::read), and those behind it that are here already as a whole.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(super) async fn read_some(&mut self) -> io::Result<Vec<Request>> {
+        let mut requests = Vec::new();
+        loop {
+            match self.read().await? {
+                Some(request) => requests.push(request),
+                None => break,
+            }
+            let mut rest = self.reader.buffer();
+            let whole = prost::decode_length_delimiter(&mut rest);
+            if whole.is_ok_and(|length| length <= rest.len()) {
+                continue;
+            }
+            break;
+        }
+        Ok(requests)
+    }
+
+    /// Sends answers.
     ///
     /// # Errors
     /// When the connection breaks.
-    pub(super) async fn write(&mut self, answer: response::Value) -> io::Result<()> {
-        let flush = matches!(answer, response::Value::Flush(_));
-        let answer = Response {
-            value: Some(answer),
-        };
-        let bytes = answer.encode_length_delimited_to_vec();
-        self.writer.write_all(&bytes).await?;
-        if flush || self.reader.buffer().is_empty() {
-            self.writer.flush().await?;
+    pub(super) async fn write(&mut self, answers: Vec<response::Value>) -> io::Result<()> {
+        for answer in answers {
+            let answer = Response {
+                value: Some(answer),
+            };
+            let bytes = answer.encode_length_delimited_to_vec();
+            self.writer.write_all(&bytes).await?;
         }
-        Ok(())
+        self.writer.flush().await
     }
 
     async fn read_length(&mut self) -> io::Result<Option<u64>> {
@@ -109,10 +130,13 @@ mod tests {
         drop(ours);
         let mut connection = Connection::new(Box::new(theirs));
         let mut requests = Vec::new();
-        while let Some(request) = connection.read().await? {
-            requests.push(request);
+        loop {
+            let some = connection.read_some().await?;
+            if some.is_empty() {
+                return Ok(requests);
+            }
+            requests.extend(some);
         }
-        Ok(requests)
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@
 //! the only one who can sign here is the holder of the key.
 
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -37,6 +38,9 @@ pub use mailbox::{
 use mailbox::{MAX_COMMANDS, Shared};
 use state::Chain;
 
+/// Checks and reads at once for each core: some of them wait for the disk or for each other.
+const PARALLEL_PER_CORE: usize = 4;
+
 /// How the engine works; what it works on is [`Parts`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -61,7 +65,7 @@ impl Default for Config {
             proof_block_after: Some(Duration::from_millis(500)),
             sync_every: 16,
             mempool: Limits::default(),
-            parallel: 64,
+            parallel: PARALLEL_PER_CORE * available_parallelism().map_or(1, usize::from),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use r3mes_consensus::application::{Query, TxResult};
 use r3mes_consensus::block::{SignedBlock, to_tendermint_time};
 use r3mes_consensus::local::{BroadcastError, Inclusion, ReadError, WaitError};
+use r3mes_consensus::mempool::Added;
 use r3mes_types::ConsensusKey;
 use serde_json::{Value, json};
 
@@ -290,14 +291,47 @@ pub(super) fn query(params: &Params) -> Result<Query, RpcError> {
 
 async fn broadcast(service: &Service, params: &Params) -> Result<Value, RpcError> {
     let tx = params.bytes("tx", JsonBytes::Base64)?;
-    let added = service.handle.broadcast(tx).await?;
-    Ok(json!({
+    Ok(added(service.handle.broadcast(tx).await?))
+}
+
+/// Whether a method offers a transaction and answers after its check, so that several of them in one
+/// request can go to [`broadcast_all`] together.
+pub(super) fn broadcasts(method: &str) -> bool {
+    matches!(method, "broadcast_tx_async" | "broadcast_tx_sync")
+}
+
+/// What `broadcast_tx_sync` answers to each of several calls.
+pub(super) async fn broadcast_all(
+    service: &Service,
+    calls: &[&Params],
+) -> Vec<Result<Value, RpcError>> {
+    let txs = calls.iter().map(|call| call.bytes("tx", JsonBytes::Base64));
+    let (mut good, mut answers) = (Vec::new(), Vec::new());
+    for tx in txs {
+        answers.push(tx.map(|tx| good.push(tx)));
+    }
+    let mut offered = match service.handle.broadcast_all(good).await {
+        Ok(offered) => offered.into_iter(),
+        Err(error) => return vec![Err(RpcError::from(error)); calls.len()],
+    };
+    let mut answer = |()| {
+        let offered = offered.next().expect("every transaction has its answer");
+        Ok(added(offered.map_err(BroadcastError::from)?))
+    };
+    answers
+        .into_iter()
+        .map(|read| read.and_then(&mut answer))
+        .collect()
+}
+
+fn added(added: Added) -> Value {
+    json!({
         "code": added.check.code,
         "data": "",
         "log": added.check.log,
         "codespace": added.check.codespace,
         "hash": shapes::hex(&added.hash),
-    }))
+    })
 }
 
 async fn broadcast_commit(service: &Service, params: &Params) -> Result<Value, RpcError> {

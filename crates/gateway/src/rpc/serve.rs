@@ -192,8 +192,7 @@ async fn json_rpc(State(served): State<Arc<Served>>, body: Bytes) -> Response {
     }
     let mut answers = Vec::with_capacity(calls.len());
     let mut status = StatusCode::OK;
-    for request in calls {
-        let (id, answer) = one(&served.chain, request).await;
+    for (id, answer) in several(&served.chain, calls).await {
         if answer.as_ref().is_err_and(RpcError::is_unavailable) {
             status = StatusCode::SERVICE_UNAVAILABLE;
         }
@@ -206,8 +205,53 @@ async fn json_rpc(State(served): State<Arc<Served>>, body: Bytes) -> Response {
     (status, axum::Json(answer)).into_response()
 }
 
+/// The ids of calls, and their answers, one after another. Transactions that are offered one after
+/// another under engine `local` are offered together.
+async fn several(chain: &Chain, requests: Vec<Value>) -> Vec<(Value, Result<Value, RpcError>)> {
+    let calls = requests.into_iter().map(|request| parse(chain, request));
+    let calls: Vec<_> = calls.collect();
+    let mut answers = Vec::with_capacity(calls.len());
+    let mut rest = calls.as_slice();
+    while let Some(((id, call), after)) = rest.split_first() {
+        let offers = |(_, call): &&(_, Call)| {
+            let method = call.as_ref().map(|(method, _)| method.as_str());
+            method.is_ok_and(methods::broadcasts)
+        };
+        let offered = rest.iter().take_while(offers).count();
+        if let (Chain::Local(service), 1..) = (chain, offered) {
+            let (together, after) = rest.split_at(offered);
+            let params = together.iter().filter_map(|(_, call)| call.as_ref().ok());
+            let params: Vec<&Params> = params.map(|(_, params)| params).collect();
+            let ids = together.iter().map(|(id, _)| id.clone());
+            answers.extend(ids.zip(methods::broadcast_all(service, &params).await));
+            rest = after;
+            continue;
+        }
+        let answer = match call {
+            Ok((method, params)) => chain.call(method, params).await,
+            Err(error) => Err(error.clone()),
+        };
+        answers.push((id.clone(), answer));
+        rest = after;
+    }
+    answers
+}
+
+/// A call's method, which there is, with its parameters; or what is wrong with it.
+type Call = Result<(String, Params), RpcError>;
+
 /// The id of a call, and its answer.
 pub(super) async fn one(chain: &Chain, request: Value) -> (Value, Result<Value, RpcError>) {
+    let (id, call) = parse(chain, request);
+    let answer = match call {
+        Ok((method, params)) => chain.call(&method, &params).await,
+        Err(error) => Err(error),
+    };
+    (id, answer)
+}
+
+/// The id of a call, and the call.
+fn parse(chain: &Chain, request: Value) -> (Value, Call) {
     let Value::Object(mut request) = request else {
         let why = RpcError::invalid_request("a call is an object");
         return (Value::Null, Err(why));
@@ -220,11 +264,8 @@ pub(super) async fn one(chain: &Chain, request: Value) -> (Value, Result<Value, 
     let Some(names) = chain.parameters(&method) else {
         return (id, Err(RpcError::unknown_method(&method)));
     };
-    let answer = match Params::from_json(request.remove("params"), names) {
-        Ok(params) => chain.call(&method, &params).await,
-        Err(error) => Err(error),
-    };
-    (id, answer)
+    let params = Params::from_json(request.remove("params"), names);
+    (id, params.map(|params| (method, params)))
 }
 
 fn refuse(error: RpcError) -> Response {

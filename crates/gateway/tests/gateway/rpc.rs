@@ -22,6 +22,7 @@ use r3mes_types::auth::QueryAccount;
 use r3mes_types::bank::{Balance, MsgSend, QueryBalance};
 use r3mes_types::beacon::HashChains;
 use r3mes_types::query::Query;
+use r3mes_types::tx::{Fee, Signer, Unsigned};
 use r3mes_types::wire::{List, Wire};
 use r3mes_types::{Amount, Coin, SecretKey};
 use serde_json::{Value, json};
@@ -499,6 +500,73 @@ async fn waiting_ends_with_the_next_block_or_with_patience() {
         .unwrap();
     assert_eq!(unknown, TxState::Unknown);
     assert_eq!(client.tx(&[7; 32]).await.unwrap(), None);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn transactions_of_one_batch_are_offered_in_order_and_answered_in_their_places() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path()).await;
+    let address = key(1).address();
+    let account = node.client().query(&QueryAccount { address }).await;
+    let tx = |sequence| {
+        let signer = Signer {
+            chain_id: CHAIN,
+            account_number: account.as_ref().unwrap().account.as_ref().unwrap().number,
+            sequence,
+        };
+        Unsigned::new(send(&key(1), &key(2), Amount::remes(1)))
+            .with_fee(Fee::of(Amount::remes(1), 1_000_000))
+            .sign(&key(1), &signer)
+            .unwrap()
+    };
+    let mut forged = tx(2);
+    // The signature comes last.
+    *forged.last_mut().unwrap() ^= 1;
+    let call =
+        |id: u32, tx: Value| json!({"id": id, "method": "broadcast_tx_sync", "params": {"tx": tx}});
+    let offer = |id, tx: &[u8]| call(id, STANDARD.encode(tx).into());
+    let calls = json!([
+        offer(1, &tx(0)),
+        offer(2, &tx(1)),
+        call(3, "no base64".into()),
+        offer(4, &forged),
+        {"id": 5, "method": "health"},
+        offer(6, &tx(1)),
+        offer(7, &tx(2)),
+    ]);
+    let answer = support::client().post(&node.url).body(calls.to_string());
+    let answer: Value = answer.send().await.unwrap().json().await.unwrap();
+    let found: Vec<(u64, Value, Value)> = answer
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|answer| {
+            let id = answer["id"].as_u64().unwrap();
+            (
+                id,
+                answer["result"]["code"].clone(),
+                answer["error"]["code"].clone(),
+            )
+        })
+        .collect();
+    let (none, good) = (Value::Null, json!(0));
+    // The second one waits already, or stands in a block and its sequence has passed.
+    let repeated = [(none.clone(), json!(-32603)), (json!(32), none.clone())];
+    assert!(
+        repeated.contains(&(found[5].1.clone(), found[5].2.clone())),
+        "{answer}"
+    );
+    for (place, expected) in [
+        (0, (1, good.clone(), none.clone())),
+        (1, (2, good.clone(), none.clone())),
+        (2, (3, none.clone(), json!(-32602))),
+        (3, (4, json!(15), none.clone())),
+        (4, (5, none.clone(), none.clone())),
+        (6, (7, good, none)),
+    ] {
+        assert_eq!(found[place], expected, "{answer}");
+    }
     node.stop().await;
 }
 

@@ -13,7 +13,7 @@ use crate::block::{Admitted, Lane};
 use crate::error::{LedgerError, TxRefusal};
 use crate::gas;
 use crate::obligations::{self, Standing};
-use crate::store::Context;
+use crate::store::{Context, View};
 use crate::{CHAIN_ID, dispatch};
 
 /// What is known from outside the state when a transaction is admitted.
@@ -26,7 +26,7 @@ pub(crate) struct Pending<'a> {
     pub(crate) granted: Amount,
     /// Obligations that waiting transactions answer.
     pub(crate) answered: &'a BTreeSet<Hash>,
-    /// Whether the signature was verified before, over the same bytes.
+    /// Whether the signature over the same bytes is known to be the account's.
     pub(crate) verified: bool,
     /// Whether an obligation that has been answered may be answered again, to no effect: in a
     /// block, but not on the way into one.
@@ -104,7 +104,7 @@ pub(crate) fn admit(
     let sequence = tx.sequence;
     let account = Account {
         sequence: sequence + 1,
-        public_key: Some(tx.public_key),
+        public_key: Some(tx.public_key.into()),
         ..account
     };
     ACCOUNTS.put(ctx, &signer, &account)?;
@@ -227,6 +227,14 @@ fn pay(
     }
     bank::transfer(ctx, payer, Module::Treasury, fee)?;
     Ok(payer)
+}
+
+/// Whether the account of the key that signed is there and the signature is its own.
+pub(crate) fn is_signed(view: &dyn View, tx: &Tx) -> Result<bool, LedgerError> {
+    let Some(account) = ACCOUNTS.get(view, &tx.signer())? else {
+        return Ok(false);
+    };
+    Ok(tx.verify(&CHAIN_ID.require(view)?, account.number))
 }
 
 fn verify(tx: &Tx, chain_id: String, account: &Account) -> Result<(), LedgerError> {

@@ -10,11 +10,11 @@ use r3mes_types::cosmos::auth::{
 use r3mes_types::query::Query;
 use r3mes_types::tx::{Any, MAX_MEMO, PUBLIC_KEY_URL, PublicKeyValue};
 use r3mes_types::wire::{Blob, DecodeError, List, Text, Wire};
-use r3mes_types::{Address, PublicKey};
+use r3mes_types::{AccountKey, Address};
 
 use crate::auth::ACCOUNTS;
 use crate::bank::{MODULES, Module};
-use crate::error::{LedgerError, QueryError};
+use crate::error::{Fault, LedgerError, QueryError};
 use crate::gas;
 use crate::query::{Answer, reply};
 use crate::store::View;
@@ -87,7 +87,13 @@ fn of_module(module: Module, stored: &Account) -> Result<Any, LedgerError> {
 }
 
 fn base_account(account: &Account) -> Result<BaseAccount, LedgerError> {
-    let key = |key: PublicKey| any(PUBLIC_KEY_URL, &PublicKeyValue { key });
+    let key = |key: AccountKey| {
+        let key = key.public_key().map_err(|error| Fault::Damaged {
+            table: ACCOUNTS.prefix(),
+            why: error.to_string(),
+        })?;
+        any(PUBLIC_KEY_URL, &PublicKeyValue { key })
+    };
     Ok(BaseAccount {
         address: account.address,
         pub_key: account.public_key.map(key).transpose()?,

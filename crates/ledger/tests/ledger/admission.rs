@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use r3mes_ledger::{Ledger, Waiting, auth, bank};
 use r3mes_types::auth::{MsgGrant, MsgGrantFees, MsgRevoke, MsgRevokeFees, QueryGrants};
 use r3mes_types::bank::{MsgFaucet, MsgSend};
@@ -101,8 +103,10 @@ fn every_altered_byte_of_a_transaction_is_noticed() {
         let mut altered = tx.clone();
         altered[index] ^= 1;
         let block = chain.next_block();
-        let result =
-            Ledger::check_tx(&chain.state, block, &Waiting::default(), &altered, false).unwrap();
+        let result = Ledger::check_tx(&chain.state, block, &Waiting::default(), &altered, &|_| {
+            None
+        })
+        .unwrap();
         assert_ne!(result.result.code, 0, "byte {index}");
         assert_eq!(result.admitted, None);
     }
@@ -245,7 +249,7 @@ fn fees_below_the_price_and_limits_above_the_maximum_are_refused() {
     .map(|fee| {
         let tx = chain.sign_with(1, vec![send(1, 2, 1)], fee);
         let block = chain.next_block();
-        let check = Ledger::check_tx(&chain.state, block, &Waiting::default(), &tx, false);
+        let check = Ledger::check_tx(&chain.state, block, &Waiting::default(), &tx, &|_| None);
         check.unwrap().result.code
     });
     assert_eq!(codes, [13, 13, 41, 0, 5, 11]);
@@ -304,7 +308,7 @@ fn sequences_of_waiting_transactions_are_followed() {
         let tx = Unsigned::new(vec![send(1, 2, 1)]).with_fee(Fee::of(FEE, GAS));
         let tx = tx.sign(&key(1), &signer).unwrap();
         let check =
-            Ledger::check_tx(&chain.state, chain.next_block(), &waiting, &tx, false).unwrap();
+            Ledger::check_tx(&chain.state, chain.next_block(), &waiting, &tx, &|_| None).unwrap();
         assert_eq!(check.result.code, code, "sequence {sequence}");
         if let Some(admitted) = check.admitted {
             waiting.admit(&admitted);
@@ -332,7 +336,7 @@ fn waiting_fees_count_against_the_balance() {
             .sign(&key(1), &signer)
             .unwrap();
         let check =
-            Ledger::check_tx(&chain.state, chain.next_block(), &waiting, &tx, false).unwrap();
+            Ledger::check_tx(&chain.state, chain.next_block(), &waiting, &tx, &|_| None).unwrap();
         if let Some(admitted) = check.admitted {
             waiting.admit(&admitted);
         }
@@ -363,15 +367,30 @@ fn the_faucet_gives_up_to_its_limit() {
 }
 
 #[test]
-fn verified_signatures_give_the_same_block_results() {
+fn known_transactions_give_the_same_block_results_and_forged_ones_are_never_known() {
     let chain = Chain::new();
+    let mut forged = chain.sign(3, send(3, 2, 5));
+    // The signature comes last.
+    *forged.last_mut().unwrap() ^= 1;
     let input = chain.input(vec![
         chain.sign(1, send(1, 2, 5)),
         chain.sign(2, send(1, 2, 5)),
+        forged.clone(),
     ]);
-    let slow = Ledger::finalize_block(&chain.state, &input, &|_| false).unwrap();
-    let fast = Ledger::finalize_block(&chain.state, &input, &|_| true).unwrap();
+    let verify = |tx: &[u8]| Ledger::verify_tx(&chain.state, tx).unwrap().map(Arc::new);
+    assert!(verify(&input.txs[1]).is_some());
+    assert_eq!(verify(&forged), None);
+    let slow = Ledger::finalize_block(&chain.state, &input, &|_| None).unwrap();
+    let fast = Ledger::finalize_block(&chain.state, &input, &verify).unwrap();
     assert_eq!(slow, fast);
+    let codes: Vec<u32> = fast.tx_results.iter().map(|result| result.code).collect();
+    assert_eq!(codes, [0, 0, 4, 15]);
+    let checked = |known| {
+        let block = chain.next_block();
+        Ledger::check_tx(&chain.state, block, &Waiting::default(), &forged, known).unwrap()
+    };
+    assert_eq!(checked(&|_| None), checked(&verify));
+    assert_eq!(checked(&verify).result.code, 15);
 }
 
 #[test]

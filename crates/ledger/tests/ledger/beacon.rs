@@ -10,8 +10,8 @@ use crate::chain::{Chain, address, development};
 fn refused(chain: &Chain, txs: Vec<Vec<u8>>) -> String {
     let mut input = chain.input(Vec::new());
     input.txs = txs;
-    let voted = Ledger::process(&chain.state, &input).unwrap_err();
-    let decided = Ledger::finalize_block(&chain.state, &input, &|_| false).unwrap_err();
+    let voted = Ledger::process(&chain.state, &input, &|_| None).unwrap_err();
+    let decided = Ledger::finalize_block(&chain.state, &input, &|_| None).unwrap_err();
     assert!(matches!(voted, Fault::InvalidBlock { .. }));
     assert_eq!(voted.to_string(), decided.to_string());
     voted.to_string()
@@ -107,7 +107,7 @@ fn a_used_up_chain_goes_on_with_the_next_one() {
         chains: &[chain.beacon.clone(), next.clone()],
         max_bytes: 1 << 20,
     };
-    let txs = Ledger::prepare(&chain.state, &proposal, &[]).unwrap();
+    let txs = Ledger::prepare(&chain.state, &proposal, &[], &|_| None).unwrap();
     let mut input = chain.input_with(txs);
     chain.run(&input);
     chain.beacon = next;
@@ -124,6 +124,7 @@ fn a_used_up_chain_goes_on_with_the_next_one() {
             max_bytes: 1 << 20,
         },
         &[],
+        &|_| None,
     );
     assert!(
         spent
@@ -153,7 +154,7 @@ fn a_reveal_registers_the_chain_to_go_on_with_once() {
         chains: &[chain.beacon.clone(), next.clone()],
         max_bytes: 1 << 20,
     };
-    let txs = Ledger::prepare(&chain.state, &proposal, &[]).unwrap();
+    let txs = Ledger::prepare(&chain.state, &proposal, &[], &|_| None).unwrap();
     assert_eq!(txs, [with(own, 4)]);
     let input = chain.input_with(txs);
     chain.run(&input);
@@ -166,7 +167,7 @@ fn a_reveal_registers_the_chain_to_go_on_with_once() {
         block: chain.next_block(),
         ..proposal
     };
-    let txs = Ledger::prepare(&chain.state, &proposal, &[]).unwrap();
+    let txs = Ledger::prepare(&chain.state, &proposal, &[], &|_| None).unwrap();
     assert_eq!(txs, [chain.reveal()]);
     let second = parse_reveal(&chain.reveal()).unwrap();
     assert!(refused(&chain, vec![with(second, 4)]).contains("registered already"));

@@ -153,8 +153,8 @@ impl Chain {
     }
 
     pub(crate) fn run(&mut self, input: &BlockInput) -> Vec<TxResult> {
-        Ledger::process(&self.state, input).unwrap();
-        let mut output = Ledger::finalize_block(&self.state, input, &|_| false).unwrap();
+        Ledger::process(&self.state, input, &|_| None).unwrap();
+        let mut output = Ledger::finalize_block(&self.state, input, &|_| None).unwrap();
         self.height = input.height;
         self.time = input.time;
         apply(&mut self.state, std::mem::take(&mut output.changes));

@@ -174,7 +174,7 @@ fn free(chain: &Chain, message: Message, skip: u64) -> Vec<u8> {
 }
 
 fn check(chain: &Chain, waiting: &Waiting, tx: &[u8]) -> CheckResult {
-    Ledger::check_tx(&chain.state, chain.next_block(), waiting, tx, false).unwrap()
+    Ledger::check_tx(&chain.state, chain.next_block(), waiting, tx, &|_| None).unwrap()
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn obligations_come_first_in_a_block_however_much_spam_pays() {
         chains: std::slice::from_ref(&chain.beacon),
         max_bytes: 2_000,
     };
-    let txs = Ledger::prepare(&chain.state, &proposal, &candidates).unwrap();
+    let txs = Ledger::prepare(&chain.state, &proposal, &candidates, &|_| None).unwrap();
     let first = Tx::parse(&txs[1]).unwrap();
     assert_eq!(first.messages[0].type_url(), COMMIT);
     assert!(

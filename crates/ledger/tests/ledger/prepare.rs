@@ -30,7 +30,7 @@ fn prepare(chain: &Chain, max_bytes: u64, candidates: &[Vec<u8>]) -> Vec<Vec<u8>
         chains: std::slice::from_ref(&chain.beacon),
         max_bytes,
     };
-    Ledger::prepare(&chain.state, &proposal, candidates).unwrap()
+    Ledger::prepare(&chain.state, &proposal, candidates, &|_| None).unwrap()
 }
 
 #[test]

@@ -79,6 +79,11 @@ impl Chain {
         Ok(chain)
     }
 
+    /// The programs that were started.
+    pub(crate) fn ids(&self) -> Vec<u32> {
+        self.programs.iter().map(Child::id).collect()
+    }
+
     fn ledger(
         engine: Engine,
         count: usize,

@@ -244,7 +244,7 @@ fn account_records() -> Vec<(&'static str, Vec<u8>)> {
         address: me,
         number: 1,
         sequence: 2,
-        public_key: Some(key().public_key()),
+        public_key: Some(key().public_key().into()),
     };
     let entry = GrantEntry {
         grantee: other(),

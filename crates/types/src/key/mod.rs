@@ -2,16 +2,15 @@
 
 use std::fmt;
 
-use k256::ecdsa::{
-    Signature as EcdsaSignature, SigningKey, VerifyingKey,
-    signature::{Signer, Verifier},
-};
+use k256::ecdsa::{Signature as EcdsaSignature, SigningKey, VerifyingKey, signature::Signer};
 use ripemd::Ripemd160;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::wire::{DELIMITED, DecodeError, Reader, Value, put_delimited};
 use crate::{Address, Hasher};
+
+mod verify;
 
 /// A secp256k1 secret key. Never printed; wiped from memory when dropped.
 #[derive(Clone)]
@@ -128,7 +127,8 @@ impl PublicKey {
         let Ok(parsed) = EcdsaSignature::from_slice(&signature.0) else {
             return false;
         };
-        parsed.normalize_s().is_none() && self.0.verify(message, &parsed).is_ok()
+        let digest = Sha256::digest(message).into();
+        parsed.normalize_s().is_none() && verify::verify(self.0.as_affine(), &digest, &parsed)
     }
 }
 
@@ -149,6 +149,57 @@ impl Value for PublicKey {
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Self::from_bytes(reader.delimited()?)
             .map_err(|error| DecodeError::invalid(error.to_string()))
+    }
+}
+
+/// A public key as an account keeps it: in compressed form, and known to be a key, since it has verified
+/// a signature of the account. Unlike a [`PublicKey`] it takes no arithmetic to read.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AccountKey([u8; PublicKey::LEN]);
+
+impl AccountKey {
+    /// The compressed form.
+    pub const fn as_bytes(&self) -> &[u8; PublicKey::LEN] {
+        &self.0
+    }
+
+    /// The key, to verify with.
+    ///
+    /// # Errors
+    /// When the bytes came from elsewhere and are no key.
+    pub fn public_key(&self) -> Result<PublicKey, KeyError> {
+        PublicKey::from_bytes(&self.0)
+    }
+}
+
+impl From<PublicKey> for AccountKey {
+    fn from(key: PublicKey) -> Self {
+        Self(key.to_bytes())
+    }
+}
+
+impl fmt::Debug for AccountKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl Value for AccountKey {
+    const WIRE_TYPE: u8 = DELIMITED;
+    fn kind() -> crate::wire::Kind {
+        crate::wire::Kind::Bytes
+    }
+    fn put(&self, out: &mut Vec<u8>) {
+        put_delimited(&self.0, out);
+    }
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let bytes = reader.delimited()?;
+        bytes.try_into().map(Self).map_err(|_| {
+            DecodeError::invalid(format!(
+                "a public key in compressed form has 33 bytes, these are {}",
+                bytes.len()
+            ))
+        })
     }
 }
 
@@ -337,6 +388,19 @@ mod tests {
             hex::encode(key().address()),
             "79b000887626b294a914501a4cd226b58b235983"
         );
+    }
+
+    #[test]
+    fn an_account_s_key_is_the_public_key_unread() {
+        let kept = AccountKey::from(key().public_key());
+        assert_eq!(kept.public_key(), Ok(key().public_key()));
+        let mut bytes = Vec::new();
+        kept.put(&mut bytes);
+        assert_eq!(AccountKey::take(&mut Reader::new(&bytes)).unwrap(), kept);
+        // Five is the x of no point.
+        let mut no_key = [0; PublicKey::LEN];
+        (no_key[0], no_key[32]) = (2, 5);
+        assert!(AccountKey(no_key).public_key().is_err());
     }
 
     #[test]

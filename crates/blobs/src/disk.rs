@@ -12,7 +12,7 @@ use bytes::Bytes;
 use r3mes_types::Cid;
 
 use crate::{
-    BlobStore, Block, Collected, MAX_BLOCK_BYTES, Pin, PinName, StoreError, Usage,
+    BlobStore, Block, Collected, MAX_BLOCK_BYTES, Pin, PinName, StoreError, Usage, parallel,
     walk::{self, Reached},
 };
 
@@ -242,18 +242,22 @@ impl DiskStore {
         }
     }
 
-    /// Writes blocks: all files first, then one flush each, then the names. The flushes of a
-    /// batch share the file system's journal commits, which is most of their cost.
+    /// Writes blocks: all files, then their flushes, then the names. What is flushed at once shares the
+    /// file system's journal commits, which is most of the cost.
     fn write_blocks(&self, blocks: &[&Block]) -> Result<(), StoreError> {
         let mut written = Temporaries::default();
+        let mut files = Vec::with_capacity(blocks.len());
         for block in blocks {
             let path = self.temporary_path();
             written.0.push(path.clone());
-            let file = write_file(&path, block.bytes())?;
-            if self.options.durable {
-                file.sync_data().map_err(write_error(&path))?;
-            }
+            files.push((write_file(&path, block.bytes())?, path));
         }
+        if self.options.durable {
+            parallel::try_each(&files, |(file, path)| {
+                file.sync_data().map_err(write_error(path))
+            })?;
+        }
+        drop(files);
         let mut shards = BTreeSet::new();
         for (block, temporary) in blocks.iter().zip(&written.0) {
             let path = self.block_path(block.cid());
@@ -268,7 +272,8 @@ impl DiskStore {
             let length = block.bytes().len() as u64;
             self.used.fetch_add(length, Ordering::Relaxed);
         }
-        shards.iter().try_for_each(|shard| self.sync_folder(shard))
+        let shards: Vec<PathBuf> = shards.into_iter().collect();
+        parallel::try_each(&shards, |shard| self.sync_folder(shard))
     }
 
     /// Flushes names to the disk, where that was asked for.

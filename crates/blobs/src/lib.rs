@@ -30,6 +30,7 @@ mod directory;
 mod disk;
 mod follow;
 mod memory;
+mod parallel;
 mod pin;
 mod resolve;
 mod store;

@@ -1,11 +1,16 @@
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    sync::mpsc::{SyncSender, sync_channel},
+    thread::{self, Scope, ScopedJoinHandle},
+};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use r3mes_types::Cid;
 
 use crate::{
     BlobStore, Block, BlockError, MAX_BLOCK_BYTES, StoreError,
     dag_pb::{FilePart, Link, Node},
+    parallel,
 };
 
 /// Length of a chunk in bytes (Kubo: `--chunker size-1048576`).
@@ -14,8 +19,12 @@ pub const CHUNK_BYTES: usize = 1 << 20;
 /// Links in a full node (Kubo's default).
 pub const LINKS_PER_NODE: usize = 174;
 
-/// Bytes of blocks that are handed to the store at once, which bounds memory.
-const BATCH_BYTES: usize = 32 << 20;
+/// Bytes of chunks that are read, and then hashed by all processors, at once.
+const READ_BYTES: usize = 8 << 20;
+
+/// Bytes of blocks that are handed to the store at once. Three times as many are in memory: what the store
+/// is writing, what waits for it, and what is being read and hashed meanwhile.
+const BATCH_BYTES: usize = 16 << 20;
 
 /// Cuts a file into blocks of [`CHUNK_BYTES`], stores them and returns the root's CID.
 ///
@@ -37,33 +46,44 @@ pub fn add_in_chunks_of<S: BlobStore + ?Sized>(
     if chunk_bytes == 0 || chunk_bytes > MAX_BLOCK_BYTES {
         return Err(AddError::ChunkLength { chunk_bytes });
     }
-    let mut tree = Tree::new(store);
-    loop {
-        let chunk = read_chunk(reader, chunk_bytes)?;
-        let last = chunk.len() < chunk_bytes;
-        // An empty file is one empty block; no other file has an empty chunk.
-        if !chunk.is_empty() || tree.is_empty() {
-            tree.push_leaf(Block::raw(chunk)?)?;
+    thread::scope(|scope| {
+        let mut tree = Tree::new(store, scope);
+        loop {
+            let (chunks, last) = read_chunks(reader, chunk_bytes)?;
+            for leaf in parallel::map(&chunks, |chunk| Block::raw(chunk.clone())) {
+                tree.push_leaf(leaf?)?;
+            }
+            if last {
+                // An empty file is one empty block; no other file has an empty chunk.
+                if tree.is_empty() {
+                    tree.push_leaf(Block::raw(Bytes::new())?)?;
+                }
+                return tree.finish();
+            }
         }
-        if last {
-            return tree.finish();
-        }
-    }
+    })
 }
 
-fn read_chunk(reader: &mut dyn Read, chunk_bytes: usize) -> Result<Bytes, AddError> {
-    let mut chunk = BytesMut::zeroed(chunk_bytes);
-    let mut filled = 0;
-    while filled < chunk_bytes {
-        match reader.read(&mut chunk[filled..]) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(source) => return Err(AddError::Read { source }),
+/// Some more chunks, and whether they are the last.
+fn read_chunks(reader: &mut dyn Read, chunk_bytes: usize) -> Result<(Vec<Bytes>, bool), AddError> {
+    let mut chunks = Vec::new();
+    while chunks.len() * chunk_bytes < READ_BYTES {
+        let mut chunk = Vec::with_capacity(chunk_bytes);
+        let mut part = (&mut *reader).take(chunk_bytes as u64);
+        let read = part.read_to_end(&mut chunk);
+        let read = read.map_err(|source| AddError::Read { source })?;
+        let last = read < chunk_bytes;
+        if last {
+            chunk.shrink_to_fit();
+        }
+        if read > 0 {
+            chunks.push(chunk.into());
+        }
+        if last {
+            return Ok((chunks, true));
         }
     }
-    chunk.truncate(filled);
-    Ok(chunk.freeze())
+    Ok((chunks, false))
 }
 
 /// A subtree whose root is stored: the link to it and the content below it.
@@ -75,20 +95,31 @@ struct Subtree {
 
 /// A balanced tree that grows from the left. `levels[0]` holds leaves that have no parent yet,
 /// `levels[1]` nodes over full groups of leaves that have none, and so on.
-struct Tree<'s, S: ?Sized> {
+struct Tree<'s, 'e, S: ?Sized> {
     store: &'s S,
+    scope: &'s Scope<'s, 'e>,
     levels: Vec<Vec<Subtree>>,
     batch: Vec<Block>,
     batch_bytes: usize,
+    /// Hands batches to the store, for a file of several.
+    writer: Option<Writer<'s>>,
 }
 
-impl<'s, S: BlobStore + ?Sized> Tree<'s, S> {
-    fn new(store: &'s S) -> Self {
+/// A thread that stores batches in order.
+struct Writer<'s> {
+    batches: SyncSender<Vec<Block>>,
+    thread: ScopedJoinHandle<'s, Result<(), StoreError>>,
+}
+
+impl<'s, 'e, S: BlobStore + ?Sized> Tree<'s, 'e, S> {
+    fn new(store: &'s S, scope: &'s Scope<'s, 'e>) -> Self {
         Self {
             store,
+            scope,
             levels: Vec::new(),
             batch: Vec::new(),
             batch_bytes: 0,
+            writer: None,
         }
     }
 
@@ -149,7 +180,7 @@ impl<'s, S: BlobStore + ?Sized> Tree<'s, S> {
             let top = level + 1 == self.levels.len();
             if let ([root], true) = (self.levels[level].as_slice(), top) {
                 let cid = root.link.cid;
-                self.flush()?;
+                self.end()?;
                 return Ok(cid);
             }
             let parent = self.join(level)?;
@@ -162,16 +193,44 @@ impl<'s, S: BlobStore + ?Sized> Tree<'s, S> {
         self.batch_bytes += block.bytes().len();
         self.batch.push(block);
         if self.batch_bytes >= BATCH_BYTES {
-            self.flush()?;
+            self.hand_over()?;
         }
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), AddError> {
-        self.store.insert(&self.batch)?;
-        self.batch.clear();
+    /// Lets the batch be stored while reading goes on.
+    fn hand_over(&mut self) -> Result<(), AddError> {
         self.batch_bytes = 0;
-        Ok(())
+        let batch = std::mem::take(&mut self.batch);
+        let (store, scope) = (self.store, self.scope);
+        let writer = self.writer.get_or_insert_with(|| {
+            let (batches, received) = sync_channel::<Vec<Block>>(1);
+            let store_all = move || received.iter().try_for_each(|batch| store.insert(&batch));
+            let thread = scope.spawn(store_all);
+            Writer { batches, thread }
+        });
+        match writer.batches.send(batch) {
+            Ok(()) => Ok(()),
+            // It has ended, so it has failed.
+            Err(_) => self.wait(),
+        }
+    }
+
+    /// Waits until all batches that were handed over are stored.
+    fn wait(&mut self) -> Result<(), AddError> {
+        let Some(Writer { batches, thread }) = self.writer.take() else {
+            return Ok(());
+        };
+        drop(batches);
+        match thread.join() {
+            Ok(stored) => Ok(stored?),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    fn end(&mut self) -> Result<(), AddError> {
+        self.wait()?;
+        Ok(self.store.insert(&self.batch)?)
     }
 }
 

@@ -6,12 +6,17 @@ use r3mes_types::{Cid, Codec};
 use crate::{
     BlobStore, NodeError, StoreError,
     dag_pb::{FilePart, Node},
+    parallel,
 };
+
+/// Most blocks that are read and checked at once, ahead of the one that is asked for.
+const MAX_AHEAD: usize = 8;
 
 /// Deepest tree that is read. A tree of 1 MiB chunks holds 5 TB at depth 3.
 pub const MAX_DEPTH: usize = 16;
 
-/// Reads a file block by block, in order, each checked against its CID.
+/// Reads a file block by block, in order, each checked against its CID. Who reads on and on has the next
+/// few blocks read and checked by all processors meanwhile.
 ///
 /// Sizes declared by nodes are checked against what is found, so a reader never yields more or
 /// fewer bytes than [`size`](Self::size) says.
@@ -23,6 +28,8 @@ pub struct FileReader<'s, S: ?Sized> {
     pending: Vec<Part>,
     /// Content of the current block not yet handed out through [`Read`].
     current: Bytes,
+    /// How many blocks are read at once the next time.
+    ahead: usize,
 }
 
 /// What is known of a part from the node above it.
@@ -30,6 +37,8 @@ struct Part {
     cid: Cid,
     size: u64,
     depth: usize,
+    /// The part itself once it was read ahead, or why it could not be.
+    opened: Option<Result<Opened, GetError>>,
 }
 
 /// A block of a file, opened.
@@ -57,6 +66,7 @@ impl<'s, S: BlobStore + ?Sized> FileReader<'s, S> {
             position: 0,
             pending: parts,
             current: content,
+            ahead: 1,
         })
     }
 
@@ -135,10 +145,20 @@ impl<'s, S: BlobStore + ?Sized> FileReader<'s, S> {
 
     /// Opens the next part: its content becomes current, its own parts come next.
     fn load(&mut self) -> Result<(), GetError> {
-        let Some(part) = self.pending.pop() else {
+        if self
+            .pending
+            .last()
+            .is_some_and(|part| part.opened.is_none())
+        {
+            self.read_ahead();
+        }
+        let Some(mut part) = self.pending.pop() else {
             return Ok(());
         };
-        let opened = open_block(self.store, &part.cid, part.depth)?;
+        let opened = match part.opened.take() {
+            Some(opened) => opened?,
+            None => open_block(self.store, &part.cid, part.depth)?,
+        };
         if opened.size != part.size {
             return Err(GetError::Node {
                 cid: part.cid,
@@ -148,6 +168,24 @@ impl<'s, S: BlobStore + ?Sized> FileReader<'s, S> {
         self.current = opened.content;
         self.pending.extend(opened.parts.into_iter().rev());
         Ok(())
+    }
+
+    /// Opens some of the next parts at once: more each time, as long as they are leaves.
+    fn read_ahead(&mut self) {
+        let leaves = self.pending.iter().rev();
+        let leaves = leaves.take_while(|part| part.cid.codec() == Codec::Raw);
+        let count = leaves.take(self.ahead).count();
+        if count > 1 {
+            let next = self.pending.len() - count..;
+            let store = self.store;
+            let opened = parallel::map(&self.pending[next.clone()], |part| {
+                open_block(store, &part.cid, part.depth)
+            });
+            for (part, opened) in self.pending[next].iter_mut().zip(opened) {
+                part.opened = Some(opened);
+            }
+        }
+        self.ahead = (2 * self.ahead).min(MAX_AHEAD);
     }
 }
 
@@ -181,6 +219,7 @@ fn open_block<S: BlobStore + ?Sized>(
                 cid: link.cid,
                 size,
                 depth: depth + 1,
+                opened: None,
             })
             .collect(),
     })

@@ -407,7 +407,7 @@ fn order<'a>(
     ctx: &Context<'_>,
     candidates: &'a [Vec<u8>],
     known: Known<'_>,
-) -> Result<Vec<(&'a [u8], Arc<Tx>)>, Fault> {
+) -> Result<Vec<Candidate<'a>>, Fault> {
     let mut senders: BTreeMap<Address, Queue<'a>> = BTreeMap::new();
     for (arrival, bytes) in candidates.iter().enumerate() {
         let Ok((tx, _)) = parse(bytes, known) else {
@@ -444,6 +444,9 @@ fn order<'a>(
     }
     Ok(ordered)
 }
+
+/// A transaction that may go into a block.
+type Candidate<'a> = (&'a [u8], Arc<Tx>);
 
 /// The candidates of one sender by sequence.
 type Queue<'a> = BTreeMap<u64, (Rank, &'a [u8], Arc<Tx>)>;

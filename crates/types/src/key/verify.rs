@@ -138,7 +138,7 @@ fn halves(k: &Scalar) -> [Half; 2] {
     });
     let c = G.map(|g| Scalar::from(rounded_product(&words, &g)));
     let second = c[0] * constant(&MINUS_B[0]) + c[1] * constant(&MINUS_B[1]);
-    let first = k + &(second * constant(&MINUS_LAMBDA));
+    let first = *k + second * constant(&MINUS_LAMBDA);
     [first, second].map(Half::new)
 }
 

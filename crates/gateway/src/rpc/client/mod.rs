@@ -1,5 +1,7 @@
 //! Asks a node over HTTP.
 
+mod answers;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +10,11 @@ use base64::engine::general_purpose::STANDARD;
 use r3mes_types::query::Query;
 use r3mes_types::wire::{DecodeError, Wire};
 use reqwest::{StatusCode, Url};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use self::answers::*;
 use crate::rpc::light::{Answered, LightClient, LightError};
 
 /// Time to reach a server.
@@ -540,163 +542,12 @@ enum Failed {
     TooLong,
 }
 
-#[derive(Deserialize)]
-struct Envelope {
-    #[serde(default)]
-    result: Value,
-    error: Option<ErrorAnswer>,
-}
-
-#[derive(Deserialize)]
-struct ErrorAnswer {
-    message: String,
-    data: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct StatusAnswer {
-    node_info: NodeInfo,
-    sync_info: SyncInfo,
-}
-
-#[derive(Deserialize)]
-struct NodeInfo {
-    id: String,
-    listen_addr: String,
-    network: String,
-    moniker: String,
-}
-
-#[derive(Deserialize)]
-struct SyncInfo {
-    latest_block_height: String,
-    latest_app_hash: String,
-    latest_block_time: String,
-    catching_up: bool,
-}
-
-#[derive(Deserialize)]
-struct InfoAnswer {
-    response: InfoResponse,
-}
-
-#[derive(Deserialize)]
-struct InfoResponse {
-    last_block_height: String,
-    last_block_app_hash: String,
-}
-
-#[derive(Deserialize)]
-struct QueryAnswer {
-    response: QueryResponse,
-}
-
-#[derive(Deserialize)]
-struct QueryResponse {
-    code: u32,
-    log: String,
-    codespace: String,
-    value: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct HeightAnswer {
-    height: String,
-}
-
-#[derive(Deserialize)]
-struct BroadcastAnswer {
-    code: u32,
-    log: String,
-    codespace: String,
-    hash: String,
-}
-
-#[derive(Deserialize)]
-struct TxStateAnswer {
-    state: String,
-    tx: Option<TxAnswer>,
-    result: Option<ResultAnswer>,
-}
-
-#[derive(Deserialize)]
-struct TxAnswer {
-    hash: String,
-    height: String,
-    tx_result: ResultAnswer,
-}
-
-#[derive(Deserialize)]
-struct ResultAnswer {
-    code: u32,
-    log: String,
-    codespace: String,
-    gas_used: String,
-    events: Vec<EventAnswer>,
-}
-
-#[derive(Deserialize)]
-struct EventAnswer {
-    r#type: String,
-    attributes: Vec<AttributeAnswer>,
-}
-
-#[derive(Deserialize)]
-struct AttributeAnswer {
-    key: String,
-    value: String,
-}
-
-impl TxAnswer {
-    fn outcome(self) -> Result<TxOutcome, ClientError> {
-        let result = self.tx_result;
-        let attributes = |event: EventAnswer| {
-            let attributes = event.attributes.into_iter();
-            (event.r#type, attributes.map(|a| (a.key, a.value)).collect())
-        };
-        Ok(TxOutcome {
-            hash: hash("tx", &self.hash)?,
-            height: number("tx", &self.height)?,
-            code: result.code,
-            codespace: result.codespace,
-            log: result.log,
-            gas_used: number("tx", &result.gas_used)?,
-            events: result.events.into_iter().map(attributes).collect(),
-        })
-    }
-}
-
 /// Whether an address is the loopback, where no proxy is asked.
 fn is_this_machine(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let ip = host.parse::<std::net::IpAddr>();
     host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
-}
-
-fn not_understood(method: &str, what: impl ToString) -> ClientError {
-    ClientError::Answer {
-        method: method.to_owned(),
-        what: what.to_string(),
-    }
-}
-
-fn number(method: &str, text: &str) -> Result<u64, ClientError> {
-    text.parse()
-        .map_err(|_| not_understood(method, format!("{text:?} is not a number")))
-}
-
-fn hash(method: &str, digits: &str) -> Result<[u8; 32], ClientError> {
-    let bytes = hex::decode(digits)
-        .ok()
-        .and_then(|bytes| bytes.try_into().ok());
-    bytes.ok_or_else(|| not_understood(method, format!("{digits:?} is not a hash")))
-}
-
-fn base64(method: &str, text: &str) -> Result<Vec<u8>, ClientError> {
-    STANDARD
-        .decode(text)
-        .map_err(|_| not_understood(method, "it is not base64"))
 }
 
 fn millis(duration: Duration) -> u64 {

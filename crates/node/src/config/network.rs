@@ -1,0 +1,115 @@
+//! Which network a node belongs to, and how its answers are checked.
+
+use std::{path::PathBuf, time::Duration};
+
+use garde::Validate;
+use r3mes_gateway::rpc::light;
+use serde::{Deserialize, Serialize};
+
+use super::checks::{is_hash, is_http_url};
+
+/// Within this time a block follows that proves the newest state, on a network of either engine with
+/// its usual pace.
+const PROOF_FOLLOWS: Duration = Duration::from_millis(1500);
+
+/// Which network, and where its ledger answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Network {
+    /// Chain id, as in the genesis.
+    #[garde(length(min = 1, max = 50))]
+    pub chain_id: String,
+    /// Base URL of the ledger's RPC.
+    #[garde(custom(is_http_url))]
+    pub rpc: String,
+    /// Where blobs are asked for when the ledger names no holder: base URLs.
+    #[garde(length(max = 16), inner(custom(is_http_url)))]
+    pub bootstrap_blobs: Vec<String>,
+    /// How what the RPC answers is checked, where it is not this home's own ledger; believed without
+    /// a check when absent. `r3mes init --join` writes it.
+    #[garde(dive)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub light: Option<Light>,
+}
+
+/// A light client: answers are checked against headers that the network's validators signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Light {
+    /// A header that is trusted; the block validators of the genesis are when absent.
+    #[garde(dive)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trust: Option<TrustedHeader>,
+    /// For how many hours a header is trusted, while others are verified by it: less than the time for
+    /// which the network's validators can lose their stake for what they signed.
+    #[garde(range(min = 1))]
+    pub trusting_hours: u64,
+    /// How many seconds old the newest block may be. Any age when absent: under engine `local` a quiet
+    /// network makes no blocks.
+    #[garde(inner(range(min = 1)))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_header_age_s: Option<u64>,
+}
+
+impl Default for Light {
+    fn default() -> Self {
+        Self {
+            trust: None,
+            trusting_hours: 14 * 24,
+            max_header_age_s: None,
+        }
+    }
+}
+
+impl Light {
+    /// As the light client takes it, keeping what it verified in `file`.
+    ///
+    /// # Errors
+    /// When the trusted hash is not one.
+    pub fn settings(&self, file: Option<PathBuf>) -> anyhow::Result<light::Settings> {
+        let root = match &self.trust {
+            None => light::Root::Genesis,
+            Some(trusted) => {
+                let mut hash = [0; 32];
+                hex::decode_to_slice(&trusted.hash, &mut hash)?;
+                light::Root::Header {
+                    height: trusted.height,
+                    hash,
+                }
+            }
+        };
+        Ok(light::Settings {
+            root,
+            options: light::TrustOptions {
+                period: Duration::from_secs(self.trusting_hours.saturating_mul(3600)),
+                ..light::TrustOptions::default()
+            },
+            max_age: self.max_header_age_s.map(Duration::from_secs),
+            first_wait: PROOF_FOLLOWS,
+            file,
+        })
+    }
+}
+
+/// A header that is trusted, from a source that is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct TrustedHeader {
+    /// Its height.
+    #[garde(range(min = 1))]
+    pub height: u64,
+    /// Its hash, 64 hexadecimal digits.
+    #[garde(custom(is_hash))]
+    pub hash: String,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            chain_id: "r3mes-local".into(),
+            rpc: "http://127.0.0.1:26657".into(),
+            bootstrap_blobs: vec!["http://127.0.0.1:8090".into()],
+            light: None,
+        }
+    }
+}

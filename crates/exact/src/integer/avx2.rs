@@ -8,6 +8,7 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::slice;
 
 use crate::panels::LANES;
@@ -121,6 +122,16 @@ impl<'a> Column<'a> {
             len: (out.cols() - panel * LANES).min(LANES),
             write,
             tile: PhantomData,
+        }
+    }
+
+    /// Fetches where the results of some rows go.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub(crate) fn fetch(&self, rows: Range<usize>) {
+        for row in rows {
+            let start = self.start.wrapping_add(row * self.stride);
+            _mm_prefetch::<_MM_HINT_ET0>(start.cast_const().cast());
         }
     }
 

@@ -81,6 +81,9 @@ fn forward_chunk(
             expand_bytes(bytes, &mut expanded);
             for part in even(rows.len(), COLUMNS) {
                 let row = rows.start + part.start;
+                if b + 1 == blocks.len() {
+                    column.fetch(row..row + part.len());
+                }
                 let job = Part {
                     weights: &expanded.0[..block.len() * LANES * LANES],
                     codes: &x.codes[row * x.stride + block.start * LANES..],
@@ -307,6 +310,9 @@ pub(super) unsafe fn backward(
                 expand_words(bytes, &mut expanded);
                 for part in even(rows.len(), COLUMNS) {
                     let row = rows.start + part.start;
+                    if b + 1 == blocks.len() {
+                        column.fetch(row..row + part.len());
+                    }
                     let job = WordPart {
                         weights: &expanded.0[..block.len() * LANES * LANES * 2],
                         codes: &g.low[row * g.stride + block.start * LANES..],

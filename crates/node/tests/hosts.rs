@@ -10,11 +10,11 @@ use std::{
     net::TcpStream,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use lan::{Lan, address};
-use r3mes_gateway::rpc::Client;
+use r3mes_gateway::{openai, rpc::Client};
 use r3mes_types::{Amount, bank::QuerySupply, training::QueryRun};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -33,6 +33,10 @@ const PATIENCE: Duration = Duration::from_secs(240);
 const STILL: Duration = Duration::from_secs(5);
 /// How often the others are looked at while something is waited for.
 const POLL: Duration = Duration::from_millis(50);
+/// Within this time after healing a chain that had halted has a block again.
+const AGAIN: Duration = Duration::from_secs(10);
+/// Where the serving node, which is the first machine's, answers prompts.
+const ANSWERS: u16 = 8100;
 /// Blocks that one call answers.
 const PAGE: u64 = 20;
 
@@ -217,6 +221,17 @@ impl Network {
         answer.expect("it answers")
     }
 
+    /// The time of a block.
+    fn time(&self, height: u64) -> SystemTime {
+        let question = json!({"height": height.to_string()});
+        let commit = self.ask(1, "commit", question);
+        let written = commit["signed_header"]["header"]["time"].as_str();
+        let time = tendermint::Time::parse_from_rfc3339(written.expect("a time"));
+        let nanos = time.expect("RFC 3339").unix_timestamp_nanos();
+        let nanos = u64::try_from(nanos).expect("it is later than 1970");
+        SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos)
+    }
+
     /// Block and state of every height from `first` to `last`.
     fn headers(&self, host: usize, first: u64, last: u64) -> BTreeMap<u64, (String, String)> {
         let mut headers = BTreeMap::new();
@@ -311,6 +326,7 @@ fn machines_are_cut_off_killed_slowed_and_join_without_a_fork() {
     let slow = one_slow(&network);
     let first = one_late(&network);
     drop(slow);
+    answers(&network);
 
     let last = (1..=VALIDATORS).map(|host| network.height(host)).min();
     let last = last.expect("there are machines").min(network.height(LATE));
@@ -351,17 +367,23 @@ fn one_away(network: &Network) {
 fn half_away(network: &Network) {
     network.lan.cut(&[3, 4]);
     let halted = network.stands_still(1);
-    assert!(network.own_height(3).abs_diff(halted) <= 1);
+    let other_side = network.own_height(3);
+    assert!(other_side.abs_diff(halted) <= 1);
     network.lan.heal(&[3, 4]);
-    let healed = Instant::now();
+    let healed = SystemTime::now();
+    // The time of a block is that of the votes for the one before: the second tells when the first,
+    // which no side could make alone, was agreed on.
+    let second = halted.max(other_side) + 2;
     for host in 1..=VALIDATORS {
-        network.reach(host, halted + 1);
+        network.reach(host, second);
     }
-    let first = healed.elapsed();
+    let again = network.time(second).duration_since(healed);
+    let again = again.expect("no side makes blocks alone");
     println!(
         "blocks again {:.1} s after two and two were healed",
-        first.as_secs_f64()
+        again.as_secs_f64()
     );
+    assert!(again <= AGAIN, "blocks came again only after {again:?}");
     let closed = network.closed();
     network.close(closed + 1);
 }
@@ -421,6 +443,30 @@ fn one_late(network: &Network) -> u64 {
     network.reach(LATE, first + 5);
     println!("the fifth began at height {first}");
     first
+}
+
+/// The serving node answers over the network with what was trained, and the machine that came last
+/// computes the answer again.
+fn answers(network: &Network) {
+    let api = format!("http://{}:{ANSWERS}", address(1));
+    let client = openai::Client::new(&api).expect("a client");
+    let models = network.runtime.block_on(client.models());
+    let models = models.expect("the serving node answers");
+    let trained = models.iter().find(|model| model.adapter.is_some());
+    let ask = openai::CompletionAsk {
+        model: trained.unwrap_or_else(|| panic!("{models:?}")).id.clone(),
+        prompt: "Once upon a time".to_owned(),
+        max_tokens: 8,
+        temperature: 0.8,
+        seed: 3,
+    };
+    let answer = network.runtime.block_on(client.complete(&ask));
+    let receipt = answer.expect("it completes the prompt").receipt;
+    let mut verify = network.r3mes(LATE);
+    verify.args(["verify", "answer", &receipt, "--api", &api]);
+    let verified = printed(&mut verify);
+    assert_eq!(verified["answer_tokens"], 8, "{verified}");
+    assert!(verified["adapter"].is_string(), "{verified}");
 }
 
 /// Asks until there is an answer.

@@ -25,6 +25,7 @@ use crate::{
     home::Home,
     keyring::Keyring,
     process::HomeLock,
+    services::inspect::Inspected,
 };
 
 #[derive(Serialize)]
@@ -51,8 +52,9 @@ pub(super) fn run(
         "{} holds no ledger of its own: export where the network's ledger runs",
         home.root().display()
     );
+    let settings = config.services.ledger.unwrap_or_default();
     let mut options = storage_options();
-    options.keep_versions = config.services.ledger.unwrap_or_default().keep_versions;
+    options.keep_versions = settings.keep_versions;
     let storage = Storage::open(path, options)?;
     let state = storage.latest()?;
     let version = storage.version()?.with_context(|| {
@@ -61,7 +63,16 @@ pub(super) fn run(
             home.root().display()
         )
     })?;
-    require_all_blocks(&home.data("ledger").join("blocks.redb"), version)?;
+    match settings.engine {
+        Engine::Local => require_all_blocks(&home.data("ledger").join("blocks.redb"), version)?,
+        Engine::Cometbft => {
+            let first = genesis::read(home)?.initial_height();
+            super::runtime()?.block_on(async {
+                let blocks = Inspected::open(home, &settings)?;
+                has_same_state(blocks, version, state.root(), first).await
+            })?;
+        }
+    }
     let keyring = Keyring::new(home);
     let length = genesis::beacon_chain(&genesis::read(home)?)?;
     let secret = genesis::continued_secret(&*keyring.beacon_seed()?, &typed.chain_id);
@@ -126,6 +137,42 @@ fn require_all_blocks(blocks: &Path, version: u64) -> anyhow::Result<()> {
         newest <= version,
         "the state on disk is that after block {version}, and blocks up to {newest} are stored, as after a kill: start the node, stop it, and export again"
     );
+    Ok(())
+}
+
+/// Compares the state with what CometBFT has stored: its newest block must be the one that the state is
+/// after, and what it wrote down as the root after it must be the state's.
+async fn has_same_state(
+    blocks: Option<Inspected>,
+    version: u64,
+    root: [u8; 32],
+    first: u64,
+) -> anyhow::Result<()> {
+    let newest = match &blocks {
+        Some(blocks) => blocks.height().await?,
+        None => 0,
+    };
+    if newest == 0 && version < first {
+        // The genesis itself.
+        return Ok(());
+    }
+    anyhow::ensure!(
+        newest <= version,
+        "the state on disk is that after block {version}, and CometBFT has blocks up to {newest}, as after a kill: start the node, stop it, and export again"
+    );
+    anyhow::ensure!(
+        newest == version,
+        "the state on disk is that after block {version}, and CometBFT has blocks up to {newest} only: its data are not those of this chain, or were removed"
+    );
+    if let Some(blocks) = blocks {
+        let theirs = blocks.root_after(version).await?;
+        anyhow::ensure!(
+            theirs == root,
+            "the state on disk has root {} after block {version}, and CometBFT wrote down {}: one of them is damaged; take a copy of the home from another node",
+            hex::encode(root),
+            hex::encode(theirs)
+        );
+    }
     Ok(())
 }
 

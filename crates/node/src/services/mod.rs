@@ -2,4 +2,5 @@
 
 pub mod cometbft;
 pub mod gateway;
+pub mod inspect;
 pub mod ledger;

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, env, path::Path};
 
 use serde_json::{Value, json as value};
 
-use super::homes::{Home, complaint, json};
+use super::homes::{Home, complaint, json, try_json, until};
 
 /// What must be the same on both sides.
 fn everything(home: &Home, other: &str) -> Value {
@@ -109,6 +109,60 @@ fn goes_on(founder: &Home, folder: &Path, engine: &str, before: &Value, other: &
     json(&home.dir, &["tx", "send", other, "1uremes"]);
     drop(running);
     blobs(&home, &before["models"]);
+    if engine == "cometbft" {
+        is_held_against_cometbft_s_blocks(&home, folder);
+    }
+}
+
+fn own(home: &Home) -> String {
+    let keys = json(&home.dir, &["keys", "show"]);
+    keys["account"].as_str().unwrap().to_owned()
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+/// A chain under CometBFT is exported only if its state is the one after CometBFT's newest block.
+fn is_held_against_cometbft_s_blocks(home: &Home, folder: &Path) {
+    let file = folder.join("again.genesis").display().to_string();
+    let export = ["export", "--chain-id", "chains-again", "--output", &file];
+    // Stopped between a block and its execution, it goes on to the end at the next start.
+    let exported = until("a stop after whole blocks", || {
+        let running = home.start();
+        drop(running);
+        try_json(&home.dir, &export).ok()
+    });
+    let last = exported["initial_height"].as_u64().unwrap() - 1;
+    let blocks = home.dir.join("data/cometbft/data");
+    let kept = folder.join("kept-blocks");
+    copy(&blocks, &kept);
+    let state = home.dir.join("data/ledger/state.redb");
+    std::fs::copy(&state, folder.join("kept-state")).unwrap();
+    // Earlier data of CometBFT's beside the newest state.
+    let running = home.start();
+    json(&home.dir, &["tx", "send", &own(home), "1uremes"]);
+    drop(running);
+    let now = folder.join("newer-blocks");
+    copy(&blocks, &now);
+    std::fs::remove_dir_all(&blocks).unwrap();
+    copy(&kept, &blocks);
+    let refused = complaint(&home.dir, &export);
+    assert!(refused.contains(&format!("up to {last} only")), "{refused}");
+    // And the other way round: blocks that are not in the state yet, as after a kill.
+    std::fs::remove_dir_all(&blocks).unwrap();
+    copy(&now, &blocks);
+    std::fs::copy(folder.join("kept-state"), &state).unwrap();
+    let refused = complaint(&home.dir, &export);
+    assert!(refused.contains("start the node"), "{refused}");
 }
 
 #[test]

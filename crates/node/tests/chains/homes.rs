@@ -44,10 +44,16 @@ fn r3mes(home: &Path, arguments: &[&str]) -> Output {
 }
 
 pub(crate) fn json(home: &Path, arguments: &[&str]) -> Value {
+    try_json(home, arguments).unwrap_or_else(|complaint| panic!("{arguments:?}: {complaint}"))
+}
+
+/// What a command prints, or its complaint.
+pub(crate) fn try_json(home: &Path, arguments: &[&str]) -> Result<Value, String> {
     let output = r3mes(home, arguments);
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {complaint}");
-    serde_json::from_slice(&output.stdout).unwrap()
+    match output.status.success() {
+        true => Ok(serde_json::from_slice(&output.stdout).unwrap()),
+        false => Err(String::from_utf8(output.stderr).unwrap()),
+    }
 }
 
 pub(crate) fn complaint(home: &Path, arguments: &[&str]) -> String {

@@ -2,6 +2,7 @@
 
 mod answers;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ const RETRY_FOR: Duration = Duration::from_secs(10);
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// The longest answer that is read.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// What a Unix socket's server is called; it does not look at it.
+const SOCKET_URL: &str = "http://cometbft/";
 /// What `wait_height` asks the server to wait.
 const LONG_POLL: Duration = Duration::from_secs(10);
 
@@ -191,6 +194,26 @@ impl Client {
         Ok(Self {
             http: http.build().map_err(|_| refused())?,
             url: parsed,
+            retry_for: RETRY_FOR,
+            light: None,
+        })
+    }
+
+    /// A client of the server at a Unix socket: CometBFT itself, on this machine.
+    ///
+    /// # Errors
+    /// [`ClientError::Url`] if no client can be made.
+    pub fn at_socket(path: &Path) -> Result<Self, ClientError> {
+        let refused = || ClientError::Url {
+            url: path.display().to_string(),
+        };
+        let http = reqwest::Client::builder()
+            .timeout(ANSWER_TIMEOUT)
+            .no_proxy()
+            .unix_socket(path);
+        Ok(Self {
+            http: http.build().map_err(|_| refused())?,
+            url: Url::parse(SOCKET_URL).map_err(|_| refused())?,
             retry_for: RETRY_FOR,
             light: None,
         })

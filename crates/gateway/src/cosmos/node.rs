@@ -117,7 +117,14 @@ impl Node {
     }
 
     async fn consensus_params(&self) -> Result<Vec<u8>, Status> {
-        let answer = self.ask("consensus_params", json!({})).await?;
+        let status = self.ask("status", json!({})).await?;
+        // Without a height CometBFT looks for those of the next block, which it has written down only
+        // when the newest is executed.
+        let params = match status["sync_info"]["latest_block_height"].as_str() {
+            Some(height) if height != "0" => json!({"height": height}),
+            _ => json!({}),
+        };
+        let answer = self.ask("consensus_params", params).await?;
         let params = &answer["consensus_params"];
         let signed = |value: &Value| {
             let text = value.as_str().unwrap_or_default();

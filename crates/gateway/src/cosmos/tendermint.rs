@@ -44,7 +44,7 @@ pub(super) async fn call(node: &Node, method: &str, data: &[u8]) -> Result<Vec<u
         }
         "GetBlockByHeight" => {
             let GetBlockByHeightRequest { height } = parse(data)?;
-            let (id, block) = block(node, Some(positive(height)?)).await?;
+            let (id, block) = block(node, named(height)?).await?;
             Ok(GetBlockByHeightResponse {
                 block_id: Some(id.into()),
                 block: Some(block.into()),
@@ -63,7 +63,7 @@ pub(super) async fn call(node: &Node, method: &str, data: &[u8]) -> Result<Vec<u
         }
         "GetValidatorSetByHeight" => {
             let GetValidatorSetByHeightRequest { height, .. } = parse(data)?;
-            let (block_height, validators) = validators(node, Some(positive(height)?)).await?;
+            let (block_height, validators) = validators(node, named(height)?).await?;
             Ok(GetValidatorSetByHeightResponse {
                 block_height,
                 pagination: Some(whole(&validators)),
@@ -207,6 +207,11 @@ async fn abci_query(node: &Node, request: AbciQueryRequest) -> Result<Vec<u8>, S
         codespace: text("codespace"),
     }
     .encode_to_vec())
+}
+
+/// A height that is named; 0 is the newest, under either engine.
+fn named(height: i64) -> Result<Option<u64>, Status> {
+    Ok(Some(positive(height)?).filter(|height| *height > 0))
 }
 
 fn positive(height: i64) -> Result<u64, Status> {

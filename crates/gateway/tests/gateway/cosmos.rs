@@ -32,17 +32,10 @@ impl Served {
             moniker: "test".into(),
             limits: RpcLimits::default(),
         };
-        let cosmos = CosmosNode::new(Chain::Local(service));
         let shutdown = CancellationToken::new();
-        let mut addresses = Vec::new();
-        for router in [grpc_router(cosmos.clone()).unwrap(), rest_router(cosmos)] {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            addresses.push(listener.local_addr().unwrap().to_string());
-            tokio::spawn(server::serve(listener, router, shutdown.clone()));
-        }
+        let [grpc, rest] = serve(Chain::Local(service), &shutdown).await;
         node.handle.make_block().await.unwrap();
-        let rest = format!("http://{}", addresses.remove(1));
-        let grpc = addresses.remove(0);
+        let rest = format!("http://{rest}");
         let _running = shutdown.drop_guard();
         Self {
             node,
@@ -60,6 +53,19 @@ impl Served {
             .unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap())
     }
+}
+
+/// Serves gRPC and REST; their addresses.
+pub(super) async fn serve(chain: Chain, shutdown: &CancellationToken) -> [String; 2] {
+    let cosmos = CosmosNode::new(chain);
+    let routers = [grpc_router(cosmos.clone()).unwrap(), rest_router(cosmos)];
+    let mut addresses = [const { String::new() }; 2];
+    for (router, address) in routers.into_iter().zip(&mut addresses) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        *address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(server::serve(listener, router, shutdown.clone()));
+    }
+    addresses
 }
 
 fn clients() -> PathBuf {
@@ -102,8 +108,9 @@ async fn cosmjs_reads_simulates_signs_sends_and_searches() {
     passes(node).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn cosmpy_reads_and_sends_over_grpc() {
+/// Lets cosmpy read and send over gRPC, unless it is to be left out. The chain is as [`ledger_genesis`]
+/// begins it.
+pub(super) async fn cosmpy(grpc: &str) {
     if left_out("R3MES_SKIP_PYTHON") {
         return;
     }
@@ -112,14 +119,19 @@ async fn cosmpy_reads_and_sends_over_grpc() {
         python.is_file(),
         "the Python clients are missing. Install them with tools/setup, or leave their tests out with R3MES_SKIP_PYTHON=1"
     );
-    let folder = tempfile::tempdir().unwrap();
-    let served = Served::start(folder.path()).await;
     let mut command = Command::new(python);
     command
         .arg(clients().join("cosmpy_client.py"))
-        .args([&served.grpc, &hex::encode([2; 32])])
+        .args([grpc, &hex::encode([2; 32])])
         .arg(key(3).address().to_string());
     passes(command).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cosmpy_reads_and_sends_over_grpc() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::start(folder.path()).await;
+    cosmpy(&served.grpc).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,9 +6,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use r3mes_consensus::app::{LedgerApp, storage_options};
 use r3mes_consensus::cometbft::home::{CometHome, Settings};
-use r3mes_consensus::cometbft::{Listener, Parts, open, remove_socket};
+use r3mes_consensus::cometbft::{EngineError, Listener, Parts, open, remove_socket};
 use r3mes_consensus::genesis::Genesis;
 use r3mes_consensus::key::ValidatorKey;
 use r3mes_consensus::mempool::Limits;
@@ -21,11 +23,14 @@ use r3mes_state::Storage;
 use r3mes_types::Amount;
 use r3mes_types::bank::QueryBalance;
 use r3mes_types::beacon::HashChains;
+use r3mes_types::tx::{Fee, Signer, Unsigned};
 use r3mes_types::wire::Wire;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::cosmos;
 use super::rpc::{key, ledger_genesis, send, validator_key};
 use super::socket::Socket;
 use super::support;
@@ -96,32 +101,65 @@ fn start_comet(program: &Path, directory: &Path) -> Comet {
     Comet(child.unwrap())
 }
 
+/// The ledger listening for CometBFT, and the RPC in front of it.
+struct Relayed {
+    chain: Chain,
+    url: String,
+    shutdown: CancellationToken,
+    server: JoinHandle<()>,
+    engine: JoinHandle<Result<(), EngineError>>,
+}
+
+impl Relayed {
+    async fn start(directory: &Path, limits: RpcLimits) -> Self {
+        let genesis = ledger_genesis();
+        let chain = Genesis::of_network(&genesis).unwrap();
+        let beacon = HashChains::new(DEVELOPMENT_SECRET, DEVELOPMENT_CHAIN);
+        let storage = Storage::memory(storage_options()).unwrap();
+        let app = Arc::new(LedgerApp::new(genesis, storage, Some(beacon)));
+        let (engine, handle) = open(Parts::new(chain, app)).unwrap();
+        let shutdown = CancellationToken::new();
+        let listener = Listener::unix(&directory.join("abci")).unwrap();
+        let engine = tokio::spawn(engine.run(listener, shutdown.clone()));
+        let upstream = format!("unix://{}", directory.join("rpc").display());
+        let relay = Relay::new(handle, &upstream, limits).unwrap();
+        let chain = Chain::CometBft(relay);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = router(chain.clone());
+        let server = tokio::spawn(server::serve(listener, router, shutdown.clone()));
+        Self {
+            chain,
+            url,
+            shutdown,
+            server,
+            engine,
+        }
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.server.await.unwrap();
+        self.engine.await.unwrap().unwrap();
+    }
+}
+
+/// Waits for the first block.
+async fn has_begun(client: &Client) {
+    while client.wait_height(0).await.unwrap() == 0 {}
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_work_unchanged_over_cometbft_and_wait_while_it_is_away() {
     let Some(program) = program() else { return };
     let directory = tempfile::tempdir().unwrap();
     let genesis = ledger_genesis();
-    let chain = Genesis::of_network(&genesis).unwrap();
-    let beacon = HashChains::new(DEVELOPMENT_SECRET, DEVELOPMENT_CHAIN);
-    let storage = Storage::memory(storage_options()).unwrap();
-    let app = Arc::new(LedgerApp::new(genesis.clone(), storage, Some(beacon)));
-    let (engine, handle) = open(Parts::new(chain, app)).unwrap();
-    let shutdown = CancellationToken::new();
-    let listener = Listener::unix(&directory.path().join("abci")).unwrap();
-    let engine = tokio::spawn(engine.run(listener, shutdown.clone()));
-    let upstream = format!("unix://{}", directory.path().join("rpc").display());
     let limits = RpcLimits {
         longest_wait: Duration::from_millis(500),
         ..RpcLimits::default()
     };
-    let relay = Relay::new(handle, &upstream, limits).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let server = tokio::spawn(server::serve(
-        listener,
-        router(Chain::CometBft(relay)),
-        shutdown.clone(),
-    ));
+    let relayed = Relayed::start(directory.path(), limits).await;
+    let url = relayed.url.clone();
     let client = Client::new(&url).unwrap();
 
     // The client asks before there is a CometBFT, and gets its answer.
@@ -131,10 +169,7 @@ async fn clients_work_unchanged_over_cometbft_and_wait_while_it_is_away() {
     });
     let mut comet = start_comet(&program, directory.path());
     assert_eq!(asked.await.unwrap().unwrap(), genesis.encode());
-    let mut height = 0;
-    while height == 0 {
-        height = client.wait_height(0).await.unwrap();
-    }
+    has_begun(&client).await;
     let status = client.status().await.unwrap();
     assert_eq!(status.chain_id, genesis.chain_id.to_string());
     assert_eq!(status.moniker, "relayed");
@@ -214,7 +249,107 @@ async fn clients_work_unchanged_over_cometbft_and_wait_while_it_is_away() {
     assert!(outcome.height > tx.height);
 
     drop(comet);
-    shutdown.cancel();
-    server.await.unwrap();
-    engine.await.unwrap().unwrap();
+    relayed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cosmos_sdk_s_services_answer_over_cometbft() {
+    let Some(program) = program() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let relayed = Relayed::start(directory.path(), RpcLimits::default()).await;
+    let comet = start_comet(&program, directory.path());
+    let client = Client::new(&relayed.url).unwrap();
+    has_begun(&client).await;
+    let [grpc, rest] = cosmos::serve(relayed.chain.clone(), &relayed.shutdown).await;
+    // Balance, account, simulation, broadcast, transaction and newest block over gRPC.
+    cosmos::cosmpy(&grpc).await;
+
+    // The same over REST.
+    let http = support::client();
+    let get = async |path: String| {
+        let answer = http
+            .get(format!("http://{rest}{path}"))
+            .send()
+            .await
+            .unwrap();
+        (
+            answer.status().as_u16(),
+            answer.json::<Value>().await.unwrap(),
+        )
+    };
+    let (from, to) = (key(1), key(4));
+    let me = from.address();
+    let (_, account) = get(format!("/cosmos/auth/v1beta1/accounts/{me}")).await;
+    let number = |value: &Value| {
+        value
+            .as_str()
+            .unwrap_or_else(|| panic!("{value}"))
+            .parse::<u64>()
+            .unwrap()
+    };
+    let signer = Signer {
+        chain_id: "rpc-1",
+        account_number: number(&account["account"]["account_number"]),
+        sequence: number(&account["account"]["sequence"]),
+    };
+    let tx = Unsigned::new(send(&from, &to, Amount::remes(5)))
+        .with_fee(Fee::of(Amount::remes(1), 1_000_000))
+        .sign(&from, &signer)
+        .unwrap();
+    let post = async |path: &str, body: Value| {
+        let request = http.post(format!("http://{rest}{path}")).json(&body);
+        request.send().await.unwrap().json::<Value>().await.unwrap()
+    };
+    let bytes = STANDARD.encode(&tx);
+    let simulated = post("/cosmos/tx/v1beta1/simulate", json!({"tx_bytes": bytes})).await;
+    let gas = number(&simulated["gas_info"]["gas_used"]);
+    let mode = "BROADCAST_MODE_SYNC";
+    let order = json!({"tx_bytes": bytes, "mode": mode});
+    let sent = post("/cosmos/tx/v1beta1/txs", order.clone()).await;
+    assert_eq!(sent["tx_response"]["code"], 0, "{sent}");
+    let hash = sent["tx_response"]["txhash"].as_str().unwrap().to_owned();
+    let raw: [u8; 32] = hex::decode(&hash).unwrap().try_into().unwrap();
+    let state = client.wait_tx(&raw, PATIENCE).await.unwrap();
+    let TxState::Included(included) = state else {
+        panic!("{state:?}")
+    };
+    assert_eq!(included.gas_used, gas);
+    // CometBFT's index has a transaction a moment after its block.
+    let found = loop {
+        match get(format!("/cosmos/tx/v1beta1/txs/{hash}")).await {
+            (200, found) => break found,
+            (404, _) => client
+                .wait_height(client.status().await.unwrap().height)
+                .await
+                .unwrap(),
+            (status, answer) => panic!("{status}: {answer}"),
+        };
+    };
+    assert_eq!(
+        number(&found["tx_response"]["height"]),
+        included.height,
+        "{found}"
+    );
+    assert_eq!(number(&found["tx_response"]["gas_used"]), gas, "{found}");
+    let path = format!(
+        "/cosmos/bank/v1beta1/balances/{}/by_denom?denom=uremes",
+        to.address()
+    );
+    let (_, balance) = get(path).await;
+    assert_eq!(balance["balance"]["amount"], "5000000", "{balance}");
+    let again = post("/cosmos/tx/v1beta1/txs", order).await;
+    assert_ne!(again["tx_response"]["code"], 0, "{again}");
+    let (_, block) = get("/cosmos/base/tendermint/v1beta1/blocks/latest".into()).await;
+    assert!(
+        number(&block["block"]["header"]["height"]) >= included.height,
+        "{block}"
+    );
+    let (status, set) = get("/cosmos/base/tendermint/v1beta1/validatorsets/latest".into()).await;
+    assert_eq!(
+        (status, set["validators"].as_array().unwrap().len()),
+        (200, 1)
+    );
+
+    drop(comet);
+    relayed.stop().await;
 }

@@ -210,11 +210,84 @@ fn a_run_begun_by_its_operator_trains_far_from_the_ledger_and_is_audited_again_w
             assert!(!sat, "a panel judges its own verdict: {second}");
         }
     }
+    validators_decide(&founder, &validator);
+
     // What holds the stake now is its time alone.
     let node = json(&founder.dir, &["query", "node", &address(&miner)])["node"].clone();
     assert_eq!(node["status"], "left", "{node}");
     assert_eq!(node["disputes"], 0, "{node}");
     assert_eq!(node["locks"], 0, "{node}");
+}
+
+/// A validator that is not the authority proposes a dataset, whose shards it keeps itself, and a run on
+/// it. With three quarters of the stake its own votes decide.
+fn validators_decide(founder: &Home, validator: &Home) {
+    let text = text("carroll-alice.txt");
+    let dataset = [
+        "tx",
+        "dataset",
+        "propose",
+        &text,
+        "--model",
+        "letters",
+        "--name",
+        "alice",
+        "--licence",
+        "public-domain",
+        "--source",
+        "a validator",
+        "--shards",
+        "1",
+        "--sequence",
+        "16",
+    ];
+    let proposed = json(&validator.dir, &dataset);
+    assert_eq!(proposed["dataset"], 3, "{proposed}");
+    let kept = validator.dir.join("data/validator/blobs");
+    let store = r3mes_node::agents::open_store(&kept, 1 << 12, false).unwrap();
+    let spec = &proposed["spec"];
+    for shard in [&spec["shards"][0], &spec["held_out"]] {
+        let cid = shard["cid"].as_str().unwrap().parse().unwrap();
+        assert!(store.missing(&cid).unwrap().is_empty(), "{shard}");
+    }
+    let run = [
+        "tx",
+        "run",
+        "start",
+        "--model",
+        "letters",
+        "--dataset",
+        "3",
+        "--preset",
+        "demonstration",
+        "--learning-rate",
+        "0.001",
+        "--min-miners",
+        "3",
+        "--title",
+        "on alice alone",
+    ];
+    let refused = complaint(&validator.dir, &run);
+    assert!(refused.contains("is proposed"), "{refused}");
+    json(&validator.dir, &["tx", "dataset", "vote", "3", "yes"]);
+    let refused = complaint(&validator.dir, &run);
+    assert!(
+        refused.contains("context"),
+        "a sequence of 128 is too long: {refused}"
+    );
+    let plan = validator.dir.join("run.yaml").display().to_string();
+    fs::write(&plan, "hyper: {sequence: 16, chunk: 64, top_k: 8}\n").unwrap();
+    let run = [&run[..], &["--config", &plan]].concat();
+    let proposed = json(&validator.dir, &run);
+    assert_eq!(proposed["proposal"], 1, "{proposed}");
+    let proposals = json(&founder.dir, &["query", "proposals"]);
+    let proposal = &proposals["proposals"][0];
+    assert_eq!(proposal["title"], "on alice alone", "{proposals}");
+    assert_eq!(proposal["status"], "open", "{proposals}");
+    json(&validator.dir, &["tx", "proposal", "vote", "1", "yes"]);
+    let run = json(&founder.dir, &["query", "run", "2"]);
+    assert_eq!(run["status"], "active", "{run}");
+    assert_eq!(run["params"]["dataset"], 3, "{run}");
 }
 
 fn is_ready(home: &Home, role: &str) {

@@ -44,7 +44,7 @@ impl Default for Limits {
             bytes: 64 << 20,
             txs_per_sender: 512,
             tx_bytes: 1 << 20,
-            block_txs: 2_048,
+            block_txs: 4_096,
         }
     }
 }

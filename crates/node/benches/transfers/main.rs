@@ -36,9 +36,9 @@ const SENDERS: usize = 1_000;
 /// Connections at once.
 const LANES: usize = 100;
 /// What a transfer may cost.
-const GAS: u64 = 100_000;
+const GAS: u64 = 60_000;
 /// The least gas price of a network that says nothing else, times [`GAS`].
-const FEE: Amount = Amount::new(100);
+const FEE: Amount = Amount::new(60);
 
 /// How much is measured.
 #[derive(Clone, Copy)]

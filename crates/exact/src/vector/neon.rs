@@ -29,7 +29,7 @@ macro_rules! each {
 }
 
 impl Simd for Neon {
-    const TILE_ROWS: usize = 6;
+    const TILE_ROWS: usize = 4;
     type Halves = Self;
     type F = [float32x4_t; 4];
     type I = [int32x4_t; 4];

@@ -29,6 +29,9 @@ const SENDERS: usize = 4_000;
 /// Numbers of registered nodes.
 const NODES: [usize; 3] = [1_000, 10_000, 100_000];
 const FEWER_NODES: [usize; 2] = [1_000, 10_000];
+/// Blocks after which the versions of the state with the registrations are gone: each block removes the one
+/// of as many blocks before.
+const SETTLING: usize = 128;
 /// Most registrations of a block, and of accounts that one transaction funds.
 const REGISTRATIONS: usize = 2_000;
 const FUNDED: usize = 32;
@@ -84,6 +87,9 @@ fn by_nodes(chain: &mut Chain, senders: &mut [Account], numbers: &[usize]) -> Re
     for &count in numbers {
         register(chain, count - registered)?;
         registered = count;
+        for _ in 0..SETTLING {
+            chain.block(Vec::new())?;
+        }
         let empty = least(|| chain.block(Vec::new()))?;
         let checked = least(|| {
             let txs = transfers(chain, senders, TRANSFERS)?;

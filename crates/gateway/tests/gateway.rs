@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod gateway {
     mod cosmos;
+    mod flight;
     mod helia;
     mod ipfs;
     mod kubo;

@@ -6,6 +6,7 @@
 //! weights lie in the panels that the kernels read (docs/spec/model.md).
 
 use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 
@@ -85,6 +86,13 @@ enum Kind {
 /// Why a file is not a packed model.
 #[derive(Debug, thiserror::Error)]
 pub enum PackedError {
+    /// The file cannot be read.
+    #[error("the packed model cannot be read")]
+    Read {
+        /// What is wrong.
+        #[source]
+        source: std::io::Error,
+    },
     /// The file could not be opened or mapped.
     #[error("cannot open the packed model {path}")]
     Open {
@@ -164,27 +172,7 @@ impl PackedModel {
     /// # Errors
     /// When they are not exactly a packed model.
     pub fn from_bytes(bytes: &Bytes) -> Result<Self, PackedError> {
-        let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
-            return Err(PackedError::Header {
-                reason: "the file is shorter than eight bytes",
-            });
-        };
-        let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
-        if length > MAX_HEADER_BYTES {
-            return Err(PackedError::Header {
-                reason: "the header is too long",
-            });
-        }
-        let Some(header) = rest.get(..length) else {
-            return Err(PackedError::Header {
-                reason: "the file ends inside its header",
-            });
-        };
-        let config = read_config(header)?;
-        let entries = entries(&config);
-        if header != &encode_header(&config, &entries)[8..] {
-            return Err(PackedError::NotCanonical);
-        }
+        let (config, entries, length) = read_header(&mut &bytes[..])?;
         let expected = 8 + length + data_len(&entries);
         if bytes.len() != expected {
             return Err(PackedError::Length {
@@ -202,6 +190,15 @@ impl PackedModel {
             entries,
             data,
         })
+    }
+
+    /// The shape of the model that begins in `file`; what follows the header is neither read nor
+    /// checked.
+    ///
+    /// # Errors
+    /// When it cannot be read, or does not begin as a packed model does.
+    pub fn read_config(file: &mut impl Read) -> Result<ModelConfig, PackedError> {
+        Ok(read_header(file)?.0)
     }
 
     /// The shape of the model.
@@ -326,6 +323,34 @@ impl Entry {
         }
         Ok(())
     }
+}
+
+/// Configuration, tensors, and the header's length without the eight bytes before it.
+fn read_header(file: &mut impl Read) -> Result<(ModelConfig, Vec<Entry>, usize), PackedError> {
+    let ended = |reason| {
+        move |source: std::io::Error| match source.kind() {
+            std::io::ErrorKind::UnexpectedEof => PackedError::Header { reason },
+            _ => PackedError::Read { source },
+        }
+    };
+    let mut length = [0; 8];
+    file.read_exact(&mut length)
+        .map_err(ended("the file is shorter than eight bytes"))?;
+    let length = usize::try_from(u64::from_le_bytes(length)).unwrap_or(usize::MAX);
+    if length > MAX_HEADER_BYTES {
+        return Err(PackedError::Header {
+            reason: "the header is too long",
+        });
+    }
+    let mut header = vec![0; length];
+    file.read_exact(&mut header)
+        .map_err(ended("the file ends inside its header"))?;
+    let config = read_config(&header)?;
+    let entries = entries(&config);
+    if header != encode_header(&config, &entries)[8..] {
+        return Err(PackedError::NotCanonical);
+    }
+    Ok((config, entries, length))
 }
 
 /// The tensors of a model of this configuration, in canonical order.

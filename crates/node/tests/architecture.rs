@@ -24,6 +24,8 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "blobs",
             "ledger",
             "consensus",
+            "model",
+            "training",
             "inference",
         ],
     ),

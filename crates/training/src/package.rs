@@ -10,7 +10,9 @@
 
 use r3mes_types::Hash;
 
-use crate::bits::{BitReader, BitWriter};
+mod chunk;
+
+pub use chunk::Chunk;
 
 /// The smallest exponent of a chunk's scale, and the unit of the fixed point
 /// in which packages are aggregated: 2^-40.
@@ -25,8 +27,6 @@ pub const MAX_CHUNK: usize = 1 << 15;
 const MAGIC: [u8; 4] = *b"R3PK";
 const VERSION: u16 = 1;
 const HEADER: usize = 4 + 2 + 4 + 8;
-/// Below this code a chunk's largest entry would have deserved half the scale.
-const MIN_LARGEST_CODE: u8 = 64;
 
 /// What a task says about the form of its packages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,16 +107,6 @@ impl Shape {
     }
 }
 
-/// The entries sent of one chunk: value = `code * 2^exponent`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Chunk {
-    exponent: i8,
-    /// Ascending positions in the chunk.
-    positions: Vec<u16>,
-    /// Never zero, never -128.
-    codes: Vec<i8>,
-}
-
 /// A compressed adapter update in its checked, canonical form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Package {
@@ -163,6 +153,24 @@ pub enum DecodePackageError {
     /// Not a package, or of another version.
     #[error("not a version {VERSION} package")]
     Header,
+    /// A header whose figures no package may have.
+    #[error(
+        "the package declares {parameters} parameters in chunks of {chunk}, which is out of bounds"
+    )]
+    Bounds {
+        /// Parameters in the header.
+        parameters: u64,
+        /// Chunk length in the header.
+        chunk: u32,
+    },
+    /// More chunks than the parameters have.
+    #[error("{got} chunks were given, the package has {expected}")]
+    Chunks {
+        /// How many it has.
+        expected: usize,
+        /// How many were given.
+        got: usize,
+    },
     /// A package for other parameters or chunks than the task's.
     #[error("the package has {parameters} parameters in chunks of {chunk}, the task {expected:?}")]
     Shape {
@@ -201,8 +209,11 @@ pub enum DecodePackageError {
         /// The code.
         code: i8,
     },
-    /// A position outside the chunk, or bits set in the padding.
-    #[error("chunk {chunk} has positions outside it or padding that is not zero")]
+    /// A position outside the chunk or not after the one before, not one position for each code, or
+    /// bits set in the padding.
+    #[error(
+        "chunk {chunk} has positions outside it or out of order, another number of them than of codes, or padding that is not zero"
+    )]
     Positions {
         /// Chunk being read.
         chunk: usize,
@@ -245,7 +256,7 @@ impl Package {
             for (e, d) in feedback.iter_mut().zip(delta) {
                 *e = decay * *e + *d;
             }
-            let chunk = compress_chunk(feedback, shape.top_k, &mut keys).map_err(|index| {
+            let chunk = Chunk::compress(feedback, shape.top_k, &mut keys).map_err(|index| {
                 CompressError::Diverged {
                     index: number * shape.chunk + index,
                 }
@@ -261,10 +272,55 @@ impl Package {
         self.shape
     }
 
+    /// What is sent of each chunk, in order.
+    #[must_use]
+    pub fn chunks(&self) -> &[Chunk] {
+        &self.chunks
+    }
+
+    /// A package from (scale exponent, positions, codes) of each chunk, in order, as
+    /// [`chunks`](Self::chunks) shows them.
+    ///
+    /// # Errors
+    /// [`DecodePackageError`] names the first chunk that no encoder would write, or that is missing
+    /// or too many.
+    pub fn from_chunks(
+        shape: Shape,
+        parts: impl IntoIterator<Item = (i8, Vec<u16>, Vec<i8>)>,
+    ) -> Result<Self, DecodePackageError> {
+        let mut parts = parts.into_iter();
+        let mut chunks = Vec::new();
+        for (chunk, length) in shape.chunk_lengths().enumerate() {
+            let part = parts
+                .next()
+                .ok_or(DecodePackageError::Truncated { chunk })?;
+            chunks.push(Chunk::new(chunk, length, shape.top_k.min(length), part)?);
+        }
+        match parts.count() {
+            0 => Ok(Self { shape, chunks }),
+            more => Err(DecodePackageError::Chunks {
+                expected: chunks.len(),
+                got: chunks.len() + more,
+            }),
+        }
+    }
+
+    /// The shape that the header of canonical bytes declares, with the widest top-k: what there is to
+    /// decode a package with whose task is not known.
+    ///
+    /// # Errors
+    /// When there is no header, or it is out of bounds.
+    pub fn declared_shape(bytes: &[u8]) -> Result<Shape, DecodePackageError> {
+        let (chunk, parameters, _) = read_header(bytes)?;
+        let outside = DecodePackageError::Bounds { parameters, chunk };
+        let parameters = usize::try_from(parameters).map_err(|_| outside.clone())?;
+        Shape::new(parameters, chunk as usize, chunk as usize).map_err(|_| outside)
+    }
+
     /// Number of entries sent.
     #[must_use]
     pub fn entries(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.codes.len()).sum()
+        self.chunks.iter().map(|chunk| chunk.codes().len()).sum()
     }
 
     /// Every entry sent as (position in the flat adapter, value in units of
@@ -272,8 +328,8 @@ impl Package {
     pub fn fixed_point(&self) -> impl Iterator<Item = (usize, i64)> {
         self.chunks.iter().enumerate().flat_map(|(number, chunk)| {
             let base = number * self.shape.chunk;
-            let shift = (chunk.exponent - MIN_SCALE_EXPONENT) as u32;
-            let entries = chunk.positions.iter().zip(&chunk.codes);
+            let shift = (chunk.exponent() - MIN_SCALE_EXPONENT) as u32;
+            let entries = chunk.positions().iter().zip(chunk.codes());
             entries.map(move |(&at, &code)| (base + usize::from(at), i64::from(code) << shift))
         })
     }
@@ -284,10 +340,10 @@ impl Package {
         let mut total = 0u128;
         for chunk in &self.chunks {
             let squares = chunk
-                .codes
+                .codes()
                 .iter()
                 .map(|&c| u64::from(c.unsigned_abs()).pow(2));
-            let shift = 2 * (chunk.exponent - MIN_SCALE_EXPONENT) as u32;
+            let shift = 2 * (chunk.exponent() - MIN_SCALE_EXPONENT) as u32;
             total += u128::from(squares.sum::<u64>()) << shift;
         }
         total
@@ -302,21 +358,7 @@ impl Package {
         out.extend_from_slice(&(self.shape.chunk as u32).to_le_bytes());
         out.extend_from_slice(&(self.shape.parameters as u64).to_le_bytes());
         for (chunk, length) in self.chunks.iter().zip(self.shape.chunk_lengths()) {
-            let count = chunk.codes.len();
-            out.extend_from_slice(&(count as u16).to_le_bytes());
-            if count == 0 {
-                continue;
-            }
-            out.push(chunk.exponent as u8);
-            out.extend(chunk.codes.iter().map(|&code| code as u8));
-            let low_bits = rice_parameter(length, count);
-            let mut gaps = BitWriter::new(&mut out);
-            let mut next = 0;
-            for &position in &chunk.positions {
-                gaps.write_rice(u32::from(position) - next, low_bits);
-                next = u32::from(position) + 1;
-            }
-            gaps.finish();
+            chunk.encode(length, &mut out);
         }
         out
     }
@@ -328,10 +370,12 @@ impl Package {
     /// [`DecodePackageError`] names the chunk and what is wrong with it.
     pub fn decode(bytes: &[u8], shape: Shape) -> Result<Self, DecodePackageError> {
         let mut rest = check_header(bytes, shape)?;
-        let mut chunks = Vec::with_capacity(shape.parameters.div_ceil(shape.chunk));
+        // Each chunk takes at least two bytes, so that a header alone takes no memory.
+        let count = shape.parameters.div_ceil(shape.chunk).min(rest.len() / 2);
+        let mut chunks = Vec::with_capacity(count);
         for (number, length) in shape.chunk_lengths().enumerate() {
             let limit = shape.top_k.min(length);
-            chunks.push(decode_chunk(&mut rest, number, length, limit)?);
+            chunks.push(Chunk::decode(&mut rest, number, length, limit)?);
         }
         if !rest.is_empty() {
             return Err(DecodePackageError::Trailing { bytes: rest.len() });
@@ -346,82 +390,8 @@ impl Package {
     }
 }
 
-/// Takes the top-k entries out of `feedback`; the error is the position of an
-/// entry that is not finite or too large.
-fn compress_chunk(feedback: &mut [f32], top_k: usize, keys: &mut Vec<u64>) -> Result<Chunk, usize> {
-    // Magnitude descending, position ascending, as one ascending integer key.
-    keys.clear();
-    keys.extend(feedback.iter().enumerate().map(|(position, e)| {
-        let magnitude = e.to_bits() & 0x7fff_ffff;
-        (u64::from(!magnitude) << 32) | position as u64
-    }));
-    if top_k < keys.len() {
-        keys.select_nth_unstable(top_k - 1);
-        keys.truncate(top_k);
-    }
-    let mut largest = u64::MAX;
-    for &key in keys.iter() {
-        largest = largest.min(key);
-    }
-    let position = (largest & 0xffff_ffff) as usize;
-    let exponent = scale_exponent(feedback[position].abs()).ok_or(position)?;
-    let scale = power_of_two(exponent);
-    let inverse = power_of_two(-exponent);
-
-    let mut selected: Vec<u16> = keys.iter().map(|&key| key as u16).collect();
-    selected.sort_unstable();
-    let mut chunk = Chunk {
-        exponent,
-        ..Chunk::default()
-    };
-    for position in selected {
-        let e = &mut feedback[usize::from(position)];
-        let code = round_ties_even(*e * inverse);
-        if code != 0 {
-            *e -= code as f32 * scale;
-            chunk.positions.push(position);
-            chunk.codes.push(code as i8);
-        }
-    }
-    if chunk.codes.is_empty() {
-        chunk.exponent = 0;
-    }
-    Ok(chunk)
-}
-
-/// The exponent of the smallest power of two `s >= 2^-40` with
-/// `largest <= 127 s`; none if that passes the largest exponent allowed.
-fn scale_exponent(largest: f32) -> Option<i8> {
-    let bits = largest.to_bits();
-    // 127 * 2^x = (1 + 63/64) * 2^(x + 6): the mantissa decides which x.
-    let above = (bits & 0x007f_ffff) > 0x007e_0000;
-    let exponent = (bits >> 23) as i32 - 127 - 6 + i32::from(above);
-    let exponent = exponent.max(i32::from(MIN_SCALE_EXPONENT));
-    i8::try_from(exponent)
-        .ok()
-        .filter(|&x| x <= MAX_SCALE_EXPONENT)
-}
-
-/// 2^`exponent`, exact for every exponent of a scale.
-fn power_of_two(exponent: i8) -> f32 {
-    f32::from_bits(((i32::from(exponent) + 127) as u32) << 23)
-}
-
-/// Rounds a value within ±127 to an integer, ties to even.
-fn round_ties_even(value: f32) -> i32 {
-    // Adding 1.5 * 2^23 leaves no room for a fraction: the addition rounds.
-    const SHIFT: f32 = 12_582_912.0;
-    (value + SHIFT).to_bits() as i32 - SHIFT.to_bits() as i32
-}
-
-/// Low bits of a gap between positions: with `count` of `length` entries sent
-/// the gaps are near geometric, and this is the best power of two for them.
-fn rice_parameter(length: usize, count: usize) -> u32 {
-    let mean_gap_times_ln2 = (length - count) * 7 / (10 * count);
-    mean_gap_times_ln2.max(1).ilog2()
-}
-
-fn check_header(bytes: &[u8], expected: Shape) -> Result<&[u8], DecodePackageError> {
+/// Chunk length and parameters of the header, and what follows it.
+fn read_header(bytes: &[u8]) -> Result<(u32, u64, &[u8]), DecodePackageError> {
     let Some((header, rest)) = bytes.split_first_chunk::<HEADER>() else {
         return Err(DecodePackageError::Truncated { chunk: 0 });
     };
@@ -430,7 +400,11 @@ fn check_header(bytes: &[u8], expected: Shape) -> Result<&[u8], DecodePackageErr
         return Err(DecodePackageError::Header);
     }
     let chunk = u32::from_le_bytes([c0, c1, c2, c3]);
-    let parameters = u64::from_le_bytes(parameters);
+    Ok((chunk, u64::from_le_bytes(parameters), rest))
+}
+
+fn check_header(bytes: &[u8], expected: Shape) -> Result<&[u8], DecodePackageError> {
+    let (chunk, parameters, rest) = read_header(bytes)?;
     if chunk as usize != expected.chunk || parameters != expected.parameters as u64 {
         return Err(DecodePackageError::Shape {
             parameters,
@@ -439,71 +413,4 @@ fn check_header(bytes: &[u8], expected: Shape) -> Result<&[u8], DecodePackageErr
         });
     }
     Ok(rest)
-}
-
-fn decode_chunk(
-    rest: &mut &[u8],
-    number: usize,
-    length: usize,
-    limit: usize,
-) -> Result<Chunk, DecodePackageError> {
-    let truncated = || DecodePackageError::Truncated { chunk: number };
-    let (count, tail) = rest.split_first_chunk().ok_or_else(truncated)?;
-    *rest = tail;
-    let count = usize::from(u16::from_le_bytes(*count));
-    if count > limit {
-        return Err(DecodePackageError::Count {
-            chunk: number,
-            count,
-            limit,
-        });
-    }
-    if count == 0 {
-        return Ok(Chunk::default());
-    }
-    let exponent = *rest.split_off_first().ok_or_else(truncated)? as i8;
-    let codes = rest.split_off(..count).ok_or_else(truncated)?;
-    let codes: Vec<i8> = codes.iter().map(|&code| code as i8).collect();
-    check_codes(number, exponent, &codes)?;
-
-    let low_bits = rice_parameter(length, count);
-    let mut gaps = BitReader::new(rest);
-    let mut positions = Vec::with_capacity(count);
-    let mut next = 0usize;
-    for _ in 0..count {
-        let room = (length - next) as u32;
-        let gap = gaps.read_rice(low_bits, room).ok_or_else(truncated)?;
-        let position = next + gap as usize;
-        if position >= length {
-            return Err(DecodePackageError::Positions { chunk: number });
-        }
-        positions.push(position as u16);
-        next = position + 1;
-    }
-    *rest = gaps
-        .finish()
-        .ok_or(DecodePackageError::Positions { chunk: number })?;
-    Ok(Chunk {
-        exponent,
-        positions,
-        codes,
-    })
-}
-
-fn check_codes(chunk: usize, exponent: i8, codes: &[i8]) -> Result<(), DecodePackageError> {
-    if let Some(&code) = codes.iter().find(|&&code| code == 0 || code == i8::MIN) {
-        return Err(DecodePackageError::Code { chunk, code });
-    }
-    let largest = codes
-        .iter()
-        .map(|code| code.unsigned_abs())
-        .max()
-        .unwrap_or(0);
-    let in_range = (MIN_SCALE_EXPONENT..=MAX_SCALE_EXPONENT).contains(&exponent);
-    let smallest = exponent == MIN_SCALE_EXPONENT || largest >= MIN_LARGEST_CODE;
-    if in_range && smallest {
-        Ok(())
-    } else {
-        Err(DecodePackageError::Scale { chunk, exponent })
-    }
 }

@@ -15,6 +15,7 @@ use reqwest::{StatusCode, redirect::Policy};
 use tokio::{sync::Semaphore, task, time};
 
 use super::Source;
+use crate::flight::{PeerError, Peers};
 
 /// What a blob's nodes may add to the bytes of its content: enough for 40 GB.
 const NODE_ALLOWANCE: u64 = MAX_BLOCK_BYTES as u64;
@@ -62,6 +63,7 @@ impl Default for FetchOptions {
 pub struct Fetcher {
     store: Arc<dyn BlobStore>,
     client: reqwest::Client,
+    peers: Option<Peers>,
     places: Arc<Semaphore>,
     options: FetchOptions,
 }
@@ -94,9 +96,19 @@ impl Fetcher {
         Ok(Self {
             store,
             client,
+            peers: None,
             places: Arc::new(Semaphore::new(options.concurrent_blocks.max(1))),
             options,
         })
+    }
+
+    /// A fetcher that also asks sources that begin with `flight://`, as far as they are `peers`.
+    #[must_use]
+    pub fn with_peers(self, peers: Peers) -> Self {
+        Self {
+            peers: Some(peers),
+            ..self
+        }
     }
 
     /// Makes the blob `root`, a file of at most `max_bytes`, complete in the store. It is not
@@ -145,8 +157,27 @@ impl Fetcher {
         })
     }
 
-    /// Asks one source for one block.
+    /// Asks one source for one block, and checks what it sends.
     async fn ask(&self, source: &Source, cid: &Cid) -> Result<Block, Refused> {
+        let bytes = match source.is_flight() {
+            true => self.ask_peer(source, cid).await?,
+            false => self.ask_gateway(source, cid).await?,
+        };
+        let cid = *cid;
+        let verified = task::spawn_blocking(move || Block::verify(cid, bytes)).await;
+        match verified {
+            Ok(Ok(block)) => Ok(block),
+            _ => Err(Refused::Wrong),
+        }
+    }
+
+    async fn ask_peer(&self, source: &Source, cid: &Cid) -> Result<Bytes, Refused> {
+        let peers = self.peers.as_ref().ok_or(PeerError::Stranger)?;
+        let (connect, patience) = (self.options.connect_timeout, self.options.block_timeout);
+        Ok(peers.block(source, cid, connect, patience).await?)
+    }
+
+    async fn ask_gateway(&self, source: &Source, cid: &Cid) -> Result<Bytes, Refused> {
         let request = self.client.get(source.block_url(cid)).send();
         let mut answer = request.await.map_err(Refused::Network)?;
         match answer.status() {
@@ -161,12 +192,7 @@ impl Fetcher {
             }
             bytes.extend_from_slice(&chunk);
         }
-        let (cid, bytes) = (*cid, Bytes::from(bytes));
-        let verified = task::spawn_blocking(move || Block::verify(cid, bytes)).await;
-        match verified {
-            Ok(Ok(block)) => Ok(block),
-            _ => Err(Refused::Wrong),
-        }
+        Ok(bytes.freeze())
     }
 
     async fn blocking<T: Send + 'static>(
@@ -364,6 +390,18 @@ enum Refused {
     Status(StatusCode),
     #[error("{}", describe(.0))]
     Network(reqwest::Error),
+    #[error("{0}")]
+    Peer(PeerError),
+}
+
+impl From<PeerError> for Refused {
+    fn from(error: PeerError) -> Self {
+        match error {
+            PeerError::Absent => Self::Absent,
+            PeerError::Wrong => Self::Wrong,
+            other => Self::Peer(other),
+        }
+    }
 }
 
 /// The innermost cause, which says more than "error sending request".

@@ -3,10 +3,13 @@ use std::{fmt, str::FromStr};
 use r3mes_blobs::Cid;
 use reqwest::Url;
 
+/// Scheme of Flight services.
+const FLIGHT: &str = "flight";
 /// Longest address of a source in characters.
 const MAX_CHARS: usize = 512;
 
-/// The base address of a trustless gateway, such as `http://10.0.0.7:8090`.
+/// Where blobs can be had: the base address of a trustless gateway, such as `http://10.0.0.7:8090`,
+/// or a Flight service, `flight://10.0.0.7:8815`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Source(Url);
 
@@ -16,7 +19,19 @@ impl Source {
         &self.0
     }
 
-    /// Where this source answers for one block.
+    /// Whether this is a Flight service.
+    #[must_use]
+    pub fn is_flight(&self) -> bool {
+        self.0.scheme() == FLIGHT
+    }
+
+    /// Where a Flight service is connected to.
+    pub(crate) fn flight_endpoint(&self) -> String {
+        let address = self.0.as_str().trim_end_matches('/');
+        address.replacen(FLIGHT, "http", 1)
+    }
+
+    /// Where this source, a trustless gateway, answers for one block.
     pub(super) fn block_url(&self, cid: &Cid) -> Url {
         let mut url = self.0.clone();
         url.set_path(&format!("{}/ipfs/{cid}", url.path().trim_end_matches('/')));
@@ -37,8 +52,8 @@ impl FromStr for Source {
             return Err(refused("it is too long"));
         }
         let url = Url::parse(text).map_err(|_| refused("it is not a URL"))?;
-        if url.scheme() != "http" {
-            return Err(refused("only http:// is supported"));
+        if !["http", FLIGHT].contains(&url.scheme()) {
+            return Err(refused("only http:// and flight:// are supported"));
         }
         if url.host_str().is_none_or(str::is_empty) {
             return Err(refused("it has no host"));
@@ -49,6 +64,9 @@ impl FromStr for Source {
             && url.password().is_none();
         if !plain {
             return Err(refused("it must have neither user, query nor fragment"));
+        }
+        if url.scheme() == FLIGHT && (url.port().is_none() || !["", "/"].contains(&url.path())) {
+            return Err(refused("a Flight service is flight://host:port"));
         }
         Ok(Self(url))
     }
@@ -63,7 +81,8 @@ impl fmt::Display for Source {
 /// An address that cannot be a source.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} cannot be a source of blobs: {reason} (expected a form such as http://host:8090)"
+    "{text:?} cannot be a source of blobs: {reason} (expected a form such as http://host:8090 or \
+     flight://host:8815)"
 )]
 pub struct SourceError {
     /// The address.
@@ -91,6 +110,20 @@ mod tests {
     }
 
     #[test]
+    fn a_flight_service_is_connected_to_over_http() {
+        for (text, endpoint) in [
+            ("flight://host:8815", "http://host:8815"),
+            ("flight://[::1]:8815/", "http://[::1]:8815"),
+        ] {
+            let source: Source = text.parse().unwrap();
+            assert!(source.is_flight());
+            assert_eq!(source.flight_endpoint(), endpoint);
+            assert_eq!(source.to_string(), text.trim_end_matches('/'));
+        }
+        assert!(!"http://host:8815".parse::<Source>().unwrap().is_flight());
+    }
+
+    #[test]
     fn addresses_of_other_kinds_are_refused() {
         let long = format!("http://{}", "a".repeat(600));
         for text in [
@@ -100,6 +133,9 @@ mod tests {
             "file:///etc/passwd",
             "http://u:p@host",
             "http://host/?x=1",
+            "flight://host",
+            "flight://host:8815/blobs",
+            "flight://t:t@host:8815",
             &long,
         ] {
             assert!(text.parse::<Source>().is_err(), "{text}");

@@ -19,6 +19,10 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) async fn start(router: Router) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_on(listener, router)
+    }
+
+    pub(crate) fn start_on(listener: TcpListener, router: Router) -> Self {
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone().drop_guard();

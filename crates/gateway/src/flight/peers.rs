@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     fmt,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -16,7 +17,7 @@ use flight_tonic::{
     Code, Request, Status,
     transport::{Channel, Endpoint},
 };
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use r3mes_blobs::{Cid, MAX_BLOCK_BYTES};
 use tokio::time;
 
@@ -89,7 +90,9 @@ impl Peers {
             let answer = client.do_get(request).await.map_err(refused)?;
             let messages = answer.into_inner().map_err(FlightError::from);
             let mut batches = FlightRecordBatchStream::new_from_flight_data(messages);
-            let batch = batches.next().await.ok_or(PeerError::Wrong)?;
+            // The decoder panics at some damaged headers.
+            let batch = AssertUnwindSafe(batches.next()).catch_unwind().await;
+            let batch = batch.ok().flatten().ok_or(PeerError::Wrong)?;
             let batch = batch.map_err(|error| match error {
                 FlightError::Tonic(status) => refused(*status),
                 _ => PeerError::Wrong,

@@ -1,6 +1,6 @@
 //! From tables to blobs, for `DoPut`.
 
-use std::time::Duration;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
 use arrow_flight::{
     FlightData, FlightDescriptor,
@@ -8,7 +8,7 @@ use arrow_flight::{
     error::FlightError,
 };
 use flight_tonic::Status;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use r3mes_blobs::Cid;
 
 use super::{
@@ -65,10 +65,13 @@ pub(super) async fn receive(
 ) -> Result<(Target, Vec<u8>), Status> {
     let mut messages = FlightDataDecoder::new(messages.map_err(FlightError::from));
     let mut next = async || {
-        let next = tokio::time::timeout(patience, messages.next()).await;
+        // The decoder panics at some damaged headers; its state is not used again then.
+        let next = AssertUnwindSafe(messages.next()).catch_unwind();
+        let next = tokio::time::timeout(patience, next).await;
         let next = next.map_err(|_| {
             Status::deadline_exceeded(format!("nothing came for {} s", patience.as_secs()))
         })?;
+        let next = next.map_err(|_| Status::invalid_argument("a damaged Arrow message"))?;
         next.transpose().map_err(malformed)
     };
     let first = next().await?;

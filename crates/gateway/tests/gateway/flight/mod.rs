@@ -1,6 +1,7 @@
 //! Arrow Flight over real sockets: tables out and in, and blocks between nodes.
 
 mod peers;
+mod python;
 mod refusals;
 mod tables;
 

@@ -11,7 +11,9 @@ use std::{
 use r3mes_blobs::{
     BlobStore, Cid, Codec, MemoryStore, PinName, ResolveError, Scope, Traversal, resolve,
 };
-use r3mes_gateway::ipfs::{FetchOptions, Fetcher, GatewayLimits, KuboStore, Source, router};
+use r3mes_gateway::ipfs::{
+    FetchOptions, Fetcher, GatewayLimits, KuboStore, Source, router, routing,
+};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -318,6 +320,34 @@ async fn kubo_imports_the_car_that_our_gateway_sends_and_we_the_one_it_exports()
     let roots = r3mes_blobs::car::import(&here, &mut &exported[..], LIMIT).unwrap();
     assert_eq!(roots, [cid]);
     assert!(here.get(&cid, LIMIT).unwrap() == file);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubo_finds_us_by_our_router_and_fetches_over_http() {
+    if is_left_out() {
+        return;
+    }
+    let store = Arc::new(MemoryStore::new());
+    let file = content(6, 5_000_000);
+    let cid = store.put(&file).unwrap();
+    let gateway = Running::start(router(store.clone(), GatewayLimits::default())).await;
+    let public: Source = gateway.url("").parse().unwrap();
+    let directory = Running::start(routing(store, &public)).await;
+    // It has no other way to a block: no peers, and no router but ours.
+    let routers = format!("[\"{}\"]", directory.url("").trim_end_matches('/'));
+    let settings = [
+        ("Routing.Type", "\"autoclient\""),
+        ("Routing.DelegatedRouters", &routers),
+    ];
+    let kubo = Kubo::start(&settings).await;
+    let cid = cid.to_string();
+    assert!(kubo.run(["cat", "--timeout=60s", &cid]).await == file);
+    // The root names the same leaves there as here, and all of them have arrived.
+    let leaves = kubo.run(["refs", "--offline", &cid]).await;
+    assert_eq!(String::from_utf8(leaves).unwrap().lines().count(), 5);
+    let root = kubo.run(["dag", "get", "--offline", &cid]).await;
+    let root: serde_json::Value = serde_json::from_slice(&root).unwrap();
+    assert_eq!(root["Links"].as_array().unwrap().len(), 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]

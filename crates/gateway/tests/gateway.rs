@@ -8,6 +8,7 @@ mod gateway {
     mod ipfs;
     mod kubo;
     mod light;
+    mod light_client;
     mod network;
     mod openai;
     mod parrot;

@@ -122,7 +122,7 @@ impl Node {
     }
 
     /// The result of a method by `GET`.
-    async fn get(&self, path: &str) -> Value {
+    pub(super) async fn get(&self, path: &str) -> Value {
         let answer = support::client()
             .get(format!("{}/{path}", self.url))
             .send()

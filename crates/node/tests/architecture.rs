@@ -15,6 +15,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("model", &["types", "exact"]),
     ("training", &["types", "exact", "model"]),
     ("inference", &["types", "exact", "model"]),
+    ("functions", &[]),
     ("consensus", &["types", "state", "ledger"]),
     (
         "gateway",

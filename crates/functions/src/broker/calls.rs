@@ -1,0 +1,541 @@
+//! The life of a call: it comes, waits or is given to a node, its bytes are passed on, it ends.
+
+use std::cmp::Reverse;
+
+use super::{Broker, CallId, FRAME_COST, PeerId, WINDOW_BYTES};
+use crate::{
+    Moment,
+    failure::{Failure, Reason},
+    registry::{Quota, Target},
+    wire::{
+        Frame, Kind,
+        messages::{CallHead, Caller, Credit, Head, Queued, Started},
+    },
+};
+
+/// Numbers of calls that the broker gives on a node's connection have this bit, the node's own do not.
+const BROKERS: u32 = 1 << 31;
+/// Microseconds between two reports of progress that are passed on.
+const PROGRESS_US: u64 = 50_000;
+/// Most grants that are kept for a call before a node has it.
+const MAX_EARLY_GRANTS: usize = 16;
+
+/// A call.
+#[derive(Debug)]
+pub(super) struct Call {
+    /// Who waits for it, and under which number; nobody any more when absent.
+    client: Option<(PeerId, u32)>,
+    user: String,
+    groups: Vec<String>,
+    target: Target,
+    deadline: Moment,
+    /// Whether the client named the deadline.
+    own_deadline: bool,
+    place: Place,
+    /// What came from the client so far, while another node could still take over from the start.
+    replay: Option<Vec<Frame>>,
+    /// Bytes that the client, and the node, may send.
+    windows: Windows,
+    /// Whether the client has sent everything.
+    complete: bool,
+    answered: bool,
+    progress_at: Moment,
+    bytes: (u64, u64),
+}
+
+#[derive(Debug)]
+struct Windows {
+    client: i64,
+    node: i64,
+}
+
+/// Where a call is.
+#[derive(Debug)]
+enum Place {
+    /// In the queue, with what the client has sent.
+    Waiting(Vec<Frame>),
+    /// At a node.
+    Running(Running),
+}
+
+#[derive(Clone, Debug)]
+struct Running {
+    node: String,
+    peer: PeerId,
+    number: u32,
+    began: Moment,
+    quota: Option<Quota>,
+}
+
+impl Call {
+    /// What usage is counted by.
+    fn user(&self) -> &str {
+        match self.user.as_str() {
+            "" => "anonymous",
+            user => user,
+        }
+    }
+
+    /// Keeps a frame for another node, as long as that is little.
+    fn keep(&mut self, frame: &Frame) {
+        if self.bytes.0 > u64::from(WINDOW_BYTES) {
+            self.replay = None;
+        }
+        if let Some(kept) = &mut self.replay {
+            kept.push(frame.clone());
+        }
+    }
+}
+
+fn cost(frame: &Frame) -> i64 {
+    frame.body.len() as i64 + i64::from(FRAME_COST)
+}
+
+impl Broker {
+    /// A client calls.
+    pub(super) fn call(&mut self, peer: PeerId, frame: Frame, now: Moment) -> Result<(), String> {
+        let number = frame.call;
+        if number == 0 || number >= BROKERS {
+            return Err(format!("{number} cannot be a call's number"));
+        }
+        let Some(from) = self.peers.get(&peer) else {
+            return Ok(());
+        };
+        if from.calls.contains_key(&number) {
+            return Err(format!("call {number} is open already"));
+        }
+        if from.calls.len() >= self.limits.calls_per_peer as usize {
+            let most = self.limits.calls_per_peer;
+            let words = format!("{most} calls are open on this connection already");
+            self.fail(peer, number, &Failure::new(Reason::Busy, words));
+            return Ok(());
+        }
+        let head = match CallHead::decode(&frame.head) {
+            Ok(head) if head.caller.is_none() => head,
+            Ok(_) => {
+                let words = "a call cannot say whose it is: the token does";
+                self.fail(peer, number, &Failure::new(Reason::Invalid, words));
+                return Ok(());
+            }
+            Err(error) => {
+                self.fail(
+                    peer,
+                    number,
+                    &Failure::new(Reason::Invalid, error.to_string()),
+                );
+                return Ok(());
+            }
+        };
+        let micros = head.deadline_ms.map(|ms| ms.saturating_mul(1000));
+        let micros = micros.map_or(self.limits.deadline_us, |own| {
+            own.min(self.limits.deadline_us)
+        });
+        let mut call = Call {
+            client: Some((peer, number)),
+            user: from.user.clone(),
+            groups: from.groups.clone(),
+            target: Target::of(&head, !from.user.is_empty(), &from.groups),
+            deadline: now.after(micros),
+            own_deadline: head.deadline_ms.is_some(),
+            place: Place::Waiting(Vec::new()),
+            replay: Some(Vec::new()),
+            windows: Windows {
+                client: i64::from(WINDOW_BYTES) - cost(&frame),
+                node: i64::from(WINDOW_BYTES),
+            },
+            complete: frame.flags.ends_stream(),
+            answered: false,
+            progress_at: Moment::default(),
+            bytes: (frame.body.len() as u64, 0),
+        };
+        if call.windows.client < 0 {
+            let words = format!("a call begins with at most {WINDOW_BYTES} bytes");
+            self.fail(peer, number, &Failure::new(Reason::Invalid, words));
+            return Ok(());
+        }
+        call.keep(&frame);
+        call.place = Place::Waiting(vec![frame]);
+        let id = self.next_call;
+        self.next_call += 1;
+        self.deadlines.push(Reverse((call.deadline, id)));
+        self.calls.insert(id, call);
+        if let Some(from) = self.peers.get_mut(&peer) {
+            from.calls.insert(number, id);
+        }
+        self.place(id, now);
+        Ok(())
+    }
+
+    /// Gives a call that waits to a node, or puts it into the queue.
+    fn place(&mut self, id: CallId, now: Moment) {
+        let Some(call) = self.calls.get(&id) else {
+            return;
+        };
+        let nodes = self.nodes.values().map(|(_, node)| node);
+        match self.router.choose(&call.target, nodes, now) {
+            Ok(Some(node)) => self.give(id, &node, false, now),
+            Ok(None) if self.queue.len() >= self.limits.waiting => {
+                let words = format!("{} calls wait for a node already", self.queue.len());
+                let mut busy = Failure::new(Reason::Busy, words);
+                busy.retry_after_ms = Some(1000);
+                self.drop_waiting(id, &busy);
+            }
+            Ok(None) => {
+                let before = self.queue.push(&call.target, call.user(), id);
+                let before = u32::try_from(before).unwrap_or(u32::MAX);
+                if let Some((peer, number)) = call.client {
+                    self.say(peer, Kind::Queued, number, &Queued { before });
+                }
+            }
+            Err(failure) => self.drop_waiting(id, &failure),
+        }
+    }
+
+    /// Ends a call that no node has, and that is in no queue.
+    fn drop_waiting(&mut self, id: CallId, failure: &Failure) {
+        let Some(call) = self.calls.remove(&id) else {
+            return;
+        };
+        self.part(call.client);
+        if let Some((peer, number)) = call.client {
+            self.fail(peer, number, failure);
+        }
+    }
+
+    /// Forgets a call's number on a connection.
+    fn part(&mut self, end: Option<(PeerId, u32)>) {
+        if let Some((peer, number)) = end
+            && let Some(peer) = self.peers.get_mut(&peer)
+        {
+            peer.calls.remove(&number);
+        }
+    }
+
+    /// Gives a waiting call to a node.
+    fn give(&mut self, id: CallId, node_id: &str, waited: bool, now: Moment) {
+        let (Some(call), Some((peer, node))) =
+            (self.calls.get_mut(&id), self.nodes.get_mut(node_id))
+        else {
+            return;
+        };
+        let Some(offer) = node.functions.get_mut(&call.target.function) else {
+            return;
+        };
+        let quota = offer.info.quota;
+        if let Some(quota) = quota
+            && let Err(wait_ms) = self
+                .usage
+                .begin(call.user(), &call.target.function, quota, now)
+        {
+            let words = format!(
+                "your quota of {quota} for {} is used up",
+                call.target.function
+            );
+            let mut failure = Failure::new(Reason::QuotaExceeded, words);
+            failure.retry_after_ms = Some(wait_ms);
+            return self.drop_waiting(id, &failure);
+        }
+        let Place::Waiting(frames) = &mut call.place else {
+            return;
+        };
+        let frames = std::mem::take(frames);
+        node.running += 1;
+        offer.running += 1;
+        offer.breaker.begin();
+        if !offer.info.idempotent {
+            call.replay = None;
+        }
+        if let (false, Some(ms)) = (call.own_deadline, offer.info.timeout_ms) {
+            call.deadline = now.after(ms.saturating_mul(1000));
+            self.deadlines.push(Reverse((call.deadline, id)));
+        }
+        let caller = Caller {
+            user: call.user.clone(),
+            groups: call.groups.clone(),
+            call: format!("{id:016x}"),
+        };
+        let (peer, client) = (*peer, call.client);
+        let Some(connection) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        let number = connection.next_call | BROKERS;
+        connection.next_call = (connection.next_call + 1) & !BROKERS;
+        connection.calls.insert(number, id);
+        call.place = Place::Running(Running {
+            node: node_id.to_owned(),
+            peer,
+            number,
+            began: now,
+            quota,
+        });
+        for frame in frames {
+            let head = match frame.kind {
+                Kind::Call => CallHead::with_caller(&frame.head, &caller),
+                _ => Ok(frame.head.clone()),
+            };
+            match head {
+                Ok(head) => self.send(
+                    peer,
+                    Frame {
+                        call: number,
+                        head,
+                        ..frame
+                    },
+                ),
+                Err(error) => {
+                    let failure = Failure::new(Reason::Invalid, error.to_string());
+                    return self.end(id, Some(&failure), now);
+                }
+            }
+        }
+        if let (true, Some((peer, number))) = (waited, client) {
+            let node = node_id.to_owned();
+            self.say(peer, Kind::Started, number, &Started { node });
+        }
+    }
+
+    /// Gives waiting calls to nodes that have room.
+    pub(super) fn serve_waiting(&mut self, now: Moment) {
+        if self.queue.len() == 0 {
+            return;
+        }
+        for (key, target) in self.queue.targets() {
+            loop {
+                let nodes = self.nodes.values().map(|(_, node)| node);
+                match self.router.choose(&target, nodes, now) {
+                    Ok(None) => break,
+                    Ok(Some(node)) => match self.queue.pop(&key) {
+                        Some(id) => self.give(id, &node, true, now),
+                        None => break,
+                    },
+                    Err(failure) => match self.queue.pop(&key) {
+                        Some(id) => self.drop_waiting(id, &failure),
+                        None => break,
+                    },
+                }
+            }
+        }
+    }
+
+    /// Passes a frame of an open call on to its other end. A call that has ended meanwhile is no fault.
+    pub(super) fn pass_on(&mut self, peer: PeerId, frame: Frame, now: Moment) {
+        let open = self.peers.get(&peer).and_then(|p| p.calls.get(&frame.call));
+        let Some(&id) = open else {
+            return;
+        };
+        let Some(call) = self.calls.get(&id) else {
+            return;
+        };
+        match call.client == Some((peer, frame.call)) {
+            true => self.pass_to_node(id, frame, now),
+            false => self.pass_to_client(id, frame, now),
+        }
+    }
+
+    fn pass_to_node(&mut self, id: CallId, frame: Frame, now: Moment) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        match frame.kind {
+            Kind::Data => {
+                call.windows.client -= cost(&frame);
+                call.bytes.0 += frame.body.len() as u64;
+                if call.windows.client < 0 {
+                    let words = "more was sent than the other side had granted";
+                    return self.abandon(id, &Failure::new(Reason::Invalid, words), now);
+                }
+                call.complete |= frame.flags.ends_stream();
+                call.keep(&frame);
+            }
+            Kind::Credit => match Credit::decode(&frame.head) {
+                Ok(credit) => call.windows.node += i64::from(credit.bytes),
+                Err(_) => return,
+            },
+            Kind::Cancel => {
+                let words = "the caller cancelled";
+                return self.abandon(id, &Failure::new(Reason::Cancelled, words), now);
+            }
+            _ => return,
+        }
+        match &mut call.place {
+            Place::Waiting(frames)
+                if frames.len() < MAX_EARLY_GRANTS || frame.kind == Kind::Data =>
+            {
+                frames.push(frame);
+            }
+            Place::Waiting(_) => {}
+            Place::Running(running) => {
+                let (peer, call) = (running.peer, running.number);
+                self.send(peer, Frame { call, ..frame });
+            }
+        }
+    }
+
+    fn pass_to_client(&mut self, id: CallId, frame: Frame, now: Moment) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let mut ended = frame.kind == Kind::Failed;
+        match frame.kind {
+            Kind::Data => {
+                call.windows.node -= cost(&frame);
+                call.bytes.1 += frame.body.len() as u64;
+                call.answered = true;
+                if call.windows.node < 0 && call.client.is_some() {
+                    let words = "the node sent more than was granted";
+                    return self.abandon(id, &Failure::new(Reason::Internal, words), now);
+                }
+                ended = frame.flags.ends_stream();
+            }
+            Kind::Credit => match Credit::decode(&frame.head) {
+                Ok(credit) => call.windows.client += i64::from(credit.bytes),
+                Err(_) => return,
+            },
+            Kind::Progress if now.micros_after(call.progress_at) >= PROGRESS_US => {
+                call.progress_at = now;
+            }
+            Kind::Failed => {}
+            _ => return,
+        }
+        let failure = (frame.kind == Kind::Failed).then(|| {
+            Failure::decode(&frame.head)
+                .unwrap_or_else(|error| Failure::new(Reason::Internal, error.to_string()))
+        });
+        match failure {
+            Some(failure) => self.end(id, Some(&failure), now),
+            None => {
+                if let Some((peer, number)) = call.client {
+                    self.send(
+                        peer,
+                        Frame {
+                            call: number,
+                            ..frame
+                        },
+                    );
+                }
+                if ended {
+                    self.end(id, None, now);
+                }
+            }
+        }
+    }
+
+    /// Ends a call for its client, and tells the node that nobody waits any more; the node's place is
+    /// free when the node says so.
+    fn abandon(&mut self, id: CallId, failure: &Failure, now: Moment) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let client = call.client.take();
+        let place = match &call.place {
+            Place::Running(running) => Some((running.peer, running.number)),
+            Place::Waiting(_) => None,
+        };
+        match place {
+            Some((peer, number)) => self.send(peer, Frame::bare(Kind::Cancel, number)),
+            None => {
+                if let Some(call) = self.calls.remove(&id) {
+                    self.queue.remove(&call.target, call.user(), id);
+                }
+            }
+        }
+        self.part(client);
+        if let (Some((peer, number)), true) = (client, failure.reason != Reason::Cancelled) {
+            self.fail(peer, number, failure);
+        }
+        self.serve_waiting(now);
+    }
+
+    /// A call's deadline passed, if it is still this one.
+    pub(super) fn expire(&mut self, id: CallId, at: Moment, now: Moment) {
+        if self
+            .calls
+            .get(&id)
+            .is_some_and(|call| call.deadline == at && call.client.is_some())
+        {
+            let words = "the call did not end within its time";
+            self.abandon(id, &Failure::new(Reason::DeadlineExceeded, words), now);
+        }
+    }
+
+    /// A peer with an end of this call is gone; `node` is its id if it was one.
+    pub(super) fn lose(&mut self, id: CallId, peer: PeerId, node: Option<&str>, now: Moment) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        if call.client.is_some_and(|(client, _)| client == peer) {
+            let gone = Failure::new(Reason::Cancelled, "the caller is gone");
+            return self.abandon(id, &gone, now);
+        }
+        let again = call.complete && !call.answered && call.client.is_some();
+        match call.replay.clone().filter(|_| again) {
+            Some(frames) => {
+                call.place = Place::Waiting(frames);
+                self.place(id, now);
+            }
+            None => {
+                let words = format!("node {:?} is gone", node.unwrap_or_default());
+                self.end(id, Some(&Failure::new(Reason::NodeLost, words)), now);
+            }
+        }
+    }
+
+    /// A node has ended a call, well or not.
+    fn end(&mut self, id: CallId, failure: Option<&Failure>, now: Moment) {
+        let Some(call) = self.calls.remove(&id) else {
+            return;
+        };
+        self.part(call.client);
+        if let (Some((peer, number)), Some(failure)) = (call.client, failure) {
+            self.fail(peer, number, failure);
+        }
+        if let Place::Running(running) = &call.place {
+            self.part(Some((running.peer, running.number)));
+            self.settle(&call, running, failure, now);
+        }
+        self.serve_waiting(now);
+    }
+
+    /// Counts what a call used, and frees its place.
+    fn settle(&mut self, call: &Call, running: &Running, failure: Option<&Failure>, now: Moment) {
+        let busy_us = now.micros_after(running.began);
+        let function = &call.target.function;
+        if let Some(quota) = running.quota {
+            self.usage.end(call.user(), function, quota, busy_us, now);
+        }
+        let key = (call.user().to_owned(), function.clone());
+        let totals = self.totals.entry(key).or_default();
+        totals.calls += 1;
+        totals.busy_us += busy_us;
+        totals.bytes_in += call.bytes.0;
+        totals.bytes_out += call.bytes.1;
+        let Some((_, node)) = self.nodes.get_mut(&running.node) else {
+            return;
+        };
+        node.running = node.running.saturating_sub(1);
+        let Some(offer) = node.functions.get_mut(function) else {
+            return;
+        };
+        offer.running = offer.running.saturating_sub(1);
+        offer.busy_us += busy_us;
+        match failure {
+            None => offer.succeeded += 1,
+            Some(_) => offer.failed += 1,
+        }
+        match failure.is_some_and(|failure| failure.reason.blames_node()) {
+            true => offer.breaker.fail(now),
+            false => offer.breaker.succeed(),
+        }
+    }
+
+    /// What a user has used of a function since the broker began.
+    pub fn totals(&self, user: &str, function: &str) -> super::Totals {
+        let key = (user.to_owned(), function.to_owned());
+        self.totals.get(&key).copied().unwrap_or_default()
+    }
+
+    /// Calls that are open, wherever they are.
+    pub fn open_calls(&self) -> usize {
+        self.calls.len()
+    }
+}

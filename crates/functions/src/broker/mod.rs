@@ -1,0 +1,211 @@
+//! The broker as a state machine: frames and time go in, frames go out. It owns no socket, task or
+//! clock, so every interleaving can be tested, and all of it can be looked at after each step.
+
+mod calls;
+mod queue;
+mod session;
+mod view;
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap, HashMap},
+};
+
+pub use self::view::{FunctionView, NodeView, Totals};
+use self::{calls::Call, queue::Queue, session::Peer};
+use crate::{
+    Moment,
+    failure::Failure,
+    registry::{Node, Router, Usage},
+    tokens::Tokens,
+    wire::{
+        Frame, Kind,
+        messages::{Goodbye, Head},
+    },
+};
+
+/// A connection, as the broker counts them.
+pub type PeerId = u64;
+/// A call, as the broker counts them.
+type CallId = u64;
+
+/// Bytes that either side of a call may send before the other grants more.
+pub const WINDOW_BYTES: u32 = 64 << 10;
+/// What a frame costs of a window besides its body, so that empty items are bounded too.
+pub const FRAME_COST: u32 = 16;
+
+/// What the broker allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections.
+    pub peers: usize,
+    /// Open calls of one connection.
+    pub calls_per_peer: u32,
+    /// Calls that wait for a node.
+    pub waiting: usize,
+    /// Microseconds without a frame after which a peer is taken for gone.
+    pub silence_us: u64,
+    /// Microseconds that a call may take when neither it nor its function says.
+    pub deadline_us: u64,
+    /// Whether clients and nodes need a token to come at all.
+    pub token_required: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            peers: 10_000,
+            calls_per_peer: 1024,
+            waiting: 10_000,
+            silence_us: 15_000_000,
+            deadline_us: 24 * 3600 * 1_000_000,
+            token_required: false,
+        }
+    }
+}
+
+/// What the broker wants done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Send a frame to a peer.
+    Send(PeerId, Frame),
+    /// Close a peer's connection once everything is sent.
+    Close(PeerId),
+    /// Remember for good whose a node's id is.
+    Own {
+        /// The id.
+        id: String,
+        /// The key that took it.
+        key: [u8; 32],
+    },
+}
+
+/// The broker.
+#[derive(Debug)]
+pub struct Broker {
+    limits: Limits,
+    tokens: Tokens,
+    owners: BTreeMap<String, [u8; 32]>,
+    peers: HashMap<PeerId, Peer>,
+    nodes: BTreeMap<String, (PeerId, Node)>,
+    calls: HashMap<CallId, Call>,
+    queue: Queue,
+    deadlines: BinaryHeap<Reverse<(Moment, CallId)>>,
+    usage: Usage,
+    totals: HashMap<(String, String), Totals>,
+    router: Router,
+    next_peer: PeerId,
+    next_call: CallId,
+    actions: Vec<Action>,
+}
+
+impl Broker {
+    /// A broker that knows these tokens and owners of node ids; `seed` decides among equal nodes.
+    pub fn new(
+        limits: Limits,
+        tokens: Tokens,
+        owners: BTreeMap<String, [u8; 32]>,
+        seed: u64,
+    ) -> Self {
+        Self {
+            limits,
+            tokens,
+            owners,
+            peers: HashMap::new(),
+            nodes: BTreeMap::new(),
+            calls: HashMap::new(),
+            queue: Queue::default(),
+            deadlines: BinaryHeap::new(),
+            usage: Usage::default(),
+            totals: HashMap::new(),
+            router: Router::new(seed),
+            next_peer: 1,
+            next_call: 1,
+            actions: Vec::new(),
+        }
+    }
+
+    /// What is to be done since the last time, in order.
+    pub fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// New tokens in place of those before. Who came with one that is gone is sent away.
+    pub fn set_tokens(&mut self, tokens: Tokens, now: Moment) {
+        self.tokens = tokens;
+        let gone: Vec<(PeerId, String)> = self
+            .peers
+            .iter()
+            .filter_map(|(id, peer)| {
+                let token = peer.token()?;
+                let refusal = self.tokens.find(token, now).err()?;
+                Some((*id, refusal.to_string()))
+            })
+            .collect();
+        for (peer, reason) in gone {
+            self.dismiss(peer, reason, false, now);
+        }
+    }
+
+    /// Lets time pass: ends calls whose deadline is over, asks quiet peers for a sign of life and gives
+    /// silent ones up. To be called every second or so, and at [`Broker::next_deadline`].
+    pub fn tick(&mut self, now: Moment) {
+        while let Some(Reverse((at, call))) = self.deadlines.peek().copied() {
+            if at > now {
+                break;
+            }
+            self.deadlines.pop();
+            self.expire(call, at, now);
+        }
+        let quiet = self.limits.silence_us / 3;
+        let mut silent = Vec::new();
+        for (&id, peer) in &mut self.peers {
+            let for_us = now.micros_after(peer.heard);
+            if for_us >= self.limits.silence_us {
+                silent.push(id);
+            } else if peer.wants_ping(for_us >= quiet, now) {
+                self.actions
+                    .push(Action::Send(id, Frame::bare(Kind::Ping, 0)));
+            }
+        }
+        for peer in silent {
+            self.dismiss(peer, "nothing was heard from you".into(), true, now);
+        }
+        self.serve_waiting(now);
+    }
+
+    /// When the next deadline of a call passes.
+    pub fn next_deadline(&self) -> Option<Moment> {
+        self.deadlines.peek().map(|Reverse((at, _))| *at)
+    }
+
+    fn send(&mut self, peer: PeerId, frame: Frame) {
+        self.actions.push(Action::Send(peer, frame));
+    }
+
+    /// Sends a frame whose head is one of ours, short by construction.
+    fn say<H: Head>(&mut self, peer: PeerId, kind: Kind, call: u32, head: &H) {
+        let head = head.encode().unwrap_or_default();
+        self.send(
+            peer,
+            Frame {
+                head,
+                ..Frame::bare(kind, call)
+            },
+        );
+    }
+
+    fn fail(&mut self, peer: PeerId, call: u32, failure: &Failure) {
+        self.say(peer, Kind::Failed, call, failure);
+    }
+
+    /// Sends a peer away.
+    fn dismiss(&mut self, peer: PeerId, reason: String, retry: bool, now: Moment) {
+        self.say(peer, Kind::Goodbye, 0, &Goodbye { reason, retry });
+        self.actions.push(Action::Close(peer));
+        self.disconnect(peer, now);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,299 @@
+//! Connections: who comes, what they offer, and signs of life.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use ed25519_consensus::{Signature, VerificationKey};
+
+use super::{Action, Broker, CallId, PeerId, view};
+use crate::{
+    Moment,
+    registry::{Index, Node, is_node_id},
+    wire::{
+        Flags, Frame, Kind,
+        messages::{
+            Ask, Challenge, Head, Hello, Load, NodeHello, PROTOCOL, Question, Register, Welcome,
+            node_proof,
+        },
+    },
+};
+
+/// One end of a connection.
+#[derive(Debug)]
+pub(super) struct Peer {
+    /// When a frame came last.
+    pub(super) heard: Moment,
+    pinged: Option<Moment>,
+    rested: Moment,
+    pub(super) role: Role,
+    /// Open calls by their number on this connection.
+    pub(super) calls: HashMap<u32, CallId>,
+    pub(super) next_call: u32,
+    pub(super) user: String,
+    pub(super) groups: Vec<String>,
+    token: Option<String>,
+}
+
+/// What a peer is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// It has not said hello; what it must sign if it is a node.
+    New([u8; 32]),
+    /// It calls functions.
+    Client,
+    /// It offers functions under this id, and may call others.
+    Node(String),
+}
+
+impl Peer {
+    /// Microseconds between pings of a node, whose round trips are measured.
+    const MEASURE_US: u64 = 5_000_000;
+
+    pub(super) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    /// Whether a ping is due: the peer is quiet, or its round trip is to be measured again.
+    pub(super) fn wants_ping(&mut self, quiet: bool, now: Moment) -> bool {
+        let measure =
+            matches!(self.role, Role::Node(_)) && now.micros_after(self.rested) >= Self::MEASURE_US;
+        let due = self.pinged.is_none() && (quiet || measure);
+        if due {
+            self.pinged = Some(now);
+        }
+        due
+    }
+}
+
+impl Broker {
+    /// A connection was opened; `nonce` is 32 random bytes.
+    ///
+    /// # Errors
+    /// When there are too many.
+    pub fn connect(&mut self, nonce: [u8; 32], now: Moment) -> Result<PeerId, String> {
+        if self.peers.len() >= self.limits.peers {
+            return Err(format!(
+                "{} connections are open already",
+                self.limits.peers
+            ));
+        }
+        let id = self.next_peer;
+        self.next_peer += 1;
+        let peer = Peer {
+            heard: now,
+            pinged: None,
+            rested: Moment::default(),
+            role: Role::New(nonce),
+            calls: HashMap::new(),
+            next_call: 1,
+            user: String::new(),
+            groups: Vec::new(),
+            token: None,
+        };
+        self.peers.insert(id, peer);
+        let challenge = Challenge {
+            protocol: PROTOCOL,
+            nonce,
+        };
+        self.say(id, Kind::Challenge, 0, &challenge);
+        Ok(id)
+    }
+
+    /// A connection ended: its calls are cancelled, and calls that it ran have failed.
+    pub fn disconnect(&mut self, id: PeerId, now: Moment) {
+        let Some(peer) = self.peers.remove(&id) else {
+            return;
+        };
+        let node = match peer.role {
+            Role::Node(node) => self.nodes.remove(&node).map(|_| node),
+            _ => None,
+        };
+        for call in peer.calls.into_values() {
+            self.lose(call, id, node.as_deref(), now);
+        }
+        self.serve_waiting(now);
+    }
+
+    /// A frame came.
+    pub fn receive(&mut self, id: PeerId, frame: Frame, now: Moment) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        peer.heard = now;
+        let new = matches!(peer.role, Role::New(_));
+        let result = match (frame.kind, new) {
+            (Kind::Hello, true) => self.hello(id, &frame.head, now),
+            (_, true) => Err("say hello first".to_owned()),
+            (Kind::Register, _) => self.register(id, &frame.body, now),
+            (Kind::Load, _) => self.load(id, &frame.head, now),
+            (Kind::Ping, _) => {
+                self.send(id, Frame::bare(Kind::Pong, 0));
+                Ok(())
+            }
+            (Kind::Pong, _) => {
+                self.pong(id, now);
+                Ok(())
+            }
+            (Kind::Ask, _) => self.answer(id, &frame),
+            (Kind::Call, _) => self.call(id, frame, now),
+            (Kind::Data | Kind::Credit | Kind::Cancel | Kind::Progress | Kind::Failed, _) => {
+                self.pass_on(id, frame, now);
+                Ok(())
+            }
+            (kind, _) => Err(format!("a frame of kind {kind:?} is not for a broker")),
+        };
+        if let Err(reason) = result {
+            self.dismiss(id, reason, false, now);
+        }
+    }
+
+    fn hello(&mut self, id: PeerId, head: &[u8], now: Moment) -> Result<(), String> {
+        let hello = Hello::decode(head).map_err(|error| error.to_string())?;
+        if hello.protocol == 0 {
+            return Err("version 0 of the protocol does not exist".into());
+        }
+        let (mut user, mut groups) = (String::new(), Vec::new());
+        match &hello.token {
+            Some(token) => {
+                let known = self.tokens.find(token, now);
+                let known = known.map_err(|error| error.to_string())?;
+                user.clone_from(&known.user);
+                groups.clone_from(&known.groups);
+            }
+            None if self.limits.token_required => {
+                return Err(
+                    "this broker admits nobody without a token; ask its owner for one".into(),
+                );
+            }
+            None => {}
+        }
+        let role = match hello.node {
+            None => Role::Client,
+            Some(node) => {
+                let name = node.id.clone();
+                self.admit(id, node, now)?;
+                Role::Node(name)
+            }
+        };
+        if let Some(peer) = self.peers.get_mut(&id) {
+            (peer.role, peer.user, peer.groups, peer.token) = (role, user, groups, hello.token);
+        }
+        let welcome = Welcome {
+            protocol: hello.protocol.min(PROTOCOL),
+            silence_ms: self.limits.silence_us / 1000,
+            max_calls: self.limits.calls_per_peer,
+        };
+        self.say(id, Kind::Welcome, 0, &welcome);
+        Ok(())
+    }
+
+    /// Admits a node that holds the key that its id belongs to.
+    fn admit(&mut self, peer: PeerId, node: NodeHello, now: Moment) -> Result<(), String> {
+        let id = &node.id;
+        if !is_node_id(id) {
+            return Err(format!(
+                "{id:?} cannot be a node's id: use letters, digits, '-', '_' and '.', at most 64"
+            ));
+        }
+        if node.max_concurrent == 0 {
+            return Err("a node must run at least one call at a time".into());
+        }
+        let Some(Role::New(nonce)) = self.peers.get(&peer).map(|peer| &peer.role) else {
+            return Ok(());
+        };
+        let signed = VerificationKey::try_from(node.key)
+            .and_then(|key| key.verify(&Signature::from(node.signature), &node_proof(nonce, id)));
+        signed.map_err(|_| format!("the signature of node {id:?} is not by its key"))?;
+        match self.owners.get(id) {
+            Some(owner) if *owner != node.key => {
+                return Err(format!(
+                    "the id {id:?} belongs to another key: start the node with the key that took it, \
+                     or choose another id"
+                ));
+            }
+            Some(_) => {}
+            None => {
+                self.owners.insert(id.clone(), node.key);
+                self.actions.push(Action::Own {
+                    id: id.clone(),
+                    key: node.key,
+                });
+            }
+        }
+        if self.nodes.contains_key(id) {
+            return Err(format!("node {id:?} is connected already"));
+        }
+        let entry = Node {
+            id: id.clone(),
+            index: Index::new(&node.capabilities, &node.resources),
+            capabilities: node.capabilities,
+            max_concurrent: node.max_concurrent,
+            running: 0,
+            load: Load::default(),
+            latency_us: None,
+            registered_at: now,
+            functions: BTreeMap::new(),
+        };
+        self.nodes.insert(node.id, (peer, entry));
+        Ok(())
+    }
+
+    fn node_of(&mut self, peer: PeerId) -> Result<&mut Node, String> {
+        let Some(Role::Node(id)) = self.peers.get(&peer).map(|peer| &peer.role) else {
+            return Err("only a node has functions and load".into());
+        };
+        let node = self.nodes.get_mut(id).filter(|(owner, _)| *owner == peer);
+        node.map(|(_, node)| node)
+            .ok_or_else(|| "the node is not registered".into())
+    }
+
+    fn register(&mut self, peer: PeerId, body: &[u8], now: Moment) -> Result<(), String> {
+        let list: Register = rmp_serde::from_slice(body)
+            .map_err(|error| format!("the list of functions is not valid: {error}"))?;
+        self.node_of(peer)?.offer(list.functions)?;
+        self.send(peer, Frame::bare(Kind::Registered, 0));
+        self.serve_waiting(now);
+        Ok(())
+    }
+
+    fn load(&mut self, peer: PeerId, head: &[u8], now: Moment) -> Result<(), String> {
+        let load = Load::decode(head).map_err(|error| error.to_string())?;
+        self.node_of(peer)?.load = load;
+        self.serve_waiting(now);
+        Ok(())
+    }
+
+    fn pong(&mut self, id: PeerId, now: Moment) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let Some(asked) = peer.pinged.take() else {
+            return;
+        };
+        peer.rested = now;
+        if let Ok(node) = self.node_of(id) {
+            node.add_latency(now.micros_after(asked));
+        }
+    }
+
+    fn answer(&mut self, id: PeerId, frame: &Frame) -> Result<(), String> {
+        let ask = Ask::decode(&frame.head).map_err(|error| error.to_string())?;
+        let Some(peer) = self.peers.get(&id) else {
+            return Ok(());
+        };
+        let caller = (!peer.user.is_empty(), peer.groups.as_slice());
+        let nodes = self.nodes.values().map(|(_, node)| node);
+        let body = match ask.question {
+            Question::Nodes => rmp_serde::to_vec_named(&view::nodes(nodes)),
+            Question::Functions => rmp_serde::to_vec_named(&view::functions(nodes, caller)),
+        };
+        let body = body.map_err(|error| error.to_string())?;
+        let frame = Frame {
+            body: Bytes::from(body),
+            flags: Flags::LAST,
+            ..Frame::bare(Kind::Answer, frame.call)
+        };
+        self.send(id, frame);
+        Ok(())
+    }
+}

@@ -1,0 +1,95 @@
+//! What can be seen of nodes and functions from outside.
+
+use serde::{Deserialize, Serialize};
+
+use crate::registry::{Capabilities, FunctionInfo, Node};
+
+/// A connected node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeView {
+    /// Its name.
+    pub id: String,
+    /// What it can do.
+    pub capabilities: Capabilities,
+    /// Names of its functions.
+    pub functions: Vec<String>,
+    /// Calls it runs at a time.
+    pub max_concurrent: u32,
+    /// Calls it runs now.
+    pub running: u32,
+    /// Share of its processors in use, 0 to 1; what it does not know is absent.
+    pub cpu: Option<f64>,
+    /// Share of its memory in use, 0 to 1.
+    pub memory: Option<f64>,
+    /// Share of its GPUs in use, 0 to 1.
+    pub gpu: Option<f64>,
+    /// Round trip in seconds; absent before the first ping was answered.
+    pub latency_s: Option<f64>,
+    /// When it came, in microseconds since 1970.
+    pub registered_at_us: u64,
+}
+
+/// A function on offer somewhere.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FunctionView {
+    /// Where.
+    pub node: String,
+    /// What its node says of it.
+    pub info: FunctionInfo,
+    /// Calls of it that run now.
+    pub running: u32,
+    /// Calls of it that ended well since the node came.
+    pub succeeded: u64,
+    /// Calls of it that failed since the node came.
+    pub failed: u64,
+    /// Seconds for which calls of it have run.
+    pub busy_s: f64,
+}
+
+/// What a user used of a function.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Calls that ran.
+    pub calls: u64,
+    /// Microseconds for which they ran.
+    pub busy_us: u64,
+    /// Bytes of arguments.
+    pub bytes_in: u64,
+    /// Bytes of results.
+    pub bytes_out: u64,
+}
+
+pub(super) fn nodes<'a>(nodes: impl Iterator<Item = &'a Node>) -> Vec<NodeView> {
+    nodes
+        .map(|node| NodeView {
+            id: node.id.clone(),
+            capabilities: node.capabilities.clone(),
+            functions: node.functions.keys().cloned().collect(),
+            max_concurrent: node.max_concurrent,
+            running: node.running,
+            cpu: node.load.cpu,
+            memory: node.load.memory,
+            gpu: node.load.gpu,
+            latency_s: node.latency_us.map(|micros| micros / 1e6),
+            registered_at_us: node.registered_at.0,
+        })
+        .collect()
+}
+
+/// The functions that a caller (known by a token, in these groups) may call.
+pub(super) fn functions<'a>(
+    nodes: impl Iterator<Item = &'a Node>,
+    (known, groups): (bool, &[String]),
+) -> Vec<FunctionView> {
+    let all = nodes.flat_map(|node| node.functions.values().map(move |offer| (node, offer)));
+    all.filter(|(_, offer)| offer.info.access.admits(known, groups))
+        .map(|(node, offer)| FunctionView {
+            node: node.id.clone(),
+            info: offer.info.clone(),
+            running: offer.running,
+            succeeded: offer.succeeded,
+            failed: offer.failed,
+            busy_s: offer.busy_us as f64 / 1e6,
+        })
+        .collect()
+}

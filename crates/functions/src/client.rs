@@ -1,0 +1,316 @@
+//! A client: calls functions through a broker.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use tokio::{net::TcpStream, sync::mpsc, task::JoinHandle};
+
+use crate::{
+    broker::{FunctionView, NodeView},
+    failure::{Failure, Reason},
+    link::{Arrival, Incoming, Link, Outgoing, Unread, goodbye},
+    wire::{
+        Flags, Frame, Kind,
+        messages::{Ask, CallHead, Head, Hello, PROTOCOL, Progress, Question, Welcome},
+    },
+};
+
+/// How long the broker may take to answer and to greet.
+const GREETING: Duration = Duration::from_secs(10);
+/// How long nothing may be heard from it.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// Where a client goes, and as whom.
+#[derive(Clone, Default)]
+pub struct ClientConfig {
+    /// The broker, as HOST:PORT.
+    pub broker: String,
+    /// A token, where the broker or a function wants one.
+    pub token: Option<String>,
+}
+
+impl fmt::Debug for ClientConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientConfig")
+            .field("broker", &self.broker)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nobody answers there.
+    #[error("cannot reach a broker at {broker}")]
+    Unreachable {
+        /// The broker.
+        broker: String,
+        /// What went wrong.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The broker will not have this client.
+    #[error("the broker at {broker} refuses: {reason}")]
+    Refused {
+        /// The broker.
+        broker: String,
+        /// What it said.
+        reason: String,
+    },
+    /// What answers there is no broker, or one that is stuck.
+    #[error("what answers at {broker} does not greet as a broker does")]
+    NoGreeting {
+        /// The address.
+        broker: String,
+    },
+}
+
+/// A connection to a broker. It ends when the client is dropped, and its calls with it.
+#[derive(Debug)]
+pub struct Client {
+    link: Arc<Link>,
+    moving: JoinHandle<()>,
+}
+
+impl Client {
+    /// Connects.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn connect(config: &ClientConfig) -> Result<Self, ConnectError> {
+        let broker = || config.broker.clone();
+        let connecting = tokio::time::timeout(GREETING, TcpStream::connect(&config.broker));
+        let stream = match connecting.await {
+            Ok(connected) => connected,
+            Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+        };
+        let stream = stream.map_err(|source| ConnectError::Unreachable {
+            broker: broker(),
+            source,
+        })?;
+        // Only delays small frames when it cannot be set.
+        let _ = stream.set_nodelay(true);
+        let (read, write) = stream.into_split();
+        let (link, (to, mut arrivals)) = (Link::new(), mpsc::unbounded_channel());
+        let moving = tokio::spawn({
+            let link = Arc::clone(&link);
+            async move {
+                if let Err(error) = link.run(read, write, to, SILENCE).await {
+                    tracing::warn!(%error, "functions.client.lost");
+                }
+            }
+        });
+        let client = Self { link, moving };
+        let greeting = tokio::time::timeout(GREETING, client.greet(config, &mut arrivals));
+        match greeting.await {
+            Ok(Ok(())) => Ok(client),
+            Ok(Err(Some(reason))) => Err(ConnectError::Refused {
+                broker: broker(),
+                reason,
+            }),
+            Ok(Err(None)) | Err(_) => Err(ConnectError::NoGreeting { broker: broker() }),
+        }
+    }
+
+    /// Says hello; why it is refused, if that is said.
+    async fn greet(
+        &self,
+        config: &ClientConfig,
+        arrivals: &mut mpsc::UnboundedReceiver<Arrival>,
+    ) -> Result<(), Option<String>> {
+        while let Some(Arrival::Control(frame)) = arrivals.recv().await {
+            match frame.kind {
+                Kind::Challenge => {
+                    let hello = Hello {
+                        protocol: PROTOCOL,
+                        agent: concat!("r3mes/", env!("CARGO_PKG_VERSION")).into(),
+                        token: config.token.clone(),
+                        node: None,
+                    };
+                    let head = hello.encode().map_err(|error| Some(error.to_string()))?;
+                    self.link.send(Frame {
+                        head,
+                        ..Frame::bare(Kind::Hello, 0)
+                    });
+                }
+                Kind::Welcome => return Welcome::decode(&frame.head).map(|_| ()).map_err(|_| None),
+                Kind::Goodbye => return Err(Some(goodbye(&frame).reason)),
+                _ => return Err(None),
+            }
+        }
+        Err(None)
+    }
+
+    /// Calls a function with one argument.
+    ///
+    /// # Errors
+    /// [`Reason::Invalid`] when the head is too long. What the call itself comes to, the reply says.
+    pub async fn call(
+        &self,
+        head: &CallHead,
+        argument: impl Into<Bytes>,
+    ) -> Result<Reply, Failure> {
+        let (upload, reply) = self.begin(head, argument.into(), Flags::LAST).await?;
+        drop(upload);
+        Ok(reply)
+    }
+
+    /// Calls a function whose arguments follow, item by item.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn open(&self, head: &CallHead) -> Result<(Upload, Reply), Failure> {
+        self.begin(head, Bytes::new(), Flags::NONE).await
+    }
+
+    async fn begin(
+        &self,
+        head: &CallHead,
+        body: Bytes,
+        flags: Flags,
+    ) -> Result<(Upload, Reply), Failure> {
+        let head = head
+            .encode()
+            .map_err(|error| Failure::new(Reason::Invalid, error.to_string()))?;
+        let (outgoing, incoming) = self.link.open();
+        // Who reads no more says why, in the reply.
+        let _ = outgoing.begin(head, body, flags).await;
+        let reply = Reply {
+            frames: incoming,
+            over: false,
+            progress: None,
+        };
+        Ok((Upload(outgoing), reply))
+    }
+
+    /// The nodes that are connected.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub async fn nodes(&self) -> Result<Vec<NodeView>, Failure> {
+        self.ask(Question::Nodes).await
+    }
+
+    /// The functions that this client may call.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub async fn functions(&self) -> Result<Vec<FunctionView>, Failure> {
+        self.ask(Question::Functions).await
+    }
+
+    async fn ask<T: serde::de::DeserializeOwned>(&self, question: Question) -> Result<T, Failure> {
+        let (outgoing, mut incoming) = self.link.open();
+        outgoing.tell(Kind::Ask, &Ask { question });
+        let frame = incoming.next().await;
+        incoming.finish();
+        match frame {
+            Some(frame) if frame.kind == Kind::Answer => rmp_serde::from_slice(&frame.body)
+                .map_err(|error| Failure::new(Reason::Internal, error.to_string())),
+            Some(frame) => Err(failure_of(&frame)),
+            None => Err(Failure::new(Reason::Disconnected, "the connection is gone")),
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.link.close();
+        self.moving.abort();
+    }
+}
+
+/// The arguments of a call that are still to come. Dropping it does not end them.
+#[derive(Debug)]
+pub struct Upload(Outgoing);
+
+impl Upload {
+    /// Sends an item, waiting until the function has room for it.
+    ///
+    /// # Errors
+    /// When the function reads no more; the reply says why.
+    pub async fn item(&self, body: impl Into<Bytes>) -> Result<(), Unread> {
+        self.0.item(body.into()).await
+    }
+
+    /// Says that nothing follows.
+    ///
+    /// # Errors
+    /// As [`Upload::item`].
+    pub async fn end(self) -> Result<(), Unread> {
+        self.0.end().await
+    }
+}
+
+/// What comes back. Dropped before the end, it cancels the call.
+#[derive(Debug)]
+pub struct Reply {
+    frames: Incoming,
+    over: bool,
+    progress: Option<Progress>,
+}
+
+impl Reply {
+    /// The next item; `None` after the last.
+    ///
+    /// # Errors
+    /// How the call failed; nothing follows then.
+    pub async fn item(&mut self) -> Result<Option<Bytes>, Failure> {
+        let mut item = BytesMut::new();
+        while !self.over {
+            let Some(frame) = self.frames.next().await else {
+                break;
+            };
+            match frame.kind {
+                Kind::Data => {}
+                Kind::Progress => {
+                    self.progress = Progress::decode(&frame.head).ok();
+                    continue;
+                }
+                Kind::Failed => {
+                    self.finish();
+                    return Err(failure_of(&frame));
+                }
+                _ => continue,
+            }
+            if frame.flags.ends_stream() {
+                self.finish();
+            }
+            match (frame.flags.ends_item(), item.is_empty()) {
+                (true, true) => return Ok(Some(frame.body)),
+                (true, false) => {
+                    item.extend_from_slice(&frame.body);
+                    return Ok(Some(item.freeze()));
+                }
+                (false, _) => item.extend_from_slice(&frame.body),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The one result of a function that does not stream.
+    ///
+    /// # Errors
+    /// How the call failed.
+    pub async fn result(mut self) -> Result<Bytes, Failure> {
+        let words = "the function ended without a result";
+        self.item()
+            .await?
+            .ok_or_else(|| Failure::new(Reason::Internal, words))
+    }
+
+    /// What the function said of its progress last, of what was read so far.
+    pub fn progress(&self) -> Option<&Progress> {
+        self.progress.as_ref()
+    }
+
+    fn finish(&mut self) {
+        self.over = true;
+        self.frames.finish();
+    }
+}
+
+fn failure_of(frame: &Frame) -> Failure {
+    Failure::decode(&frame.head)
+        .unwrap_or_else(|error| Failure::new(Reason::Internal, error.to_string()))
+}

@@ -1,0 +1,26 @@
+//! Remote functions: any machine's functions, called from anywhere as if they were here.
+//!
+//! A **node** dials out to a **broker**, says which functions it offers, and keeps one connection, so it
+//! may stand behind any NAT. A **client** calls through the broker, which chooses the node, watches over
+//! access, quotas and deadlines, and passes bytes on without reading them.
+//!
+//! - [`wire`]: frames and what they say;
+//! - [`registry`]: nodes, functions, who may call what, and which node takes a call;
+//! - [`broker`]: the broker as a state machine without sockets or clocks;
+//! - [`serve`]: a broker on sockets;
+//! - [`node`] and [`client`]: the two ends of a call.
+
+pub mod broker;
+pub mod client;
+pub mod failure;
+mod link;
+mod moment;
+pub mod node;
+mod outbox;
+pub mod registry;
+pub mod serve;
+pub mod tokens;
+pub mod wire;
+
+pub use failure::{Failure, Reason};
+pub use moment::Moment;

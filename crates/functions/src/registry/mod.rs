@@ -1,0 +1,123 @@
+//! Who offers what: connected nodes, their functions, and what is known of both.
+
+mod breaker;
+mod capability;
+mod function;
+mod quota;
+mod routing;
+
+use std::collections::BTreeMap;
+
+pub use self::{
+    breaker::Breaker,
+    capability::{Capabilities, Index, Requirement, Requirements, normalized, quantity},
+    function::{Access, FunctionInfo, MAX_NAME, MAX_NODE_ID, is_function_name, is_node_id},
+    quota::{Amount, Period, Quota, Usage},
+    routing::{Router, Strategy, Target},
+};
+use crate::{Moment, wire::messages::Load};
+
+/// Most functions that one node may offer.
+pub const MAX_FUNCTIONS: usize = 4096;
+
+/// A connected node.
+#[derive(Debug)]
+pub struct Node {
+    /// Its name.
+    pub id: String,
+    /// What it can do, as its owner wrote it.
+    pub capabilities: Capabilities,
+    /// The same, as the router looks things up.
+    pub index: Index,
+    /// Calls it runs at a time.
+    pub max_concurrent: u32,
+    /// Calls it runs now.
+    pub running: u32,
+    /// What it said of its load last.
+    pub load: Load,
+    /// Round trip of the newest pings in microseconds, each weighed a quarter; `None` before the first.
+    pub latency_us: Option<f64>,
+    /// When it came.
+    pub registered_at: Moment,
+    /// What it offers, by name.
+    pub functions: BTreeMap<String, Offer>,
+}
+
+/// A function as one node offers it.
+#[derive(Debug)]
+pub struct Offer {
+    /// What the node says of it.
+    pub info: FunctionInfo,
+    /// Calls of it that run now.
+    pub running: u32,
+    /// Calls of it that ended well.
+    pub succeeded: u64,
+    /// Calls of it that failed, whoever was to blame.
+    pub failed: u64,
+    /// Microseconds for which calls of it have run.
+    pub busy_us: u64,
+    /// Keeps calls from a function that fails by the node's fault.
+    pub breaker: Breaker,
+}
+
+impl Offer {
+    /// A function that was never called.
+    pub fn new(info: FunctionInfo) -> Self {
+        Self {
+            info,
+            running: 0,
+            succeeded: 0,
+            failed: 0,
+            busy_us: 0,
+            breaker: Breaker::default(),
+        }
+    }
+}
+
+impl Node {
+    /// Whether the node and the function have room for one call more.
+    pub fn has_room(&self, offer: &Offer) -> bool {
+        self.running < self.max_concurrent && offer.running < offer.info.max_concurrent
+    }
+
+    /// Weighs in the round trip of one more ping.
+    pub fn add_latency(&mut self, micros: u64) {
+        let micros = micros as f64;
+        self.latency_us = Some(
+            self.latency_us
+                .map_or(micros, |mean| mean + (micros - mean) / 4.0),
+        );
+    }
+
+    /// Takes a new list of functions in place of the one before, keeping what is known of those that
+    /// stay.
+    ///
+    /// # Errors
+    /// What is wrong with the list; nothing changes then.
+    pub fn offer(&mut self, functions: Vec<FunctionInfo>) -> Result<(), String> {
+        if functions.len() > MAX_FUNCTIONS {
+            return Err(format!(
+                "{} functions are too many, at most {MAX_FUNCTIONS}",
+                functions.len()
+            ));
+        }
+        let mut offers = BTreeMap::new();
+        for info in functions {
+            info.check()?;
+            let name = info.name.clone();
+            if offers.insert(name.clone(), Offer::new(info)).is_some() {
+                return Err(format!("{name} is offered twice"));
+            }
+        }
+        for (name, offer) in &mut offers {
+            if let Some(known) = self.functions.remove(name) {
+                *offer = Offer {
+                    info: offer.info.clone(),
+                    ..known
+                };
+            }
+        }
+        self.functions = offers;
+        Ok(())
+    }
+}

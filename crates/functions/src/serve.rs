@@ -1,0 +1,225 @@
+//! A broker on sockets.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::BytesMut;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    net::TcpListener,
+    sync::mpsc,
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Moment,
+    broker::{Action, Broker, PeerId},
+    outbox::Outbox,
+    tokens::Tokens,
+    wire::Frame,
+};
+
+/// Bytes that may wait for one connection. Windows keep a reader of many calls below it.
+const MAX_WAITING_BYTES: usize = 64 << 20;
+/// Bytes read at a time.
+const READ_BYTES: usize = 64 << 10;
+/// Time between two looks at the clock.
+const TICK: Duration = Duration::from_millis(500);
+
+/// A node's id and the key that took it.
+pub type Owned = (String, [u8; 32]);
+
+/// A broker, its clock, and the connections it has.
+pub struct Hub {
+    state: Mutex<State>,
+    began: Instant,
+    began_us: u64,
+    owned: mpsc::UnboundedSender<Owned>,
+}
+
+struct State {
+    broker: Broker,
+    outboxes: HashMap<PeerId, Arc<Outbox>>,
+}
+
+impl Hub {
+    /// A broker that tells `owned` of every node id that is taken for the first time.
+    pub fn new(broker: Broker, owned: mpsc::UnboundedSender<Owned>) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self {
+            state: Mutex::new(State {
+                broker,
+                outboxes: HashMap::new(),
+            }),
+            began: Instant::now(),
+            began_us: since.map_or(0, micros),
+            owned,
+        }
+    }
+
+    /// Serves every connection of `listener` until `shutdown`.
+    ///
+    /// # Errors
+    /// When the listener fails for good.
+    pub async fn serve(
+        self: &Arc<Self>,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> io::Result<()> {
+        let mut connections = JoinSet::new();
+        let mut ticks = tokio::time::interval(TICK);
+        loop {
+            let deadline = self.with(|broker, _| broker.next_deadline());
+            let until = deadline.map_or(TICK, |at| {
+                Duration::from_micros(at.micros_after(self.now())).min(TICK)
+            });
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        stream.set_nodelay(true)?;
+                        let hub = Arc::clone(self);
+                        let (read, write) = stream.into_split();
+                        connections.spawn(async move { hub.attend(read, write).await });
+                    }
+                    Err(error) if is_passing(&error) => {
+                        tracing::warn!(%error, "functions.broker.accept");
+                        tokio::time::sleep(TICK).await;
+                    }
+                    Err(error) => return Err(error),
+                },
+                _ = ticks.tick() => self.with(|broker, now| broker.tick(now)),
+                () = tokio::time::sleep(until), if deadline.is_some() => {
+                    self.with(|broker, now| broker.tick(now));
+                }
+                Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            }
+        }
+        self.close_all();
+        while connections.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    /// Serves one connection until it ends.
+    pub async fn attend<R, W>(&self, read: R, write: W)
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let outbox = Arc::new(Outbox::new(MAX_WAITING_BYTES));
+        let mut nonce = [0; 32];
+        if let Err(error) = getrandom::fill(&mut nonce) {
+            tracing::error!(%error, "functions.broker.random");
+            return;
+        }
+        let peer = match self.open(nonce, &outbox) {
+            Ok(peer) => peer,
+            Err(reason) => {
+                tracing::warn!(reason, "functions.broker.refused");
+                return;
+            }
+        };
+        tokio::select! {
+            _ = outbox.write_to(write) => {}
+            _ = self.read(peer, read) => {}
+        }
+        self.with(|broker, now| broker.disconnect(peer, now));
+        self.state().outboxes.remove(&peer);
+    }
+
+    fn open(&self, nonce: [u8; 32], outbox: &Arc<Outbox>) -> Result<PeerId, String> {
+        let now = self.now();
+        let mut state = self.state();
+        let peer = state.broker.connect(nonce, now)?;
+        state.outboxes.insert(peer, Arc::clone(outbox));
+        self.act(&mut state);
+        Ok(peer)
+    }
+
+    async fn read(&self, peer: PeerId, mut read: impl AsyncRead + Unpin) -> io::Result<()> {
+        let mut waiting = BytesMut::with_capacity(READ_BYTES);
+        loop {
+            if read.read_buf(&mut waiting).await? == 0 {
+                return Ok(());
+            }
+            let mut frames = Vec::new();
+            while let Some(frame) = Frame::decode(&mut waiting).map_err(io::Error::other)? {
+                frames.push(frame);
+            }
+            self.with(|broker, now| {
+                for frame in frames {
+                    broker.receive(peer, frame, now);
+                }
+            });
+            waiting.reserve(READ_BYTES);
+        }
+    }
+
+    /// New tokens in place of those before.
+    pub fn set_tokens(&self, tokens: Tokens) {
+        self.with(|broker, now| broker.set_tokens(tokens, now));
+    }
+
+    /// Lets `step` drive the broker, then does what it wants done. Frames enter the outboxes before
+    /// anybody else can drive it, so their order is the broker's.
+    pub fn with<T>(&self, step: impl FnOnce(&mut Broker, Moment) -> T) -> T {
+        let now = self.now();
+        let mut state = self.state();
+        let result = step(&mut state.broker, now);
+        self.act(&mut state);
+        result
+    }
+
+    fn act(&self, state: &mut State) {
+        for action in state.broker.take_actions() {
+            match action {
+                Action::Send(peer, frame) => {
+                    if let Some(outbox) = state.outboxes.get(&peer) {
+                        outbox.push(frame);
+                    }
+                }
+                Action::Close(peer) => {
+                    if let Some(outbox) = state.outboxes.get(&peer) {
+                        outbox.close();
+                    }
+                }
+                Action::Own { id, key } => {
+                    // Nobody may listen any more while the process ends.
+                    let _ = self.owned.send((id, key));
+                }
+            }
+        }
+    }
+
+    fn close_all(&self) {
+        for outbox in self.state().outboxes.values() {
+            outbox.close();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Moment {
+        Moment(self.began_us.saturating_add(micros(self.began.elapsed())))
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Whether the listener may work again: too many open files, a peer that went before it was served.
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionReset | Interrupted
+    ) || matches!(error.raw_os_error(), Some(23 | 24))
+}

@@ -1,0 +1,328 @@
+#![expect(clippy::unwrap_used, reason = "a test")]
+//! Calls over real sockets: a broker, nodes and clients in one process.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use ed25519_consensus::SigningKey;
+use r3mes_functions::{
+    Failure, Reason,
+    broker::{Broker, Limits},
+    client::{Client, ClientConfig, ConnectError},
+    node::{self, Invocation, Node, NodeConfig, NodeError},
+    registry::FunctionInfo,
+    serve::Hub,
+    tokens::{Secret, Tokens},
+    wire::messages::CallHead,
+};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+struct Network {
+    hub: Arc<Hub>,
+    address: SocketAddr,
+    stop: CancellationToken,
+}
+
+impl Network {
+    async fn new(limits: Limits, tokens: Tokens) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let broker = Broker::new(limits, tokens, BTreeMap::new(), 1);
+        let hub = Arc::new(Hub::new(broker, mpsc::unbounded_channel().0));
+        let stop = CancellationToken::new();
+        let (serving, stopping) = (Arc::clone(&hub), stop.clone());
+        tokio::spawn(async move { serving.serve(listener, stopping).await });
+        Self { hub, address, stop }
+    }
+
+    async fn open() -> Self {
+        Self::new(Limits::default(), Tokens::default()).await
+    }
+
+    /// A node with the functions that tests call, and what ends it.
+    fn node(&self, id: &str) -> (Node, CancellationToken) {
+        let config = NodeConfig {
+            broker: self.address.to_string(),
+            id: id.into(),
+            key: SigningKey::from([id.len() as u8; 32]),
+            token: None,
+            capabilities: Default::default(),
+            max_concurrent: 64,
+            resources: BTreeMap::new(),
+        };
+        let mut node = Node::new(config);
+        let info = |name: &str| FunctionInfo {
+            max_concurrent: 64,
+            ..FunctionInfo::new(name)
+        };
+        node.register(info("echo"), |call| {
+            node::answer(call, async |bytes| Ok(bytes))
+        })
+        .unwrap();
+        node.register(info("count"), count).unwrap();
+        node.register(info("raise"), |call| {
+            node::answer(call, async |_| {
+                let mut failure = Failure::new(Reason::Raised, "division by zero");
+                failure.exception = Some("ZeroDivisionError".into());
+                Err(failure)
+            })
+        })
+        .unwrap();
+        node.register(info("sum"), sum).unwrap();
+        node.register(info("forever"), |call| async move {
+            call.output.cancelled().cancelled().await;
+            Err(Failure::new(Reason::Cancelled, "told so"))
+        })
+        .unwrap();
+        (node, self.stop.child_token())
+    }
+
+    async fn started(&self, id: &str) -> (JoinHandle<Result<(), NodeError>>, CancellationToken) {
+        let (node, stop) = self.node(id);
+        let running = tokio::spawn(node.run(stop.clone()));
+        let client = self.client().await;
+        while !client
+            .functions()
+            .await
+            .unwrap()
+            .iter()
+            .any(|f| f.node == id)
+        {
+            tokio::task::yield_now().await;
+        }
+        (running, stop)
+    }
+
+    async fn client(&self) -> Client {
+        self.client_with(None).await.unwrap()
+    }
+
+    async fn client_with(&self, token: Option<&str>) -> Result<Client, ConnectError> {
+        let config = ClientConfig {
+            broker: self.address.to_string(),
+            token: token.map(str::to_owned),
+        };
+        Client::connect(&config).await
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Yields as many items as its argument says.
+async fn count(mut call: Invocation) -> Result<(), Failure> {
+    let argument = call.input.item().await.unwrap_or_default();
+    let items: u32 = String::from_utf8_lossy(&argument).parse().unwrap();
+    for item in 0..items {
+        if call.output.item(item.to_le_bytes().to_vec()).await.is_err() {
+            return Err(Failure::new(Reason::Cancelled, "nobody reads"));
+        }
+    }
+    let _ = call.output.last("end").await;
+    Ok(())
+}
+
+/// Adds up the lengths of the items that come, telling how far it is.
+async fn sum(mut call: Invocation) -> Result<(), Failure> {
+    let mut bytes = 0;
+    while let Some(item) = call.input.item().await {
+        bytes += item.len();
+        call.output.progress(None, format!("{bytes} bytes"));
+    }
+    let _ = call.output.last(bytes.to_string()).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_call_returns_what_the_function_returns() {
+    let network = Network::open().await;
+    let _node = network.started("a").await;
+    let client = network.client().await;
+    let reply = client.call(&CallHead::new("echo"), "hello").await.unwrap();
+    assert_eq!(reply.result().await.unwrap(), "hello");
+    let nodes = client.nodes().await.unwrap();
+    assert_eq!((nodes[0].id.as_str(), nodes[0].functions.len()), ("a", 5));
+}
+
+#[tokio::test]
+async fn what_a_function_raises_reaches_the_caller() {
+    let network = Network::open().await;
+    let _node = network.started("a").await;
+    let client = network.client().await;
+    let reply = client.call(&CallHead::new("raise"), "").await.unwrap();
+    let failure = reply.result().await.unwrap_err();
+    assert_eq!(failure.exception.as_deref(), Some("ZeroDivisionError"));
+    assert_eq!(failure.to_string(), "division by zero");
+}
+
+#[tokio::test]
+async fn a_payload_far_larger_than_a_window_passes_both_ways() {
+    let network = Network::open().await;
+    let _node = network.started("a").await;
+    let client = network.client().await;
+    let payload: Bytes = (0..10_000_000u32)
+        .map(|i| (i * 7 + i / 1000) as u8)
+        .collect();
+    let reply = client
+        .call(&CallHead::new("echo"), payload.clone())
+        .await
+        .unwrap();
+    assert!(reply.result().await.unwrap() == payload);
+}
+
+#[tokio::test]
+async fn items_stream_in_order_and_empty_ones_count() {
+    let network = Network::open().await;
+    let _node = network.started("a").await;
+    let client = network.client().await;
+    let mut reply = client.call(&CallHead::new("count"), "20000").await.unwrap();
+    for expected in 0..20_000u32 {
+        let item = reply.item().await.unwrap().unwrap();
+        assert_eq!(item, expected.to_le_bytes().as_slice());
+    }
+    assert_eq!(reply.item().await.unwrap().unwrap(), "end");
+    assert_eq!(reply.item().await.unwrap(), None);
+    let (upload, reply) = client.open(&CallHead::new("sum")).await.unwrap();
+    for item in [0, 5, 0, 300_000] {
+        upload.item(vec![1; item]).await.unwrap();
+    }
+    upload.end().await.unwrap();
+    assert_eq!(reply.result().await.unwrap(), "300005");
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_reading_stops_nobody_else() {
+    let network = Network::open().await;
+    let _node = network.started("a").await;
+    let slow = network.client().await;
+    let mut unread = slow.call(&CallHead::new("count"), "1000000").await.unwrap();
+    assert!(unread.item().await.unwrap().is_some());
+    let other = network.client().await;
+    for client in [&other, &slow] {
+        let reply = client
+            .call(&CallHead::new("echo"), "still here")
+            .await
+            .unwrap();
+        assert_eq!(reply.result().await.unwrap(), "still here");
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_reply_cancels_the_function() {
+    let network = Network::open().await;
+    let _node = network.started("a").await;
+    let client = network.client().await;
+    let reply = client.call(&CallHead::new("forever"), "").await.unwrap();
+    while client.nodes().await.unwrap()[0].running == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(reply);
+    while client.nodes().await.unwrap()[0].running > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(network.hub.with(|broker, _| broker.open_calls()), 0);
+}
+
+#[tokio::test]
+async fn a_deadline_passes_on_time_and_frees_the_place() {
+    let network = Network::open().await;
+    let _node = network.started("a").await;
+    let client = network.client().await;
+    let mut head = CallHead::new("forever");
+    head.deadline_ms = Some(20);
+    let reply = client.call(&head, "").await.unwrap();
+    let failure = reply.result().await.unwrap_err();
+    assert_eq!(failure.reason, Reason::DeadlineExceeded);
+}
+
+#[tokio::test]
+async fn a_lost_node_fails_its_calls_and_comes_back() {
+    let network = Network::open().await;
+    let (running, stop) = network.started("a").await;
+    let client = network.client().await;
+    let reply = client.call(&CallHead::new("forever"), "").await.unwrap();
+    while client.nodes().await.unwrap()[0].running == 0 {
+        tokio::task::yield_now().await;
+    }
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    let failure = reply.result().await.unwrap_err();
+    assert_eq!(failure.reason, Reason::NodeLost);
+    let _again = network.started("a").await;
+    let reply = client.call(&CallHead::new("echo"), "back").await.unwrap();
+    assert_eq!(reply.result().await.unwrap(), "back");
+}
+
+#[tokio::test]
+async fn a_twin_of_a_node_is_told_why_it_may_not_come() {
+    let network = Network::open().await;
+    let _node = network.started("a").await;
+    let (twin, stop) = network.node("a");
+    let refusal = twin.run(stop).await.unwrap_err();
+    assert!(
+        refusal.to_string().contains("connected already"),
+        "{refusal}"
+    );
+}
+
+#[tokio::test]
+async fn nobody_without_a_token_comes_where_one_is_wanted() {
+    let secret = Secret::new().unwrap();
+    let tokens = Tokens::new([secret.kept("alice", vec![], None)]);
+    let limits = Limits {
+        token_required: true,
+        ..Limits::default()
+    };
+    let network = Network::new(limits, tokens).await;
+    let refusal = network.client_with(None).await.unwrap_err().to_string();
+    assert!(refusal.contains("without a token"), "{refusal}");
+    network.client_with(Some(secret.expose())).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_end_of_the_broker_ends_calls() {
+    let network = Network::open().await;
+    let _node = network.started("a").await;
+    let client = network.client().await;
+    let reply = client.call(&CallHead::new("forever"), "").await.unwrap();
+    network.stop.cancel();
+    let ended = tokio::time::timeout(Duration::from_secs(30), reply.result()).await;
+    let failure = ended.unwrap().unwrap_err();
+    assert!(
+        matches!(failure.reason, Reason::Disconnected | Reason::NodeLost),
+        "{failure:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn ten_thousand_calls_of_which_many_are_cancelled_leave_nothing() {
+    let network = Network::open().await;
+    let _node = network.started("a").await;
+    let client = Arc::new(network.client().await);
+    let callers: Vec<_> = (0..8u32)
+        .map(|caller| {
+            let client = Arc::clone(&client);
+            tokio::spawn(async move {
+                for call in 0..1250u32 {
+                    let name = if call % 3 == 0 { "forever" } else { "echo" };
+                    let reply = client.call(&CallHead::new(name), "x").await.unwrap();
+                    match (call * 7 + caller) % 5 {
+                        0 => drop(reply),
+                        _ if name == "echo" => assert_eq!(reply.result().await.unwrap(), "x"),
+                        _ => drop(reply),
+                    }
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    while network.hub.with(|broker, _| broker.open_calls()) > 0 {
+        tokio::task::yield_now().await;
+    }
+}

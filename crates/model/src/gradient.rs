@@ -75,7 +75,7 @@ impl<'a> Batch<'a> {
                 });
             }
         }
-        let targets = windows.iter().map(|window| window.len() - 1).sum();
+        let targets: usize = windows.iter().map(|window| window.len() - 1).sum();
         Ok(Self { windows, targets })
     }
 
@@ -493,7 +493,7 @@ struct MicroBatch {
 
 impl MicroBatch {
     fn new(windows: &[&[u32]]) -> Self {
-        let rows = windows.iter().map(|window| window.len() - 1).sum();
+        let rows: usize = windows.iter().map(|window| window.len() - 1).sum();
         let mut micro = Self {
             tokens: Vec::with_capacity(rows),
             targets: Vec::with_capacity(rows),

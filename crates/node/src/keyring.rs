@@ -35,6 +35,14 @@ pub struct Keyring {
 /// Why a key could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
+    /// No keys were made here.
+    #[error("{dir} holds no keys; run `r3mes init --home {home}` first")]
+    Missing {
+        /// The folder of keys.
+        dir: PathBuf,
+        /// The home directory.
+        home: PathBuf,
+    },
     /// A key file could not be read or written.
     #[error(transparent)]
     File(#[from] HomeError),
@@ -128,6 +136,7 @@ impl Keyring {
     /// # Errors
     /// When the file is missing or malformed.
     pub fn account_address(&self) -> Result<Address, KeyError> {
+        self.require_keys()?;
         let path = self.address_file();
         let bytes = home::read_secret(&path)?;
         let address = std::str::from_utf8(&bytes)
@@ -256,7 +265,19 @@ impl Keyring {
         Ok(Zeroizing::new(self.mnemonic()?.phrase().to_owned()))
     }
 
+    /// Tells a home without any keys from one whose keys cannot be read.
+    fn require_keys(&self) -> Result<(), KeyError> {
+        match self.address_file().exists() || self.mnemonic_file().exists() {
+            true => Ok(()),
+            false => Err(KeyError::Missing {
+                dir: self.dir.clone(),
+                home: self.dir.parent().unwrap_or(&self.dir).to_owned(),
+            }),
+        }
+    }
+
     fn mnemonic(&self) -> Result<Mnemonic, KeyError> {
+        self.require_keys()?;
         let bytes = Zeroizing::new(home::read_secret(&self.mnemonic_file())?);
         let phrase = std::str::from_utf8(&bytes).map_err(|_| self.bad_mnemonic())?;
         Mnemonic::new(phrase.trim(), Language::English).map_err(|_| self.bad_mnemonic())
@@ -337,6 +358,25 @@ mod tests {
             address.to_string(),
             "remes1r5v5srda7xfth3hn2s26txvrcrntldjuy5u8da"
         );
+    }
+
+    #[test]
+    fn a_home_without_keys_says_how_to_make_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let keyring = Keyring::new(&Home::new(folder.path()));
+        let home = folder.path().display();
+        for error in [
+            keyring.addresses().map(|_| ()).unwrap_err(),
+            keyring.account_address().map(|_| ()).unwrap_err(),
+            keyring.phrase().map(|_| ()).unwrap_err(),
+        ] {
+            let said = error.to_string();
+            assert!(
+                said.contains(&format!("r3mes init --home {home}")),
+                "{said}"
+            );
+        }
+        assert!(folder.path().read_dir().unwrap().next().is_none());
     }
 
     #[test]

@@ -2,10 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    let typed = r3mes_node::cli::Cli::parse();
+    let typed = r3mes_node::cli::Cli::read();
     match r3mes_node::cli::run(typed) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

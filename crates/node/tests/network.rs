@@ -194,7 +194,12 @@ struct Commands {
 impl Commands {
     /// Runs one; its result must be one JSON document.
     fn json(&mut self, home: &str, path: &str, arguments: &[&str]) -> Value {
-        self.json_of(home, path, arguments, "")
+        self.json_of(&["--home", home], path, arguments, "")
+    }
+
+    /// Runs one that needs no home.
+    fn json_alone(&mut self, path: &str, arguments: &[&str]) -> Value {
+        self.json_of(&[], path, arguments, "")
     }
 
     /// Runs one that has to fail, and to say why.
@@ -205,9 +210,10 @@ impl Commands {
         self.run.insert(path.to_owned());
     }
 
-    fn json_of(&mut self, home: &str, path: &str, arguments: &[&str], input: &str) -> Value {
+    fn json_of(&mut self, home: &[&str], path: &str, arguments: &[&str], input: &str) -> Value {
         let mut child = Command::new(env!("CARGO_BIN_EXE_r3mes"))
-            .args(["--json", "--home", home])
+            .arg("--json")
+            .args(home)
             .args(path.split(' '))
             .args(arguments)
             .stdin(Stdio::piped())
@@ -372,19 +378,23 @@ fn decide(network: &Network, commands: &mut Commands) {
 /// What needs no network.
 fn work_alone(folder: &Path, commands: &mut Commands) {
     let home = folder.join("alone").display().to_string();
-    let version = commands.json(&home, "version", &[]);
+    let version = commands.json_alone("version", &[]);
     assert!(version["backends"].is_array());
-    let golden = commands.json(&home, "golden", &[]);
+    let golden = commands.json_alone("golden", &[]);
     assert!(golden["hashes"].is_object());
-    let text = commands.json(&home, "generate", &["The dog", "--max-tokens", "4"]);
-    assert!(text.is_string());
+    let hashes = commands.json_alone("golden", &["--hashes"]);
+    assert_eq!(hashes, golden["hashes"]);
+    let answer = commands.json_alone("generate", &["The dog", "--max-tokens", "4"]);
+    assert!(answer["text"].is_string());
+    assert_eq!((&answer["tokens"], &answer["seed"]), (&4.into(), &1.into()));
+    assert_eq!(answer["finish_reason"], "length");
     let made = commands.json(&home, "init", &[]);
     let shown = commands.json(&home, "keys show", &[]);
     assert_eq!(shown["account"], made["address"]);
     let words = commands.json(&home, "keys export", &[]);
     let again = folder.join("again").display().to_string();
     let words = words.as_str().unwrap();
-    let recovered = commands.json_of(&again, "keys recover", &[], words);
+    let recovered = commands.json_of(&["--home", &again], "keys recover", &[], words);
     assert_eq!(recovered["account"], shown["account"]);
     assert_eq!(recovered["miner"], shown["miner"]);
 

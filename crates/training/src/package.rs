@@ -320,7 +320,10 @@ impl Package {
     /// Number of entries sent.
     #[must_use]
     pub fn entries(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.codes().len()).sum()
+        self.chunks
+            .iter()
+            .map(|chunk| chunk.codes().len())
+            .sum::<usize>()
     }
 
     /// Every entry sent as (position in the flat adapter, value in units of

@@ -587,8 +587,18 @@ async fn status(State(network): State<Arc<Inner>>) -> Json<Value> {
     }))
 }
 
-async fn health(State(network): State<Arc<Inner>>) -> Json<Value> {
+/// Whether answers can be had, or why not.
+async fn health(State(network): State<Arc<Inner>>) -> Response {
     let nodes = network.nodes().await;
     let reachable = nodes.iter().filter(|node| node.models.is_some()).count();
-    Json(json!({ "status": "ok", "serving_nodes": reachable }))
+    let has_models = |node: &Arc<Node>| node.models.as_ref().is_some_and(|all| !all.is_empty());
+    if nodes.iter().any(has_models) {
+        return Json(json!({ "status": "ok", "serving_nodes": reachable })).into_response();
+    }
+    let message = match (nodes.len(), reachable) {
+        (0, _) => "no serving node is registered: start one (`r3mes start --roles serving`)",
+        (_, 0) => "no registered serving node can be reached: /v1/status names them",
+        _ => "no model is being served yet: try again later",
+    };
+    ApiError::unavailable(message).into_response()
 }

@@ -14,8 +14,8 @@ use crate::rpc::search;
 use crate::rpc::serve::{RpcLimits, Service};
 use crate::rpc::shapes;
 
-/// The version of CometBFT whose answers these are.
-const COMETBFT_VERSION: &str = "0.38.17";
+/// The version of CometBFT whose answers these are: the one that tools/programs builds.
+const COMETBFT_VERSION: &str = "0.38.25";
 /// The most blocks that `blockchain` answers, as in CometBFT.
 const MAX_BLOCK_METAS: u64 = 20;
 
@@ -414,5 +414,17 @@ impl From<ReadError> for RpcError {
 impl From<BroadcastError> for RpcError {
     fn from(error: BroadcastError) -> Self {
         Self::caused(&error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_told_is_that_of_the_program_that_this_is_tested_with() {
+        let pinned = include_str!("../../../../tools/go/cometbft/go.mod");
+        let line = format!("github.com/cometbft/cometbft v{COMETBFT_VERSION}");
+        assert!(pinned.contains(&line), "{pinned}");
     }
 }

@@ -138,6 +138,27 @@ async fn a_client_that_goes_away_stops_the_generation_on_the_node() {
 }
 
 #[tokio::test]
+async fn a_gateway_is_well_only_while_answers_can_be_had() {
+    let none = Directory::of(&[]);
+    let idle = serving(&Arc::new(Parrot::new(&[]))).await;
+    let gone = serving(&Arc::new(Parrot::new(&["parrot"]))).await;
+    let unreachable = Directory::of(&[&gone]);
+    gone.stop().await;
+    for (directory, reason) in [
+        (none, "registered"),
+        (unreachable, "reached"),
+        (Directory::of(&[&idle]), "no model"),
+    ] {
+        let gateway = gateway(directory, NetworkLimits::default()).await;
+        let health = client().get(gateway.url("/health")).send().await.unwrap();
+        assert_eq!(health.status(), 503);
+        let answer = json_of(health).await;
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(message.contains(reason), "{message}");
+    }
+}
+
+#[tokio::test]
 async fn a_node_that_is_busy_or_gone_is_passed_over() {
     let mut full = Parrot::new(&["parrot"]);
     full.full = true;

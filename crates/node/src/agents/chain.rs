@@ -6,7 +6,7 @@ use std::{
 };
 
 use r3mes_gateway::rpc::{self, TxClient, TxOutcome, light::LightClient};
-use r3mes_types::{Amount, Message, SecretKey, training::QueryRun, wire::Shown};
+use r3mes_types::{Amount, Message, SecretKey, training::Run, wire::Shown};
 
 use crate::{config::Config, genesis, home::Home};
 
@@ -68,16 +68,11 @@ pub async fn caught_up(client: &rpc::Client) -> anyhow::Result<()> {
     }
 }
 
-/// The newest round of a run.
-///
-/// # Errors
-/// When there is no such run or no round of it.
-pub async fn newest_round(client: &rpc::Client, run: u64) -> anyhow::Result<u32> {
-    let run = client.query(&QueryRun { run }).await?;
-    match (run.open, run.round.checked_sub(1)) {
-        (true, _) => Ok(run.round),
-        (false, Some(last)) => Ok(last),
-        (false, None) => anyhow::bail!("run {} has not opened a round yet", run.id),
+/// The newest round of a run, if it has opened one.
+pub fn newest_round(run: &Run) -> Option<u32> {
+    match run.open {
+        true => Some(run.round),
+        false => run.round.checked_sub(1),
     }
 }
 

@@ -9,6 +9,7 @@ pub mod chain;
 pub mod context;
 pub mod depot;
 mod judging;
+mod machine;
 mod method;
 mod mining;
 mod registration;

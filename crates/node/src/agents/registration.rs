@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 use r3mes_gateway::rpc::{self, TxOutcome};
 use r3mes_types::{
-    Address, Amount, Message, Resources, Role, RoleSet, Time,
+    Address, Amount, Message, Role, RoleSet, Time,
     auth::{MsgGrant, QueryGrants},
     beacon::{HashChain, MsgRegisterChain, QueryChain},
     governance::QueryParams,
@@ -20,7 +20,7 @@ use r3mes_types::{
     wire::{List, Text},
 };
 
-use super::chain;
+use super::{chain, machine};
 use crate::{
     clock,
     config::{Config, Engine},
@@ -258,7 +258,7 @@ pub fn spec(
         roles,
         primary_role: None,
         stake,
-        resources: machine(),
+        resources: machine::resources(home)?,
         allocations: List::default(),
         endpoints: List::new(endpoints)?,
         consensus_key,
@@ -294,15 +294,6 @@ async fn first_chain(
         end: chain.end(),
         length,
     }))
-}
-
-/// What this machine has, as far as the standard library can tell.
-fn machine() -> Resources {
-    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
-    Resources {
-        cpu_cores: cores,
-        ..Resources::default()
-    }
 }
 
 /// What a role's key may send: everything that a training role owes.

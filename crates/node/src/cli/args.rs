@@ -1,19 +1,19 @@
 //! The command line as typed.
 
+mod examples;
+mod overrides;
+mod reading;
 mod tx;
 
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use r3mes_types::{Address, Role};
 
+pub(super) use overrides::Overrides;
 pub(super) use tx::*;
 
-use crate::{
-    config::{Config, Engine, TrustedHeader},
-    process::Service,
-};
+use crate::{config::TrustedHeader, process::Service};
 
 /// R3MES: a network where machines train, serve and verify AI models, and where every result can
 /// be recomputed bit for bit.
@@ -41,79 +41,14 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// Settings that win over the configuration file.
-#[derive(Clone, Debug, Default, Args)]
-pub struct Overrides {
-    /// RPC of the ledger, over network.rpc of the configuration
-    #[arg(long, global = true, env = "R3MES_RPC", value_name = "URL")]
-    pub rpc: Option<String>,
-    /// Consensus engine of this home's ledger, over services.ledger.engine of the configuration
-    #[arg(long, global = true, env = "R3MES_ENGINE", value_name = "NAME")]
-    pub engine: Option<Engine>,
-    /// Kernel back end: auto, scalar, avx2, avx512, amx or neon; every one gives the same bits
-    #[arg(long, global = true, env = "R3MES_KERNELS", value_name = "NAME")]
-    pub kernels: Option<String>,
-    /// Kernel threads of each process; the result never depends on it
-    #[arg(long, global = true, env = "R3MES_THREADS", value_name = "N")]
-    pub threads: Option<usize>,
-    /// Log level or filter, such as debug or info,r3mes_node=debug
-    #[arg(long, global = true, env = "R3MES_LOG_LEVEL", value_name = "FILTER")]
-    pub log_level: Option<String>,
-}
-
-impl Overrides {
-    /// The same flags again, for a child process.
-    pub(super) fn to_args(&self) -> Vec<String> {
-        let threads = self.threads.map(|threads| threads.to_string());
-        let engine = self.engine.map(|engine| engine.to_string());
-        let flags = [
-            ("--rpc", &self.rpc),
-            ("--engine", &engine),
-            ("--kernels", &self.kernels),
-            ("--threads", &threads),
-            ("--log-level", &self.log_level),
-        ];
-        let typed = flags
-            .into_iter()
-            .filter_map(|(flag, value)| Some([flag.to_owned(), value.clone()?]));
-        typed.flatten().collect()
-    }
-
-    /// Lays what was typed over a configuration and checks the whole again.
-    pub(super) fn apply(&self, config: &mut Config) -> anyhow::Result<()> {
-        if let Some(rpc) = &self.rpc {
-            config.network.rpc.clone_from(rpc);
-        }
-        if let Some(engine) = self.engine {
-            let ledger = config.services.ledger.as_mut();
-            ledger
-                .context("--engine needs a ledger, and the configuration has no services.ledger")?
-                .engine = engine;
-        }
-        if let Some(kernels) = &self.kernels {
-            config.compute.kernels.clone_from(kernels);
-        }
-        if let Some(threads) = self.threads {
-            config.compute.threads = threads;
-        }
-        if let Some(level) = &self.log_level {
-            config.log.level.clone_from(level);
-        }
-        garde::Validate::validate(config).map_err(|report| {
-            anyhow::anyhow!(
-                "a flag or R3MES_* variable is not valid: {}",
-                report.to_string().trim()
-            )
-        })
-    }
-}
-
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make a home: keys, configuration and, for a network of your own, a genesis
+    #[command(after_help = examples::INIT)]
     Init(Init),
     /// Run what the configuration names: services and roles, each in a process of its own
+    #[command(after_help = examples::START)]
     Start(Start),
     /// Run one service in this process (what `start` does for each)
     #[command(hide = true)]
@@ -124,21 +59,27 @@ pub enum Command {
     Keys(Keys),
     /// Sign a transaction with this node's account and send it: coins, roles, models, datasets,
     /// training runs, votes
+    #[command(after_help = examples::TX)]
     Tx(Tx),
     /// Ask the ledger
+    #[command(after_help = examples::QUERY)]
     Query(Query),
     /// Check what others claim: recompute a training round or an answer, or verify a block, a balance or
     /// the participants against what the network's validators signed
+    #[command(after_help = examples::VERIFY)]
     Verify(Verify),
     /// Write a genesis that goes on from this home's ledger, under another chain id and either engine
     Export(Export),
     /// Complete a prompt on this machine, without a network
+    #[command(after_help = examples::GENERATE)]
     Generate(Generate),
     /// Pack a checkpoint in Hugging Face layout into one file for the network
     Pack(Pack),
     /// Run a whole network on this machine: train, verify, aggregate and serve
+    #[command(after_help = examples::DEMO)]
     Demo(Demo),
     /// Make a network of several validators under CometBFT, and run it on this machine
+    #[command(after_help = examples::TESTNET)]
     Testnet(Testnet),
     /// Print the golden hashes as this machine computes them, and which back end ran
     Golden(Golden),
@@ -318,7 +259,7 @@ pub enum QueryCommand {
     Round {
         /// Round number; the newest when absent
         round: Option<u32>,
-        /// The run
+        /// The run; `r3mes query runs` lists them
         #[arg(long, default_value_t = 1)]
         run: u64,
     },
@@ -360,9 +301,10 @@ pub enum VerifyCommand {
     Answer {
         /// The receipt: a file, a URL, or the id that the answer's x-r3mes-receipt header gave
         receipt: String,
-        /// Public API that an id is looked up at
-        #[arg(long, default_value = "http://127.0.0.1:8000")]
-        api: String,
+        /// Public API that an id is looked up at [default: where this home's gateway or serving role
+        /// listens, or http://127.0.0.1:8000]
+        #[arg(long, value_name = "URL")]
+        api: Option<String>,
     },
     /// Verify a block: header, signatures and transactions
     Block {

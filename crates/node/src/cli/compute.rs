@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use anyhow::Context;
 use r3mes_exact::Bytes;
 use r3mes_inference::{
-    Engine, Prompt, Request, Sampling,
+    Engine, FinishReason, Prompt, Request, Sampling,
     exact::{self, Limits, Parts},
 };
 use r3mes_model::{
@@ -23,6 +23,16 @@ use crate::{agents, assets, config::Config};
 
 /// Name under which a local engine serves the base model, and the adapter on it.
 const LOCAL: [&str; 2] = ["base", "tuned"];
+
+/// What `r3mes generate` added to a prompt.
+#[derive(Serialize)]
+struct Generated {
+    text: String,
+    tokens: usize,
+    finish_reason: &'static str,
+    seed: u64,
+    model: String,
+}
 
 /// `r3mes generate`
 pub(super) fn generate(
@@ -80,7 +90,23 @@ pub(super) fn generate(
     thread
         .join()
         .map_err(|_| anyhow::anyhow!("the engine panicked"))?;
-    out.show(&answer.text, || format!("{}{}", typed.prompt, answer.text))
+    let end = &answer.completion;
+    let generated = Generated {
+        text: answer.text.clone(),
+        tokens: end.completion_tokens,
+        finish_reason: end.finish.name(),
+        seed: typed.seed,
+        model: packed.id().to_string(),
+    };
+    if end.finish == FinishReason::Length && generated.tokens < typed.max_tokens as usize {
+        eprintln!(
+            "stopped after {} of {} tokens: the model holds {} tokens, prompt and answer together",
+            generated.tokens,
+            typed.max_tokens,
+            model.config().context
+        );
+    }
+    out.show(&generated, || format!("{}{}", typed.prompt, answer.text))
 }
 
 fn local_model(typed: &Generate) -> anyhow::Result<(PackedModel, Tokenizer)> {
@@ -142,14 +168,16 @@ pub(super) fn golden(hashes_only: bool, overrides: &Overrides, out: &Output) -> 
         backend: device.isa().to_string(),
         hashes: crate::golden::hashes(device)?,
     };
-    out.show(&report, || {
-        let lines = report
-            .hashes
-            .iter()
-            .map(|(name, hash)| format!("{hash}  {name}\n"));
-        match hashes_only {
-            true => lines.collect(),
-            false => format!("back end {}\n{}", report.backend, lines.collect::<String>()),
-        }
-    })
+    let lines = || {
+        let lines = report.hashes.iter();
+        lines
+            .map(|(name, hash)| format!("{hash}  {name}\n"))
+            .collect::<String>()
+    };
+    match hashes_only {
+        true => out.show(&report.hashes, lines),
+        false => out.show(&report, || {
+            format!("back end {}\n{}", report.backend, lines())
+        }),
+    }
 }

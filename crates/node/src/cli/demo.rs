@@ -19,7 +19,7 @@ pub(super) fn run(typed: &Demo, overrides: &Overrides, out: &Output) -> anyhow::
             .log_level
             .clone()
             .unwrap_or_else(|| "error".to_owned()),
-        ..Log::default()
+        json: out.json,
     };
     telemetry::start(&log)?;
     let options = demo::Options {
@@ -31,7 +31,7 @@ pub(super) fn run(typed: &Demo, overrides: &Overrides, out: &Output) -> anyhow::
         port: typed.port,
         engine: overrides.engine.unwrap_or(Engine::Local),
         beacon: typed.beacon,
-        child_args: overrides.to_args(),
+        child_args: overrides.to_args_of_any_home(),
         silent: out.json,
     };
     let figures = super::runtime()?.block_on(async {

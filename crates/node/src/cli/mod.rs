@@ -30,8 +30,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     let out = output::Output { json: cli.json };
     match &cli.command {
         Command::Init(typed) => init::run(&home, typed, &cli.overrides, &out),
-        Command::Start(typed) => start::run(&home, typed, &cli.overrides),
-        Command::Run(typed) => start::run_service(&home, typed, &cli.overrides),
+        Command::Start(typed) => start::run(&home, typed, &cli.overrides, &out),
+        Command::Run(typed) => start::run_service(&home, typed, &cli.overrides, &out),
         Command::Status => status::run(&home, &cli.overrides, &out),
         Command::Keys(typed) => keys::run(&home, typed, &cli.overrides, &out),
         Command::Tx(typed) => tx::run(&home, typed, &cli.overrides, &out),

@@ -48,14 +48,16 @@ pub(super) fn version(backends_only: bool, out: &Output) -> anyhow::Result<()> {
             .map(ToString::to_string)
             .collect(),
     };
-    out.show(&version, || match backends_only {
-        true => version.backends.join("\n"),
-        false => format!(
+    if backends_only {
+        return out.show(&version.backends, || version.backends.join("\n"));
+    }
+    out.show(&version, || {
+        format!(
             "r3mes {}\nexact arithmetic: version {}\nback ends of this machine: {}",
             version.version,
             version.exact,
             version.backends.join(", ")
-        ),
+        )
     })
 }
 

@@ -1,7 +1,7 @@
 //! `r3mes query`
 
 use anyhow::Context;
-use r3mes_gateway::rpc;
+use r3mes_gateway::rpc::{self, ClientError};
 use r3mes_types::{
     Address,
     auth::QueryAccount,
@@ -12,7 +12,7 @@ use r3mes_types::{
     nodes::{QueryNode, QueryNodes},
     query::Query as LedgerQuery,
     rewards::QueryVesting,
-    training::{QueryObligations, QueryRound, QueryRun, QueryRuns},
+    training::{QueryObligations, QueryRound, QueryRun, QueryRuns, Run},
     wire::{Shown, Wire},
 };
 
@@ -66,7 +66,7 @@ async fn answer(home: &Home, config: &Config, command: &QueryCommand) -> anyhow:
         QueryCommand::Models => ask(&client, QueryModels::default()).await,
         QueryCommand::Datasets => ask(&client, QueryDatasets::default()).await,
         QueryCommand::Dataset { dataset } => ask(&client, QueryDataset { id: *dataset }).await,
-        QueryCommand::Run { run } => ask(&client, QueryRun { run: *run }).await,
+        QueryCommand::Run { run } => Ok(run_of(&client, *run).await?.shown()),
         QueryCommand::Proposals => ask(&client, QueryProposals::default()).await,
         QueryCommand::Params => ask(&client, QueryParams {}).await,
         QueryCommand::Runs => {
@@ -80,11 +80,9 @@ async fn answer(home: &Home, config: &Config, command: &QueryCommand) -> anyhow:
             .await
         }
         QueryCommand::Round { round, run } => {
-            let round = match round {
-                Some(round) => *round,
-                None => agents::chain::newest_round(&client, *run).await?,
-            };
-            ask(&client, QueryRound { run: *run, round }).await
+            let run = run_of(&client, *run).await?;
+            let round = known_round(&run, *round)?;
+            ask(&client, QueryRound { run: run.id, round }).await
         }
         QueryCommand::Obligations { address } => {
             ask(
@@ -101,6 +99,46 @@ async fn answer(home: &Home, config: &Config, command: &QueryCommand) -> anyhow:
 
 async fn ask<Q: LedgerQuery>(client: &rpc::Client, question: Q) -> anyhow::Result<Shown> {
     Ok(client.query(&question).await?.shown())
+}
+
+/// A run that there is.
+async fn run_of(client: &rpc::Client, run: u64) -> anyhow::Result<Run> {
+    let refused = match client.query(&QueryRun { run }).await {
+        Err(refused @ ClientError::Query { .. }) => refused,
+        answer => return Ok(answer?),
+    };
+    let all = QueryRuns {
+        after: None,
+        limit: 0,
+    };
+    let runs = client.query(&all).await?.runs;
+    let ids: Vec<_> = runs.iter().map(|run| run.id).collect();
+    Err(anyhow::Error::new(refused).context(no_run(run, &ids)))
+}
+
+fn no_run(asked: u64, known: &[u64]) -> String {
+    if known.is_empty() {
+        return "this network has no training run yet; `r3mes tx run start` begins one".to_owned();
+    }
+    let known: Vec<_> = known.iter().map(u64::to_string).collect();
+    format!(
+        "there is no run {asked}; name one of {} (`r3mes query runs` shows them)",
+        known.join(", ")
+    )
+}
+
+/// The round asked for, or the newest.
+fn known_round(run: &Run, asked: Option<u32>) -> anyhow::Result<u32> {
+    let id = run.id;
+    let newest = agents::chain::newest_round(run).with_context(|| {
+        format!("run {id} has not opened a round yet: it waits for miners and validators (`r3mes query run {id}` says how many, `r3mes query nodes` who is there)")
+    })?;
+    let round = asked.unwrap_or(newest);
+    anyhow::ensure!(
+        round <= newest,
+        "run {id} has no round {round} yet; its newest is {newest}"
+    );
+    Ok(round)
 }
 
 async fn transaction(client: &rpc::Client, hash: &str) -> anyhow::Result<Shown> {
@@ -121,4 +159,16 @@ fn own_address(home: &Home) -> anyhow::Result<Address> {
     Ok(key
         .context("give an address, or run `r3mes init` to have one of your own")?
         .address())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_there_is_not_is_answered_with_those_there_are() {
+        assert!(no_run(1, &[]).contains("r3mes tx run start"));
+        let said = no_run(9, &[2, 3]);
+        assert!(said.contains("no run 9; name one of 2, 3"), "{said}");
+    }
 }

@@ -2,7 +2,10 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::args::{Overrides, Run, Start, StartService};
+use super::{
+    args::{Overrides, Run, Start, StartService},
+    output::Output,
+};
 use crate::{
     agents,
     config::{Config, Engine},
@@ -11,8 +14,14 @@ use crate::{
     services, telemetry,
 };
 
-/// Supervises everything the configuration names until Ctrl-C.
-pub(super) fn run(home: &Home, typed: &Start, overrides: &Overrides) -> anyhow::Result<()> {
+/// Supervises everything the configuration names until Ctrl-C. With `--json`, it and its children log
+/// JSON lines.
+pub(super) fn run(
+    home: &Home,
+    typed: &Start,
+    overrides: &Overrides,
+    out: &Output,
+) -> anyhow::Result<()> {
     let mut overrides = overrides.clone();
     if let Some(chain) = &typed.chain {
         let url = url(chain);
@@ -23,6 +32,7 @@ pub(super) fn run(home: &Home, typed: &Start, overrides: &Overrides) -> anyhow::
     }
     let mut config = super::load(home, &overrides)?;
     choose(&mut config, typed);
+    config.log.json |= out.json;
     telemetry::start(&config.log)?;
     let lock = HomeLock::take(home)?;
     super::runtime()?.block_on(async {
@@ -71,7 +81,11 @@ async fn start_all(
     config: &Config,
     overrides: &Overrides,
 ) -> anyhow::Result<()> {
-    let spec = |service| Spec::of(home, service).with_args(overrides.to_args());
+    let mut typed = overrides.to_args();
+    if config.log.json {
+        typed.push("--json".to_owned());
+    }
+    let spec = |service| Spec::of(home, service).with_args(typed.clone());
     if let Some(ledger) = &config.services.ledger {
         if ledger.starts_cometbft() {
             // Before anything runs that would wait for it.
@@ -103,9 +117,15 @@ async fn start_all(
 }
 
 /// Runs one service in this process.
-pub(super) fn run_service(home: &Home, typed: &Run, overrides: &Overrides) -> anyhow::Result<()> {
+pub(super) fn run_service(
+    home: &Home,
+    typed: &Run,
+    overrides: &Overrides,
+    out: &Output,
+) -> anyhow::Result<()> {
     process::end_with_parent()?;
-    let config = super::load(home, overrides)?;
+    let mut config = super::load(home, overrides)?;
+    config.log.json |= out.json;
     telemetry::start(&config.log)?;
     if typed.service == Service::CometBft {
         return Err(services::cometbft::become_program(home, &config));

@@ -26,7 +26,7 @@ pub(super) fn run(typed: &Typed, overrides: &Overrides, out: &Output) -> anyhow:
             .log_level
             .clone()
             .unwrap_or_else(|| "error".to_owned()),
-        ..Log::default()
+        json: out.json,
     };
     telemetry::start(&log)?;
     let hosts = match &typed.hosts {
@@ -47,7 +47,7 @@ pub(super) fn run(typed: &Typed, overrides: &Overrides, out: &Output) -> anyhow:
         port: typed.port,
         block_interval: Duration::from_millis(typed.block_interval_ms),
         rounds: typed.rounds,
-        child_args: overrides.to_args(),
+        child_args: overrides.to_args_of_any_home(),
     };
     let (testnet, made) = Testnet::open_or_make(&options)?;
     anyhow::ensure!(

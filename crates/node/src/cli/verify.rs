@@ -43,7 +43,11 @@ pub(super) fn run(
             out.show(&report, || report.text())
         }
         VerifyCommand::Answer { receipt, api } => {
-            let report = super::receipt::verify(home, &config, receipt, api);
+            let api = match api {
+                Some(api) => api.clone(),
+                None => config.api_url(),
+            };
+            let report = super::receipt::verify(home, &config, receipt, &api);
             let report = runtime.block_on(report)?;
             out.show(&report, || report.text())
         }

@@ -80,3 +80,12 @@ pub(super) fn is_kernels(value: &str, _: &()) -> garde::Result {
         "must be auto, scalar, avx2, avx512, amx or neon",
     ))
 }
+
+pub(super) fn is_log_filter(value: &str, _: &()) -> garde::Result {
+    let parsed = tracing_subscriber::EnvFilter::try_new(value);
+    parsed.map(|_| ()).map_err(|error| {
+        garde::Error::new(format!(
+            "{error}; give a level such as info, or a filter such as info,r3mes_node=debug"
+        ))
+    })
+}

@@ -7,14 +7,18 @@ mod network;
 mod roles;
 mod services;
 
-use std::{fs, net::SocketAddr, path::PathBuf};
+use std::{
+    fs,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use garde::Validate;
 use r3mes_types::Role;
 use serde::{Deserialize, Serialize};
 
-use self::checks::is_kernels;
 pub(crate) use self::checks::{is_amount, is_hash};
+use self::checks::{is_kernels, is_log_filter};
 pub use self::{
     network::{Light, Network, TrustedHeader},
     roles::{BlobBackEnd, Blobs, RoleConfig, Roles},
@@ -94,7 +98,7 @@ impl Default for Compute {
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// A level (`error`, `warn`, `info`, `debug`, `trace`) or a filter such as `info,r3mes_node=debug`.
-    #[garde(length(min = 1, max = 1000))]
+    #[garde(length(min = 1, max = 1000), custom(is_log_filter))]
     pub level: String,
     /// One JSON object a line instead of text.
     #[garde(skip)]
@@ -253,6 +257,23 @@ impl Config {
         }
     }
 
+    /// Base URL of the API by which this machine finds answers: its gateway's, else its serving
+    /// role's, else where a gateway listens that nobody configured.
+    pub fn api_url(&self) -> String {
+        let gateway = self.services.gateway.as_ref().map(|gateway| gateway.listen);
+        let serving = self.roles.serving.as_ref();
+        let serving = || serving.and_then(|serving| serving.api_listen);
+        let listen = gateway.or_else(serving);
+        let mut address = listen.unwrap_or_else(|| Gateway::default().listen);
+        if address.ip().is_unspecified() {
+            address.set_ip(match address {
+                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        format!("http://{address}")
+    }
+
     fn listeners(&self) -> Vec<(String, SocketAddr)> {
         let mut found = Vec::new();
         if let Some(ledger) = &self.services.ledger {
@@ -363,6 +384,16 @@ mod tests {
     }
 
     #[test]
+    fn a_log_filter_that_does_not_parse_is_refused_with_its_line() {
+        parse("log:\n  level: info,r3mes_node=debug\n").unwrap();
+        let refusal = parse("log:\n  level: 'la[la'\n").unwrap_err().to_string();
+        assert!(
+            refusal.contains("line 2") && refusal.contains("r3mes_node=debug"),
+            "{refusal}"
+        );
+    }
+
+    #[test]
     fn blobs_are_kept_in_folders_unless_kubo_is_named() {
         assert_eq!(parse("").unwrap().blobs.store, BlobBackEnd::Own);
         let kubo = parse("blobs:\n  store: kubo\n").unwrap().blobs;
@@ -404,6 +435,16 @@ mod tests {
         let config = parse(attached).unwrap();
         assert!(!config.services.ledger.unwrap().starts_cometbft());
         assert!(parse(&attached.replace("tcp:", "http:")).is_err());
+    }
+
+    #[test]
+    fn answers_are_looked_up_where_this_home_gives_them() {
+        let api = |text| parse(text).unwrap().api_url();
+        assert_eq!(api(""), "http://127.0.0.1:8000");
+        let gateway = "services:\n  gateway:\n    listen: 0.0.0.0:8123\n";
+        assert_eq!(api(gateway), "http://127.0.0.1:8123");
+        let serving = "roles:\n  serving:\n    api_listen: 10.0.0.2:8001\n";
+        assert_eq!(api(serving), "http://10.0.0.2:8001");
     }
 
     #[test]

@@ -270,13 +270,7 @@ impl Network {
 
     /// Base URL of the public API.
     pub(super) fn api_url(&self) -> String {
-        let listen = self
-            .config
-            .services
-            .gateway
-            .as_ref()
-            .map_or(loopback(8000), |gateway| gateway.listen);
-        format!("http://{listen}")
+        self.config.api_url()
     }
 
     /// Address of the node that cheats.

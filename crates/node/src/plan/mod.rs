@@ -174,14 +174,17 @@ pub struct Hyper {
 /// How a round's reward is divided; together one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
-#[expect(missing_docs, reason = "each field is who gets the share")]
 pub struct Split {
+    /// To the miners whose packages were accepted.
     #[garde(custom(is_share))]
     pub miners: f64,
+    /// To the validators that answered.
     #[garde(custom(is_share))]
     pub validators: f64,
+    /// To the proposer whose aggregate was taken.
     #[garde(custom(is_share))]
     pub proposer: f64,
+    /// To the treasury.
     #[garde(custom(is_share))]
     pub treasury: f64,
 }
@@ -189,24 +192,32 @@ pub struct Split {
 /// How many seconds each phase may take; phases end sooner when all have answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
-#[expect(missing_docs, reason = "each field is a phase of docs/spec/round.md")]
 pub struct Windows {
+    /// Miners train and commit to their states.
     #[garde(range(min = 1, max = MAX_WINDOW_S))]
     pub commit: u64,
+    /// Miners name their packages and open the first and the last leaf.
     #[garde(range(min = 1, max = MAX_WINDOW_S))]
     pub reveal: u64,
+    /// Validators say which packages they hold.
     #[garde(range(min = 1, max = MAX_WINDOW_S))]
     pub availability: u64,
+    /// Audited miners publish the states before the audited steps.
     #[garde(range(min = 1, max = MAX_WINDOW_S))]
     pub serve: u64,
+    /// Panels commit to their verdicts.
     #[garde(range(min = 1, max = MAX_WINDOW_S))]
     pub verify: u64,
+    /// Panels tell their verdicts.
     #[garde(range(min = 1, max = MAX_WINDOW_S))]
     pub verdict: u64,
+    /// Audited miners open the leaves around the audited steps.
     #[garde(range(min = 1, max = MAX_WINDOW_S))]
     pub open: u64,
+    /// All validators replay what panels disagree on.
     #[garde(range(min = 1, max = MAX_WINDOW_S))]
     pub court: u64,
+    /// Proposers aggregate, and validators confirm it.
     #[garde(range(min = 1, max = MAX_WINDOW_S))]
     pub aggregate: u64,
 }

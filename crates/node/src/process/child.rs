@@ -3,6 +3,7 @@
 use std::{
     fs::OpenOptions,
     io,
+    path::PathBuf,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -15,6 +16,18 @@ use super::Spec;
 /// How long a child has to end after it was asked to, before it is killed.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// What a person sets for a command of one home. A child is told all that it should know on its
+/// command line, and is often of another home.
+const OF_ONE_HOME: [&str; 7] = [
+    "R3MES_HOME",
+    "R3MES_RPC",
+    "R3MES_BLOCKCHAIN_URL",
+    "R3MES_ENGINE",
+    "R3MES_KERNELS",
+    "R3MES_THREADS",
+    "R3MES_LOG_LEVEL",
+];
+
 /// Starts a child in a process group of its own, its log appended to its home's log file.
 pub(super) fn spawn(spec: &Spec) -> io::Result<Child> {
     let path = spec.home.log(&spec.service.to_string());
@@ -22,18 +35,27 @@ pub(super) fn spawn(spec: &Spec) -> io::Result<Child> {
         std::fs::create_dir_all(dir)?;
     }
     let log = OpenOptions::new().create(true).append(true).open(path)?;
-    Command::new(std::env::current_exe()?)
-        .arg("--home")
-        .arg(spec.home.root())
-        .arg("run")
-        .arg(spec.service.to_string())
-        .args(&spec.extra_args)
+    command(spec, std::env::current_exe()?)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
+}
+
+fn command(spec: &Spec, program: PathBuf) -> Command {
+    let mut command = Command::new(program);
+    command
+        .arg("--home")
+        .arg(spec.home.root())
+        .arg("run")
+        .arg(spec.service.to_string())
+        .args(&spec.extra_args);
+    for variable in OF_ONE_HOME {
+        command.env_remove(variable);
+    }
+    command
 }
 
 /// Asks the child's whole process group to end, and kills it if it has not within [`GRACE`].
@@ -56,5 +78,31 @@ fn signal(child: &Child, signal: Signal) {
     if let Some(pid) = pid {
         // The group may have ended by itself a moment ago; that is what was wanted.
         let _ = kill_process_group(pid, signal);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::{cli::Cli, home::Home, process::Service};
+
+    #[test]
+    fn a_child_inherits_no_setting_from_the_environment() {
+        let spec = Spec::of(&Home::new("/home-of-its-own"), Service::Ledger);
+        let command = command(&spec, "r3mes".into());
+        let kept_from = |name: &std::ffi::OsStr| {
+            let mut changed = command.as_std().get_envs();
+            changed.any(|(variable, value)| variable == name && value.is_none())
+        };
+        let cli = Cli::command();
+        let start = cli.find_subcommand("start").unwrap();
+        let arguments = cli.get_arguments().chain(start.get_arguments());
+        let variables: Vec<_> = arguments.filter_map(clap::Arg::get_env).collect();
+        assert_eq!(variables.len(), OF_ONE_HOME.len());
+        for variable in variables {
+            assert!(kept_from(variable), "{variable:?}");
+        }
     }
 }

@@ -9,6 +9,8 @@ use r3mes_gateway::{
     server::serve,
 };
 use r3mes_types::{Role, nodes::QueryNodes, query::PageRequest};
+use serde::Serialize;
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::{agents, config::Config, home::Home, process};
@@ -26,12 +28,16 @@ pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> a
     let directory = Arc::new(LedgerDirectory::default());
     let chain = agents::chain::connect(home, config)?;
     let following = tokio::spawn(follow(Arc::clone(&directory), chain, shutdown.clone()));
+    let report = {
+        let directory = Arc::clone(&directory);
+        move || json!(directory.ledger())
+    };
     let metrics = Metrics::new();
     let limits = NetworkLimits {
         concurrent_requests: settings.max_concurrent,
         ..NetworkLimits::default()
     };
-    let network = openai::Network::new(directory, &metrics, limits)?;
+    let network = openai::Network::new(directory, &metrics, limits)?.with_report(report);
     tracing::info!(address = %settings.listen, "the gateway is ready");
     process::announce_ready();
     serve(listener, network.router().merge(metrics.router()), shutdown).await;
@@ -39,18 +45,60 @@ pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> a
     Ok(())
 }
 
-/// The serving nodes that stand on the ledger, as of its newest block.
+/// The ledger as it last answered.
 #[derive(Default)]
 struct LedgerDirectory {
-    nodes: RwLock<Vec<ServingNode>>,
+    known: RwLock<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    nodes: Vec<ServingNode>,
+    ledger: Ledger,
+}
+
+/// What `/v1/status` says of the ledger; all but `answers` is of the last time it did.
+#[derive(Clone, Debug, Default, Serialize)]
+struct Ledger {
+    answers: bool,
+    chain_id: Option<String>,
+    height: Option<u64>,
+    time: Option<String>,
+    catching_up: Option<bool>,
+}
+
+impl LedgerDirectory {
+    fn ledger(&self) -> Ledger {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.ledger.clone()
+    }
+
+    /// Takes what the ledger answered, or that it did not.
+    fn learn(&self, answer: anyhow::Result<(Vec<ServingNode>, rpc::Status)>) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        match answer {
+            Ok((nodes, status)) => {
+                known.nodes = nodes;
+                known.ledger = Ledger {
+                    answers: true,
+                    chain_id: Some(status.chain_id),
+                    height: Some(status.height),
+                    time: Some(status.time),
+                    catching_up: Some(status.catching_up),
+                };
+            }
+            Err(error) => {
+                known.ledger.answers = false;
+                tracing::warn!("the ledger does not answer: {error:#}");
+            }
+        }
+    }
 }
 
 impl openai::ServingDirectory for LedgerDirectory {
     fn serving_nodes(&self) -> Vec<ServingNode> {
-        self.nodes
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.nodes.clone()
     }
 }
 
@@ -60,15 +108,7 @@ async fn follow(directory: Arc<LedgerDirectory>, chain: rpc::Client, shutdown: C
     let mut height = 0;
     loop {
         let turn = async {
-            match serving_nodes(&chain).await {
-                Ok(nodes) => {
-                    *directory
-                        .nodes
-                        .write()
-                        .unwrap_or_else(PoisonError::into_inner) = nodes
-                }
-                Err(error) => tracing::warn!("the ledger does not answer: {error:#}"),
-            }
+            directory.learn(ask(&chain).await);
             match chain.wait_height(height).await {
                 Ok(newest) => height = newest,
                 Err(_) => tokio::time::sleep(agents::RETRY_PAUSE).await,
@@ -79,6 +119,10 @@ async fn follow(directory: Arc<LedgerDirectory>, chain: rpc::Client, shutdown: C
             () = turn => {}
         }
     }
+}
+
+async fn ask(chain: &rpc::Client) -> anyhow::Result<(Vec<ServingNode>, rpc::Status)> {
+    Ok((serving_nodes(chain).await?, chain.status().await?))
 }
 
 async fn serving_nodes(chain: &rpc::Client) -> anyhow::Result<Vec<ServingNode>> {
@@ -97,4 +141,30 @@ async fn serving_nodes(chain: &rpc::Client) -> anyhow::Result<Vec<ServingNode>> 
         (!api.is_empty()).then_some(ServingNode { address, api })
     });
     Ok(with_api.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ledger_that_answers_no_more_is_reported_as_it_was_and_as_silent() {
+        let directory = LedgerDirectory::default();
+        assert_eq!(json!(directory.ledger())["answers"], false);
+        let status = rpc::Status {
+            chain_id: "a".into(),
+            moniker: String::new(),
+            height: 5,
+            app_hash: None,
+            time: "2026-01-01T00:00:00Z".into(),
+            catching_up: false,
+        };
+        directory.learn(Ok((Vec::new(), status)));
+        directory.learn(Err(anyhow::anyhow!("gone")));
+        let report = json!(directory.ledger());
+        assert_eq!(
+            (&report["answers"], &report["height"]),
+            (&false.into(), &5.into())
+        );
+    }
 }

@@ -70,7 +70,7 @@ pub enum ClientError {
         message: String,
     },
     /// The ledger refused a query.
-    #[error("the ledger does not answer {path}: {log}")]
+    #[error("the ledger refuses the question {path}: {log}")]
     Query {
         /// The query's path.
         path: String,

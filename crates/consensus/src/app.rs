@@ -1,6 +1,6 @@
 //! The ledger over its state, as an [`Application`].
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
 use r3mes_ledger::store::{Block, Committed as View};
@@ -12,9 +12,10 @@ use r3mes_types::{ConsensusAddress, Time};
 
 use crate::application::{
     Application, ApplicationError, BlockInput, BlockOutput, Check, CheckResult, Committed, Event,
-    InitChain, Proposal, Query, QueryResult, TxHash, TxResult,
+    InitChain, Proposal, Query, QueryResult, TxResult,
 };
 use crate::block::tx_hash;
+use crate::verified::Verified;
 
 /// Path of a query that reads one key of the state, named by the query's data.
 pub const STORE_PATH: &str = "/store";
@@ -26,10 +27,6 @@ const INVALID_REQUEST: u32 = 18;
 const KEY_NOT_FOUND: u32 = 30;
 /// Most entries that one answer proves.
 const MAX_PROVED_ENTRIES: usize = 4096;
-/// How many verified transactions are remembered, and how many bytes they have: more than wait in a
-/// mempool.
-const REMEMBERED_TXS: usize = 65_536;
-const REMEMBERED_BYTES: usize = 96 << 20;
 
 /// How a ledger's storage is opened: the engine says when the disk is waited for.
 pub fn storage_options() -> Options {
@@ -48,15 +45,7 @@ pub struct LedgerApp {
     /// The newest version, taken once per block.
     latest: RwLock<Option<Arc<Snapshot>>>,
     pending: Mutex<Option<Staged>>,
-    verified: RwLock<Verified>,
-}
-
-/// Transactions that this process parsed and whose signatures it verified, so that it does so once.
-#[derive(Default)]
-struct Verified {
-    txs: HashMap<TxHash, (Arc<Tx>, usize)>,
-    oldest_first: VecDeque<TxHash>,
-    bytes: usize,
+    verified: RwLock<Verified<Tx>>,
 }
 
 impl LedgerApp {
@@ -115,10 +104,10 @@ impl LedgerApp {
     fn known(&self, tx: &[u8]) -> Option<Arc<Tx>> {
         let verified = self.verified.read();
         let verified = verified.unwrap_or_else(PoisonError::into_inner);
-        verified.txs.get(&tx_hash(tx)).map(|(tx, _)| tx.clone())
+        verified.get(&tx_hash(tx))
     }
 
-    fn verified(&self) -> RwLockWriteGuard<'_, Verified> {
+    fn verified(&self) -> RwLockWriteGuard<'_, Verified<Tx>> {
         self.verified
             .write()
             .unwrap_or_else(PoisonError::into_inner)
@@ -255,7 +244,12 @@ impl Application for LedgerApp {
             *self.pending() = Some(staged);
             root
         };
-        self.verified().forget(&block.txs);
+        let mut verified = self.verified();
+        block
+            .txs
+            .iter()
+            .for_each(|tx| verified.forget(&tx_hash(tx)));
+        drop(verified);
         Ok(BlockOutput {
             app_hash,
             tx_results: output.tx_results.into_iter().map(to_result).collect(),
@@ -361,39 +355,6 @@ impl Application for LedgerApp {
         written.map_err(failed("writing the state of a snapshot"))?;
         self.forget_latest();
         Ok(true)
-    }
-}
-
-impl Verified {
-    fn remember(&mut self, hash: TxHash, tx: Arc<Tx>, bytes: usize) {
-        if self.txs.insert(hash, (tx, bytes)).is_none() {
-            self.oldest_first.push_back(hash);
-            self.bytes += bytes;
-        }
-        while self.txs.len() > REMEMBERED_TXS || self.bytes > REMEMBERED_BYTES {
-            let Some(oldest) = self.oldest_first.pop_front() else {
-                break;
-            };
-            self.remove(&oldest);
-        }
-    }
-
-    fn remove(&mut self, hash: &TxHash) {
-        if let Some((_, bytes)) = self.txs.remove(hash) {
-            self.bytes -= bytes;
-        }
-    }
-
-    fn forget(&mut self, txs: &[Vec<u8>]) {
-        for tx in txs {
-            self.remove(&tx_hash(tx));
-        }
-        while let Some(oldest) = self.oldest_first.front() {
-            if self.txs.contains_key(oldest) {
-                break;
-            }
-            self.oldest_first.pop_front();
-        }
     }
 }
 

@@ -16,6 +16,7 @@ pub mod local;
 pub mod mempool;
 mod results;
 pub mod store;
+mod verified;
 
 #[cfg(test)]
 extern crate self as r3mes_consensus;

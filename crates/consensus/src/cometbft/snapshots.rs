@@ -189,6 +189,11 @@ impl Snapshots {
         let Some(taking) = slot.as_mut().filter(|taking| taking.next == request.index) else {
             return Ok((answer(Verdict::RejectSnapshot), None));
         };
+        if request.chunk.len() > CHUNK_BYTES {
+            // The snapshot's own hash names this chunk, so nobody has a shorter one.
+            *slot = None;
+            return Ok((answer(Verdict::RejectSnapshot), None));
+        }
         let at = request.index as usize * HASH_BYTES;
         if sha256(&request.chunk) != taking.hashes[at..at + HASH_BYTES] {
             let again = ResponseApplySnapshotChunk {

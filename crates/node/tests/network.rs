@@ -414,7 +414,7 @@ fn work_alone(folder: &Path, commands: &mut Commands) {
     checkpoint::write(&checkpoint);
     let packed = folder.join("packed.r3mes").display().to_string();
     let checkpoint = checkpoint.display().to_string();
-    let report = commands.json(&home, "pack", &[&checkpoint, &packed]);
+    let report = commands.json_alone("pack", &[&checkpoint, &packed]);
     assert_eq!(report["file"], packed.as_str());
 }
 

@@ -17,6 +17,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;
+pub mod flight;
 pub mod genesis;
 pub mod golden;
 pub mod home;

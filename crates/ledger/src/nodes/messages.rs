@@ -99,14 +99,26 @@ fn check_endpoints(spec: &NodeSpec) -> Result<(), NodesError> {
         if !spec.roles.contains(endpoint.role) {
             return refuse("only roles of the node have an endpoint");
         }
-        if !is_base_url(&endpoint.blobs) || !(endpoint.api.is_empty() || is_base_url(&endpoint.api))
+        if !(is_base_url(&endpoint.blobs) || is_flight_url(&endpoint.blobs))
+            || !(endpoint.api.is_empty() || is_base_url(&endpoint.api))
         {
             return refuse(
-                "a base URL looks like http://host:port, without spaces or a slash at the end",
+                "a base URL looks like http://host:port, without spaces or a slash at the end; blobs may also be at flight://host:port",
             );
         }
     }
     Ok(())
+}
+
+/// A Flight service has a host and a port, and no path.
+fn is_flight_url(url: &str) -> bool {
+    let authority = url.strip_prefix("flight://");
+    let parts = authority.and_then(|authority| authority.rsplit_once(':'));
+    parts.is_some_and(|(host, port)| {
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
+        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+        !host.is_empty() && host.bytes().all(known) && digits && port.parse::<u16>().is_ok()
+    })
 }
 
 fn is_base_url(url: &str) -> bool {

@@ -122,8 +122,27 @@ fn what_a_node_declares_must_not_contradict_itself() {
             ..good.clone()
         },
     ];
+    let addresses = [
+        "flight://10.0.0.1",
+        "flight://10.0.0.1:65536",
+        "flight://10.0.0.1:+80",
+        "flight://10.0.0.1:8815/blobs",
+        "flight://t@10.0.0.1:8815",
+        "flight://:8815",
+    ];
+    let badly_placed = addresses.map(|blobs| r3mes_types::nodes::NodeSpec {
+        endpoints: List::new(vec![endpoint(Role::Miner, blobs)]).unwrap(),
+        ..good.clone()
+    });
+    let mut over_flight = endpoint(Role::Miner, "http://10.0.0.1:8090");
+    over_flight.api = Text::new("flight://10.0.0.1:8815").unwrap();
+    let api = r3mes_types::nodes::NodeSpec {
+        endpoints: List::new(vec![over_flight]).unwrap(),
+        ..good.clone()
+    };
     let mut chain = Chain::new();
-    for (index, spec) in wrong.into_iter().enumerate() {
+    let wrong = wrong.into_iter().chain(badly_placed).chain([api]);
+    for (index, spec) in wrong.enumerate() {
         let result = chain.send(
             1,
             MsgRegister {
@@ -137,18 +156,19 @@ fn what_a_node_declares_must_not_contradict_itself() {
             "case {index}"
         );
     }
-    let spec = r3mes_types::nodes::NodeSpec {
-        endpoints: List::new(vec![endpoint(Role::Miner, "http://10.0.0.1:8090")]).unwrap(),
-        ..good
-    };
-    chain.must(
-        1,
-        MsgRegister {
-            address: address(1),
-            spec,
-        },
-    );
-    assert!(chain.node(1).endpoint(Role::Miner).is_some());
+    for (number, blobs) in [
+        (1, "http://10.0.0.1:8090"),
+        (2, "flight://10.0.0.1:8815"),
+        (3, "flight://[2001:db8::1]:8815"),
+    ] {
+        let spec = r3mes_types::nodes::NodeSpec {
+            endpoints: List::new(vec![endpoint(Role::Miner, blobs)]).unwrap(),
+            ..good.clone()
+        };
+        let address = address(number);
+        chain.must(number, MsgRegister { address, spec });
+        assert!(chain.node(number).endpoint(Role::Miner).is_some());
+    }
 }
 
 #[test]

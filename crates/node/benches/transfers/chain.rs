@@ -129,7 +129,7 @@ impl Chain {
                 rpc_listen: rpc,
                 grpc_listen: None,
                 rest_listen: None,
-                blobs_listen: loopback(ports[count + number]),
+                blobs_listen: Some(loopback(ports[count + number])),
                 block_interval_ms: (engine == Engine::Cometbft)
                     .then_some(BLOCK_INTERVAL.as_millis() as u64),
                 cometbft: Some(CometBft {

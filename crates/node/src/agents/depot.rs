@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use r3mes_blobs::{BlobStore, PinName};
-use r3mes_gateway::{ipfs, rpc};
+use r3mes_gateway::{flight::Peers, ipfs, rpc};
 use r3mes_types::{
     Address, Cid,
     nodes::{Node, NodeStatus, QueryNode, QueryNodes},
     query::PageRequest,
 };
+
+use crate::{config::Config, flight, home::Home};
 
 /// Most nodes that are asked for a blob nobody in particular should have.
 const MAX_ASKED_NODES: u32 = 32;
@@ -23,20 +25,31 @@ pub struct Depot {
 }
 
 impl Depot {
-    /// A depot over a store; `bootstrap` are base URLs asked besides the nodes on the ledger.
+    /// A depot over a store. Besides the nodes on the ledger it asks the bootstrap stores and the Flight
+    /// peers of the configuration.
     ///
     /// # Errors
-    /// When a base URL is not one, or no HTTP client can be made.
+    /// When an address is not one, there are Flight peers but no token, or no HTTP client can be made.
     pub fn new(
+        home: &Home,
+        config: &Config,
         store: Arc<dyn BlobStore>,
         chain: rpc::Client,
-        bootstrap: &[String],
     ) -> anyhow::Result<Self> {
-        let bootstrap = bootstrap
-            .iter()
-            .map(|url| url.parse())
-            .collect::<Result<_, _>>()?;
-        let fetcher = ipfs::Fetcher::new(Arc::clone(&store), ipfs::FetchOptions::default())?;
+        let named = config.network.bootstrap_blobs.iter();
+        let mut bootstrap: Vec<ipfs::Source> =
+            named.map(|url| url.parse()).collect::<Result<_, _>>()?;
+        let mut fetcher = ipfs::Fetcher::new(Arc::clone(&store), ipfs::FetchOptions::default())?;
+        let peers = flight::peer_sources(config)?;
+        if !peers.is_empty() {
+            let token = flight::require_token(home, config, "flight.peers")?;
+            fetcher = fetcher.with_peers(Peers::new(token, peers.iter().cloned()));
+        }
+        let further: Vec<_> = peers
+            .into_iter()
+            .filter(|peer| !bootstrap.contains(peer))
+            .collect();
+        bootstrap.extend(further);
         Ok(Self {
             store,
             fetcher,
@@ -203,7 +216,10 @@ mod tests {
     /// A depot whose ledger does not answer and that knows no other store.
     fn depot() -> Depot {
         let chain = rpc::Client::new("http://127.0.0.1:1").unwrap();
-        Depot::new(Arc::new(MemoryStore::new()), chain, &[]).unwrap()
+        let mut config = Config::default();
+        config.network.bootstrap_blobs.clear();
+        let home = Home::new("no such home");
+        Depot::new(&home, &config, Arc::new(MemoryStore::new()), chain).unwrap()
     }
 
     fn pins(depot: &Depot) -> Vec<String> {

@@ -25,7 +25,7 @@ use r3mes_blobs::{BlobStore, DiskOptions, DiskStore};
 use r3mes_exact::{Cpu, CpuOptions};
 use r3mes_gateway::{ipfs, server::serve};
 use r3mes_types::Role;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use method::Method;
@@ -36,7 +36,7 @@ pub use registration::{register, register_roles, spec};
 
 use crate::{
     config::{BlobBackEnd, Config, RoleConfig},
-    genesis,
+    flight, genesis,
     home::Home,
     keyring::Keyring,
     process,
@@ -62,7 +62,22 @@ pub async fn run(
         .unwrap_or_else(|| RoleConfig::for_role(role));
     let data = home.data(&role.to_string());
     let store = open_role_store(home, config, role, &settings).await?;
-    let blobs = serve_blobs(&settings, Arc::clone(&store), shutdown.clone()).await?;
+    let mut listening = JoinSet::new();
+    if let Some(address) = settings.blobs_listen {
+        let listener = listen(address, &format!("roles.{role}.blobs_listen")).await?;
+        let public = settings.public_blobs_url();
+        listening.spawn(serve_blobs(
+            listener,
+            public,
+            Arc::clone(&store),
+            shutdown.clone(),
+        ));
+    }
+    if let Some(address) = settings.flight_listen {
+        let key = format!("roles.{role}.flight_listen");
+        let service = flight::open(home, config, (address, &key), Arc::clone(&store)).await?;
+        listening.spawn(service.serve(shutdown.clone()));
+    }
 
     let keyring = Keyring::new(home);
     let key = keyring.role(role)?;
@@ -71,7 +86,7 @@ pub async fn run(
     registration::require(&client, node, role, key.address()).await?;
     let agent = context::Context {
         node,
-        depot: depot::Depot::new(store, client.clone(), &config.network.bootstrap_blobs)?,
+        depot: depot::Depot::new(home, config, store, client.clone())?,
         chain: client.clone(),
         shutdown: shutdown.clone(),
     };
@@ -99,7 +114,7 @@ pub async fn run(
         rounds::follow(workshop, facts, role).await
     };
     shutdown.cancel();
-    blobs.await?;
+    while listening.join_next().await.is_some() {}
     outcome
 }
 
@@ -188,18 +203,20 @@ async fn open_role_store(
     opened.await?
 }
 
+/// Runs the blob gateway of a role. Delegated routing names it to IPFS programs, where it is reached over HTTP.
 async fn serve_blobs(
-    settings: &RoleConfig,
+    listener: TcpListener,
+    public: String,
     store: Arc<dyn BlobStore>,
     shutdown: CancellationToken,
-) -> anyhow::Result<tokio::task::JoinHandle<()>> {
-    let listener = listen(settings.blobs_listen, "blobs_listen").await?;
+) {
     let mut router = ipfs::router(Arc::clone(&store), ipfs::GatewayLimits::default());
-    match settings.public_blobs_url().parse() {
+    match public.parse::<ipfs::Source>() {
+        Ok(public) if public.is_flight() => {}
         Ok(public) => router = router.merge(ipfs::routing(store, &public)),
         Err(error) => tracing::warn!("no delegated routing: {error}"),
     }
-    Ok(tokio::spawn(serve(listener, router, shutdown)))
+    serve(listener, router, shutdown).await;
 }
 
 /// Listens on an address of the configuration.

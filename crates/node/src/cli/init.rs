@@ -193,7 +193,7 @@ fn join(
     if !typed.blobs.is_empty() {
         config.network.bootstrap_blobs.clone_from(&typed.blobs);
     } else if let Some(host) = client.host() {
-        let port = Ledger::default().blobs_listen.port();
+        let port = Ledger::BLOBS_PORT;
         config.network.bootstrap_blobs = vec![format!("http://{host}:{port}")];
     }
     if comet.is_some() {

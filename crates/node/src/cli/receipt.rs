@@ -67,7 +67,7 @@ pub(crate) async fn verify(
     let folder = tempfile::tempdir()?;
     let client = agents::chain::connect(home, config)?;
     let store = agents::open_store(folder.path(), STORAGE_MB, false)?;
-    let depot = Depot::new(store, client.clone(), &config.network.bootstrap_blobs)?;
+    let depot = Depot::new(home, config, store, client.clone())?;
     let packed = bench::fetch_model(&depot, &client, claim.model).await?;
     let spec = client
         .query(&QueryModel { id: claim.model })

@@ -233,8 +233,8 @@ impl<'a> Account<'a> {
     fn depot(&self) -> anyhow::Result<(Depot, tempfile::TempDir)> {
         let folder = tempfile::tempdir()?;
         let store = agents::open_store(folder.path(), FETCHED_MB, false)?;
-        let bootstrap = &self.config.network.bootstrap_blobs;
-        Ok((Depot::new(store, self.client.clone(), bootstrap)?, folder))
+        let depot = Depot::new(self.home, self.config, store, self.client.clone())?;
+        Ok((depot, folder))
     }
 }
 

@@ -96,7 +96,7 @@ async fn verify_recorded_round(
     let folder = tempfile::tempdir()?;
     let store = agents::open_store(folder.path(), STORAGE_MB, false)?;
     let client = agents::chain::connect(home, config)?;
-    let depot = Depot::new(store, client.clone(), &config.network.bootstrap_blobs)?;
+    let depot = Depot::new(home, config, store, client.clone())?;
     let run = client.query(&QueryRun { run }).await?;
     let record = client.query(&QueryRound { run: run.id, round }).await?;
     let head = record.head.as_ref().with_context(|| {

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use r3mes_gateway::ipfs;
+
 pub(super) fn is_http_url(value: &str, _: &()) -> garde::Result {
     let rest = value
         .strip_prefix("http://")
@@ -11,6 +13,25 @@ pub(super) fn is_http_url(value: &str, _: &()) -> garde::Result {
         _ => Err(garde::Error::new(
             "must be a base URL such as http://127.0.0.1:26657",
         )),
+    }
+}
+
+/// Where blobs are had: a trustless gateway, or a Flight service.
+pub(super) fn is_blob_source(value: &str, _: &()) -> garde::Result {
+    is_http_url(value, &())
+        .or_else(|_| is_flight_url(value, &()))
+        .map_err(|_| {
+            garde::Error::new(
+                "must be a base URL such as http://127.0.0.1:8090, or flight://HOST:PORT",
+            )
+        })
+}
+
+pub(super) fn is_flight_url(value: &str, _: &()) -> garde::Result {
+    let source = value.parse::<ipfs::Source>();
+    match source.is_ok_and(|source| source.is_flight()) {
+        true => Ok(()),
+        false => Err(garde::Error::new("must be flight://HOST:PORT")),
     }
 }
 

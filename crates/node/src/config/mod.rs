@@ -3,6 +3,7 @@
 //! Order of precedence: command line, then environment, then the file, then these defaults.
 
 mod checks;
+mod flight;
 mod network;
 mod roles;
 mod services;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::checks::{is_amount, is_hash};
 use self::checks::{is_kernels, is_log_filter};
 pub use self::{
+    flight::Flight,
     network::{Light, Network, TrustedHeader},
     roles::{BlobBackEnd, Blobs, RoleConfig, Roles},
     services::{Attach, CometBft, Engine, Gateway, Ledger, Services, StateSync},
@@ -50,6 +52,9 @@ pub struct Config {
     /// Where the roles keep their blobs.
     #[garde(dive)]
     pub blobs: Blobs,
+    /// Arrow Flight between nodes that share a token.
+    #[garde(dive)]
+    pub flight: Flight,
     /// Processor use.
     #[garde(dive)]
     pub compute: Compute,
@@ -278,16 +283,14 @@ impl Config {
         let mut found = Vec::new();
         if let Some(ledger) = &self.services.ledger {
             found.push(("services.ledger.rpc_listen".to_owned(), ledger.rpc_listen));
-            found.push((
-                "services.ledger.blobs_listen".to_owned(),
-                ledger.blobs_listen,
-            ));
-            let cosmos = [
+            let optional = [
+                ("services.ledger.blobs_listen", ledger.blobs_listen),
+                ("services.ledger.flight_listen", ledger.flight_listen),
                 ("services.ledger.grpc_listen", ledger.grpc_listen),
                 ("services.ledger.rest_listen", ledger.rest_listen),
             ];
             found.extend(
-                cosmos
+                optional
                     .into_iter()
                     .filter_map(|(key, address)| address.map(|address| (key.to_owned(), address))),
             );
@@ -307,11 +310,15 @@ impl Config {
             found.push(("services.gateway.listen".to_owned(), gateway.listen));
         }
         for (role, config) in self.enabled_roles() {
-            found.push((format!("roles.{role}.blobs_listen"), config.blobs_listen));
+            let optional = [
+                ("blobs_listen", config.blobs_listen),
+                ("flight_listen", config.flight_listen),
+                ("api_listen", config.api_listen),
+            ];
             found.extend(
-                config
-                    .api_listen
-                    .map(|address| (format!("roles.{role}.api_listen"), address)),
+                optional
+                    .into_iter()
+                    .filter_map(|(key, address)| Some((format!("roles.{role}.{key}"), address?))),
             );
         }
         found
@@ -445,6 +452,41 @@ mod tests {
         assert_eq!(api(gateway), "http://127.0.0.1:8123");
         let serving = "roles:\n  serving:\n    api_listen: 10.0.0.2:8001\n";
         assert_eq!(api(serving), "http://10.0.0.2:8001");
+    }
+
+    #[test]
+    fn a_role_is_reached_over_flight_where_its_blob_gateway_is_off() {
+        let text = "roles:\n  miner:\n    blobs_listen: null\n    flight_listen: 127.0.0.1:8815\n";
+        let config = parse(text).unwrap();
+        let miner = config.role(Role::Miner).unwrap();
+        assert_eq!(miner.public_blobs_url(), "flight://127.0.0.1:8815");
+        assert_eq!(parse(&config.to_yaml()).unwrap(), config);
+        let neither = text.replace("    flight_listen: 127.0.0.1:8815\n", "");
+        let refusal = parse(&neither).unwrap_err().to_string();
+        assert!(refusal.contains("flight_listen"), "{refusal}");
+        let both = text.replace("null", "127.0.0.1:8815");
+        let refusal = parse(&both).unwrap_err().to_string();
+        assert!(
+            refusal.contains("roles.miner.blobs_listen")
+                && refusal.contains("roles.miner.flight_listen"),
+            "{refusal}"
+        );
+    }
+
+    #[test]
+    fn peers_are_flight_services_and_blobs_are_had_from_either_kind() {
+        let text = |key, value| format!("{key}: ['{value}']\n");
+        let peers = |value| parse(&text("flight:\n  peers", value));
+        peers("flight://10.0.0.7:8815").unwrap();
+        for bad in ["http://10.0.0.7:8815", "flight://10.0.0.7", "10.0.0.7:8815"] {
+            let refusal = peers(bad).unwrap_err().to_string();
+            assert!(refusal.contains("flight://HOST:PORT"), "{refusal}");
+        }
+        let blobs = |value| parse(&text("network:\n  bootstrap_blobs", value));
+        blobs("flight://10.0.0.7:8815").unwrap();
+        blobs("http://10.0.0.7:8090").unwrap();
+        let refusal = blobs("flight://10.0.0.7").unwrap_err().to_string();
+        assert!(refusal.contains("flight://HOST:PORT"), "{refusal}");
     }
 
     #[test]

@@ -6,7 +6,10 @@ use garde::Validate;
 use r3mes_types::Role;
 use serde::{Deserialize, Serialize};
 
-use super::{checks::is_http_url, loopback};
+use super::{
+    checks::{is_blob_source, is_http_url},
+    loopback,
+};
 
 /// The roles of this node. One that is absent does not run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Validate)]
@@ -34,13 +37,18 @@ pub struct Roles {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct RoleConfig {
-    /// Address this role's blob gateway listens on.
-    #[garde(skip)]
-    pub blobs_listen: SocketAddr,
-    /// Base URL other machines reach the blob gateway under; the listen address when absent.
-    #[garde(inner(custom(is_http_url)))]
+    /// Address this role's blob gateway listens on; `null` for none, where `flight_listen` is set.
+    #[garde(custom(serves_blobs(self.flight_listen.is_some())))]
+    pub blobs_listen: Option<SocketAddr>,
+    /// Where other machines fetch this role's blobs: a base URL, or flight://HOST:PORT. When absent,
+    /// the address of the blob gateway, or of Arrow Flight if that runs alone.
+    #[garde(inner(custom(is_blob_source)))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blobs_url: Option<String>,
+    /// Address Arrow Flight listens on, for whoever has the token; absent for none.
+    #[garde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flight_listen: Option<SocketAddr>,
     /// Address the answering API listens on (role serving only).
     #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,8 +72,9 @@ pub struct RoleConfig {
 impl Default for RoleConfig {
     fn default() -> Self {
         Self {
-            blobs_listen: loopback(0),
+            blobs_listen: Some(loopback(0)),
             blobs_url: None,
+            flight_listen: None,
             api_listen: None,
             api_url: None,
             memory_mb: 1024,
@@ -79,17 +88,26 @@ impl RoleConfig {
     /// The role's defaults, on a port of its own.
     pub fn for_role(role: Role) -> Self {
         Self {
-            blobs_listen: loopback(8090 + role.number() as u16),
+            blobs_listen: Some(loopback(Self::blobs_port(role))),
             api_listen: (role == Role::Serving).then(|| loopback(8100)),
             ..Self::default()
         }
     }
 
-    /// Base URL that others fetch this role's blobs from.
+    /// The port that a role's blob gateway listens on, unless the file names another.
+    pub fn blobs_port(role: Role) -> u16 {
+        8090 + role.number() as u16
+    }
+
+    /// Where others fetch this role's blobs: a base URL or `flight://HOST:PORT`; empty where nothing
+    /// listens, which a checked configuration does not say.
     pub fn public_blobs_url(&self) -> String {
-        self.blobs_url
-            .clone()
-            .unwrap_or_else(|| format!("http://{}", self.blobs_listen))
+        let http = self.blobs_listen.map(|address| format!("http://{address}"));
+        let flight = self
+            .flight_listen
+            .map(|address| format!("flight://{address}"));
+        let named = self.blobs_url.clone();
+        named.or(http).or(flight).unwrap_or_default()
     }
 
     /// Base URL that the gateway sends requests to, for the role serving.
@@ -97,6 +115,16 @@ impl RoleConfig {
         self.api_url
             .clone()
             .or_else(|| self.api_listen.map(|address| format!("http://{address}")))
+    }
+}
+
+/// A role's work is fetched by others.
+fn serves_blobs(over_flight: bool) -> impl FnOnce(&Option<SocketAddr>, &()) -> garde::Result {
+    move |listen, &()| match listen.is_some() || over_flight {
+        true => Ok(()),
+        false => Err(garde::Error::new(
+            "can be null only where flight_listen is set: others fetch the role's work",
+        )),
     }
 }
 

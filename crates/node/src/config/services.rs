@@ -40,9 +40,13 @@ pub struct Ledger {
     /// Address the Cosmos SDK's REST listens on; `null` for none.
     #[garde(skip)]
     pub rest_listen: Option<SocketAddr>,
-    /// Address the blob gateway listens on.
+    /// Address the blob gateway listens on; `null` for none.
     #[garde(skip)]
-    pub blobs_listen: SocketAddr,
+    pub blobs_listen: Option<SocketAddr>,
+    /// Address Arrow Flight listens on, for whoever has the token; absent for none.
+    #[garde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flight_listen: Option<SocketAddr>,
     /// Milliseconds between blocks: under `local` at the least, while something waits (20 when
     /// absent); under `cometbft` always, and the same on all machines (1000 when absent).
     #[garde(inner(range(min = 1, max = 60_000)))]
@@ -73,7 +77,8 @@ impl Default for Ledger {
             rpc_listen: loopback(26657),
             grpc_listen: Some(loopback(9090)),
             rest_listen: Some(loopback(1317)),
-            blobs_listen: loopback(8090),
+            blobs_listen: Some(loopback(Self::BLOBS_PORT)),
+            flight_listen: None,
             block_interval_ms: None,
             keep_versions: 1000,
             snapshot_every: 1000,
@@ -84,6 +89,9 @@ impl Default for Ledger {
 }
 
 impl Ledger {
+    /// The port that the blob gateway listens on, unless the file names another.
+    pub const BLOBS_PORT: u16 = 8090;
+
     /// The pause between blocks.
     pub fn block_interval(&self) -> Duration {
         let usual = match self.engine {

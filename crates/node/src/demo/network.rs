@@ -102,7 +102,7 @@ impl Network {
             member.config.node.moniker = member.label.clone();
             member.config.node.stake = Some(STAKE.to_string());
             let settings = RoleConfig {
-                blobs_listen: loopback(next()?),
+                blobs_listen: Some(loopback(next()?)),
                 api_listen: (member.role == Role::Serving).then_some(loopback(next()?)),
                 memory_mb: MEMORY_MB,
                 durable: false,
@@ -118,7 +118,7 @@ impl Network {
             rpc_listen: loopback(rpc),
             grpc_listen: Some(loopback(next()?)),
             rest_listen: Some(loopback(next()?)),
-            blobs_listen: loopback(blobs),
+            blobs_listen: Some(loopback(blobs)),
             engine: options.engine,
             block_interval_ms: Some(BLOCK_INTERVAL_MS),
             cometbft: Some(CometBft {

@@ -27,11 +27,7 @@ pub(super) async fn follow(
     let client = network.client()?;
     let folder = tempfile::tempdir()?;
     let store = agents::open_store(folder.path(), STORAGE_MB, false)?;
-    let depot = Depot::new(
-        store,
-        client.clone(),
-        &network.config().network.bootstrap_blobs,
-    )?;
+    let depot = Depot::new(network.home(), network.config(), store, client.clone())?;
     let mut held_out = HeldOut::new(network.config())?;
     let mut run = client.query(&QueryRun { run: RUN }).await?;
     let hyper = run.params.hyper.clone();

@@ -26,6 +26,7 @@ use super::cometbft as program;
 use crate::{
     agents,
     config::{Config, Engine, Ledger},
+    flight,
     genesis::{self, BOOTSTRAP_STORAGE_MB},
     home::Home,
     keyring::Keyring,
@@ -52,7 +53,6 @@ pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> a
         }
     };
     let store = agents::open_store(&genesis::bootstrap_folder(home), BOOTSTRAP_STORAGE_MB, true)?;
-    let blobs = agents::listen(settings.blobs_listen, "services.ledger.blobs_listen").await?;
     let rpc_listener = agents::listen(settings.rpc_listen, "services.ledger.rpc_listen").await?;
 
     let mut tasks = tokio::task::JoinSet::new();
@@ -67,8 +67,16 @@ pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> a
         tasks.spawn(serve(listener, cosmos::rest_router(node), shutdown.clone()));
     }
     tasks.spawn(serve(rpc_listener, rpc::router(chain), shutdown.clone()));
-    let gateway = ipfs::router(store, ipfs::GatewayLimits::default());
-    tasks.spawn(serve(blobs, gateway, shutdown.clone()));
+    if let Some(address) = settings.flight_listen {
+        let place = (address, "services.ledger.flight_listen");
+        let service = flight::open(home, config, place, Arc::clone(&store)).await?;
+        tasks.spawn(service.serve(shutdown.clone()));
+    }
+    if let Some(address) = settings.blobs_listen {
+        let listener = agents::listen(address, "services.ledger.blobs_listen").await?;
+        let gateway = ipfs::router(store, ipfs::GatewayLimits::default());
+        tasks.spawn(serve(listener, gateway, shutdown.clone()));
+    }
     tracing::info!("the ledger is ready");
     process::announce_ready();
 

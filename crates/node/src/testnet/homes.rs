@@ -224,7 +224,7 @@ impl Place {
             // On one machine there is only one port 9090.
             grpc_listen: usual.grpc_listen.filter(|_| !here),
             rest_listen: usual.rest_listen.filter(|_| !here),
-            blobs_listen: SocketAddr::new(self.open, ports.blobs),
+            blobs_listen: Some(SocketAddr::new(self.open, ports.blobs)),
             block_interval_ms: Some(u64::try_from(interval).unwrap_or(u64::MAX)),
             cometbft: Some(CometBft {
                 p2p_listen: SocketAddr::new(self.open, ports.p2p),
@@ -246,7 +246,7 @@ impl Place {
             let answers = (role == Role::Serving).then_some(ports.answers);
             if let Some(settings) = config.role_mut(role) {
                 *settings = RoleConfig {
-                    blobs_listen: SocketAddr::new(self.open, blobs),
+                    blobs_listen: Some(SocketAddr::new(self.open, blobs)),
                     blobs_url: (!here).then(|| self.url(blobs)),
                     api_listen: answers.map(|port| SocketAddr::new(self.open, port)),
                     api_url: answers.filter(|_| !here).map(|port| self.url(port)),
@@ -266,12 +266,12 @@ fn places(options: &Options) -> anyhow::Result<Vec<Place>> {
             open: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             ports: Ports {
                 rpc: Ledger::default().rpc_listen.port(),
-                blobs: Ledger::default().blobs_listen.port(),
+                blobs: Ledger::BLOBS_PORT,
                 p2p: CometBft::default().p2p_listen.port(),
                 api: Gateway::default().listen.port(),
                 roles: Role::ALL
                     .iter()
-                    .map(|&role| (role, RoleConfig::for_role(role).blobs_listen.port()))
+                    .map(|&role| (role, RoleConfig::blobs_port(role)))
                     .collect(),
                 answers: RoleConfig::for_role(Role::Serving)
                     .api_listen

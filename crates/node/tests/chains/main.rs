@@ -1,11 +1,12 @@
 //! Chains on this machine, used from the command line: proofs from far away, and networks that go on
-//! under another name, and training that an operator begins.
+//! under another name, training that an operator begins, and training over Arrow Flight only.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 #[path = "../support/checkpoint.rs"]
 mod checkpoint;
 mod export;
+mod flight;
 mod homes;
 mod proofs;
 mod training;

@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Rounds of the run.
-const ROUNDS: u64 = 2;
+pub(crate) const ROUNDS: u64 = 2;
 /// The plan of the run: as small as a model of one block, and every package is audited twice.
 const PLAN: &str = "
 name: letters
@@ -37,7 +37,7 @@ fn text(name: &str) -> String {
 }
 
 /// Registers the small model, proposes a dataset and starts the run, each tried without sending first.
-fn begin(founder: &Home, folder: &Path) {
+pub(crate) fn begin(founder: &Home, folder: &Path) {
     let checkpoint = folder.join("checkpoint");
     checkpoint::write(&checkpoint);
     let packed = checkpoint.join("letters.r3mes").display().to_string();
@@ -117,13 +117,19 @@ fn begin(founder: &Home, folder: &Path) {
     assert_eq!(run["params"]["rounds"], ROUNDS, "{run}");
 }
 
-/// A home without a ledger, with a stake and one role.
-fn join(founder: &Home, folder: &Path, role: &str) -> Home {
+/// A home without a ledger, with a stake and one role, which is registered as `configure` leaves it.
+pub(crate) fn join(
+    founder: &Home,
+    folder: &Path,
+    role: &str,
+    configure: impl FnOnce(&Home),
+) -> Home {
     let arguments = ["--roles", role, "--join", &founder.rpc];
     let home = Home::make(folder.join(format!("away-{role}")), &arguments);
     let config = fs::read_to_string(home.dir.join("config.yaml")).unwrap();
     assert!(config.contains("light:"), "{config}");
     assert!(!config.contains("ledger:"), "{config}");
+    configure(&home);
     let account = address(&home);
     json(&founder.dir, &["tx", "send", &account, GIVEN]);
     json(
@@ -147,7 +153,7 @@ fn verified(home: &Home) -> u64 {
 }
 
 /// The one miner's part in a round.
-fn entry(home: &Home, round: u64) -> Value {
+pub(crate) fn entry(home: &Home, round: u64) -> Value {
     let round = json(&home.dir, &["query", "round", &round.to_string()]);
     let entries = round["entries"].as_array().unwrap();
     assert_eq!(entries.len(), 1, "{round}");
@@ -170,8 +176,8 @@ fn a_run_begun_by_its_operator_trains_far_from_the_ledger_and_is_audited_again_w
     let _ledger = founder.start_with(&roles);
     is_ready(&founder, "proposer");
     begin(&founder, folder.path());
-    let miner = join(&founder, folder.path(), "miner");
-    let validator = join(&founder, folder.path(), "validator");
+    let miner = join(&founder, folder.path(), "miner", |_| {});
+    let validator = join(&founder, folder.path(), "validator", |_| {});
     // Who has no say starts nothing.
     let start = ["tx", "run", "start", "--model", "letters", "--dataset", "2"];
     let refused = complaint(&miner.dir, &start);
@@ -290,7 +296,7 @@ fn validators_decide(founder: &Home, validator: &Home) {
     assert_eq!(run["params"]["dataset"], 3, "{run}");
 }
 
-fn is_ready(home: &Home, role: &str) {
+pub(crate) fn is_ready(home: &Home, role: &str) {
     until("the role is ready", || {
         let status = json(&home.dir, &["status"]);
         (status["services"][role]["phase"] == "ready").then_some(())

@@ -1,0 +1,214 @@
+//! What the ledger says of adapters and packages.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use anyhow::Context;
+use futures::{FutureExt, future::BoxFuture};
+use r3mes_blobs::{BlobStore, FileReader};
+use r3mes_gateway::{
+    flight::{AdapterFacts, Catalogue, CatalogueError, Listed, Name},
+    rpc::{Client, ClientError},
+};
+use r3mes_model::{ModelConfig, PackedModel};
+use r3mes_training::job::adapter_layout;
+use r3mes_types::{
+    Address, Cid, Hash,
+    models::{QueryModel, QueryModels, QueryVersions, Version},
+    query::{MAX_PAGE_KEY, PageRequest},
+    training::{Entry, QueryRound, QueryRun, QueryRuns, Run},
+    wire::Blob,
+};
+use tokio::sync::Mutex;
+
+/// Rounds of the newest run whose packages are listed.
+const LISTED_ROUNDS: u32 = 16;
+/// Newest adapters that are listed.
+const LISTED_ADAPTERS: usize = 256;
+
+/// Asks the ledger what blobs are; the shape of a model stands in its packed file, which the store must
+/// have.
+pub struct LedgerCatalogue {
+    chain: Client,
+    store: Arc<dyn BlobStore>,
+    versions: Mutex<Versions>,
+}
+
+/// Versions of models that the ledger has told of. A version never changes.
+#[derive(Default)]
+struct Versions {
+    by_adapter: HashMap<Cid, Version>,
+    /// Where the last page of each model begins, which is read again when a version is unknown.
+    last_pages: BTreeMap<Hash, Blob<MAX_PAGE_KEY>>,
+}
+
+impl LedgerCatalogue {
+    /// A catalogue of a ledger, for the service over a store.
+    pub fn new(chain: Client, store: Arc<dyn BlobStore>) -> Self {
+        Self {
+            chain,
+            store,
+            versions: Mutex::default(),
+        }
+    }
+
+    async fn facts(&self, cid: Cid) -> anyhow::Result<Option<AdapterFacts>> {
+        let mut versions = self.versions.lock().await;
+        if !versions.by_adapter.contains_key(&cid) {
+            self.read_versions(&mut versions).await?;
+        }
+        let Some(version) = versions.by_adapter.get(&cid).cloned() else {
+            return Ok(None);
+        };
+        drop(versions);
+        let run = self.chain.query(&QueryRun { run: version.run }).await?;
+        let model = self.chain.query(&QueryModel { id: version.model }).await?;
+        let model = model.model.context("the ledger has no such model")?.spec;
+        let layout = adapter_layout(&self.shape(model.base).await?, &run.params.hyper)?;
+        let details = vec![
+            ("model", model.name.to_string()),
+            ("version", version.number.to_string()),
+            ("run", version.run.to_string()),
+            ("round", version.round.to_string()),
+        ];
+        Ok(Some(AdapterFacts { layout, details }))
+    }
+
+    /// The shape of the model whose packed file is `base`.
+    async fn shape(&self, base: Cid) -> anyhow::Result<ModelConfig> {
+        let store = Arc::clone(&self.store);
+        let read = tokio::task::spawn_blocking(move || -> anyhow::Result<ModelConfig> {
+            let mut file = FileReader::open(&*store, &base)?;
+            Ok(PackedModel::read_config(&mut file)?)
+        });
+        read.await?
+            .with_context(|| format!("the model's packed file {base} is not stored here"))
+    }
+
+    /// Reads the versions that have come since the last time.
+    async fn read_versions(&self, versions: &mut Versions) -> anyhow::Result<()> {
+        let mut page = PageRequest::default();
+        loop {
+            let answer = self.chain.query(&QueryModels { page: Some(page) }).await?;
+            for model in &answer.models {
+                self.read_versions_of(model.spec.id, versions).await?;
+            }
+            if answer.next.is_empty() {
+                return Ok(());
+            }
+            page = PageRequest {
+                after: answer.next,
+                limit: 0,
+            };
+        }
+    }
+
+    async fn read_versions_of(&self, model: Hash, versions: &mut Versions) -> anyhow::Result<()> {
+        loop {
+            let after = versions.last_pages.get(&model).cloned();
+            let page = PageRequest {
+                after: after.unwrap_or_default(),
+                limit: 0,
+            };
+            let question = QueryVersions {
+                model,
+                page: Some(page),
+            };
+            let answer = self.chain.query(&question).await?;
+            let told = answer.versions.iter().cloned();
+            versions
+                .by_adapter
+                .extend(told.map(|version| (version.adapter, version)));
+            if answer.next.is_empty() {
+                return Ok(());
+            }
+            versions.last_pages.insert(model, answer.next);
+        }
+    }
+
+    async fn newest_run(&self) -> anyhow::Result<Option<Run>> {
+        let mut newest: Option<Run> = None;
+        loop {
+            let after = newest.as_ref().map(|run| run.id);
+            let answer = self.chain.query(&QueryRuns { after, limit: 0 }).await?;
+            match answer.runs.iter().last() {
+                Some(last) => newest = Some(last.clone()),
+                None => return Ok(newest),
+            }
+        }
+    }
+
+    /// The miners' parts in a round; none when it has not begun.
+    async fn entries(&self, run: u64, round: u32) -> anyhow::Result<Vec<Entry>> {
+        match self.chain.query(&QueryRound { run, round }).await {
+            Ok(record) => Ok(record.entries.iter().cloned().collect()),
+            Err(ClientError::Query { codespace, .. }) if codespace == "training" => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn package_of(&self, miner: Address, round: u32) -> anyhow::Result<Option<Cid>> {
+        let Some(run) = self.newest_run().await? else {
+            return Ok(None);
+        };
+        let entries = self.entries(run.id, round).await?;
+        let entry = entries.into_iter().find(|entry| entry.miner == miner);
+        Ok(entry
+            .and_then(|entry| entry.package)
+            .map(|package| package.cid))
+    }
+
+    async fn listed(&self) -> anyhow::Result<Vec<Listed>> {
+        let mut versions = self.versions.lock().await;
+        self.read_versions(&mut versions).await?;
+        let mut known: Vec<&Version> = versions.by_adapter.values().collect();
+        known.sort_unstable_by_key(|version| (version.registered_at, version.number));
+        let newest = known.iter().rev().take(LISTED_ADAPTERS);
+        let mut listed: Vec<Listed> = newest
+            .map(|version| Listed {
+                name: Name::Adapter(version.adapter),
+                cid: version.adapter,
+            })
+            .collect();
+        drop(versions);
+        let Some(run) = self.newest_run().await? else {
+            return Ok(listed);
+        };
+        for round in (run.round.saturating_sub(LISTED_ROUNDS - 1)..=run.round).rev() {
+            for entry in self.entries(run.id, round).await? {
+                let miner = entry.miner;
+                listed.extend(entry.package.map(|package| Listed {
+                    name: Name::Gradients { miner, round },
+                    cid: package.cid,
+                }));
+            }
+        }
+        Ok(listed)
+    }
+}
+
+impl Catalogue for LedgerCatalogue {
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Listed>, CatalogueError>> {
+        async { self.listed().await.map_err(silent) }.boxed()
+    }
+
+    fn adapter(&self, cid: Cid) -> BoxFuture<'_, Result<Option<AdapterFacts>, CatalogueError>> {
+        async move { self.facts(cid).await.map_err(silent) }.boxed()
+    }
+
+    fn package(
+        &self,
+        miner: Address,
+        round: u32,
+    ) -> BoxFuture<'_, Result<Option<Cid>, CatalogueError>> {
+        async move { self.package_of(miner, round).await.map_err(silent) }.boxed()
+    }
+}
+
+fn silent(error: anyhow::Error) -> CatalogueError {
+    CatalogueError {
+        source: error.into(),
+    }
+}

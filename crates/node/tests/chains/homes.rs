@@ -47,6 +47,18 @@ pub(crate) fn json(home: &Path, arguments: &[&str]) -> Value {
     try_json(home, arguments).unwrap_or_else(|complaint| panic!("{arguments:?}: {complaint}"))
 }
 
+/// What a command prints that has no use for a home.
+pub(crate) fn json_alone(arguments: &[&str]) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_r3mes"))
+        .arg("--json")
+        .args(arguments)
+        .output()
+        .unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {complaint}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 /// What a command prints, or its complaint.
 pub(crate) fn try_json(home: &Path, arguments: &[&str]) -> Result<Value, String> {
     let output = r3mes(home, arguments);

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     checkpoint,
-    homes::{Home, complaint, json, until},
+    homes::{Home, complaint, json, json_alone, until},
 };
 
 /// Rounds of the run.
@@ -41,10 +41,7 @@ pub(crate) fn begin(founder: &Home, folder: &Path) {
     let checkpoint = folder.join("checkpoint");
     checkpoint::write(&checkpoint);
     let packed = checkpoint.join("letters.r3mes").display().to_string();
-    let pack = json(
-        &founder.dir,
-        &["pack", &checkpoint.display().to_string(), &packed],
-    );
+    let pack = json_alone(&["pack", &checkpoint.display().to_string(), &packed]);
     let plan = folder.join("run.yaml").display().to_string();
     fs::write(&plan, PLAN).unwrap();
     let texts = [text("burgess-busterbrown.txt"), text("carroll-alice.txt")];

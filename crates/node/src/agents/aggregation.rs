@@ -16,7 +16,7 @@ use r3mes_types::{
 use super::{
     bench::{Bench, fetch_adapter},
     context::Context,
-    workshop::pin,
+    workshop::{adapter_pin, pin},
 };
 
 /// Fetches a miner's package and checks it against its recorded hash.
@@ -58,7 +58,8 @@ pub(super) async fn compute(
         .aggregation
         .as_ref()
         .context("the ledger named nothing to aggregate")?;
-    let pin = pin(RoundKey::of(owed));
+    let round = RoundKey::of(owed);
+    let pin = pin(round);
     bench
         .prepare_model(&agent.depot, &agent.chain, asked.model)
         .await?;
@@ -88,7 +89,7 @@ pub(super) async fn compute(
     let adapter = hash_floats(&next);
     let bytes = encode_floats(&next);
     let state = StepState::start(next).hash();
-    let cid = agent.depot.put(bytes, "adapters").await?;
+    let cid = agent.depot.put(bytes, &adapter_pin(round)).await?;
     Ok(AdapterRef {
         cid: Some(cid),
         adapter,

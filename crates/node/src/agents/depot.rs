@@ -143,6 +143,25 @@ impl Depot {
         .await
     }
 
+    /// Keeps a blob while the ledger is told of it, and lets it go when the ledger refuses. An answer
+    /// that did not come may still have been a yes, so the blob stays then.
+    ///
+    /// # Errors
+    /// When the store refuses; what became of the message is the inner result.
+    pub async fn pin_while<T>(
+        &self,
+        cid: Cid,
+        pin: &str,
+        sending: impl Future<Output = Result<T, rpc::SendError>>,
+    ) -> anyhow::Result<Result<T, rpc::SendError>> {
+        self.pin(cid, pin).await?;
+        let sent = sending.await;
+        if let Err(rpc::SendError::Refused { .. }) = &sent {
+            self.unpin(cid, pin).await?;
+        }
+        Ok(sent)
+    }
+
     /// Lets everything go whose pin is `ended`; it is collected when space is needed.
     ///
     /// # Errors
@@ -208,6 +227,7 @@ fn node_sources(node: &Node) -> Vec<ipfs::Source> {
 #[cfg(test)]
 mod tests {
     use r3mes_blobs::MemoryStore;
+    use r3mes_gateway::rpc::SendError;
 
     use super::*;
 
@@ -250,9 +270,39 @@ mod tests {
     #[tokio::test]
     async fn a_blob_is_let_go_under_one_pin_and_kept_under_another() {
         let depot = depot();
-        let cid = depot.put(vec![7; 10], "adapters").await.unwrap();
+        let cid = depot.put(vec![7; 10], "genesis").await.unwrap();
         depot.pin(cid, "run-1-round-1").await.unwrap();
         depot.unpin(cid, "run-1-round-1").await.unwrap();
-        assert_eq!(pins(&depot), ["adapters"]);
+        assert_eq!(pins(&depot), ["genesis"]);
+    }
+
+    #[tokio::test]
+    async fn what_the_ledger_refuses_loses_its_pin_and_what_it_may_have_taken_does_not() {
+        let depot = depot();
+        // An earlier round whose packages changed nothing has the same adapter.
+        let earlier = "adapter-run-1-round-1";
+        let cid = depot.put(vec![7; 10], earlier).await.unwrap();
+        let pin = "adapter-run-1-round-2";
+        let answered = async |answer: Result<u64, SendError>| {
+            let sending = async {
+                assert_eq!(pins(&depot), [earlier, pin]);
+                answer
+            };
+            let sent = depot.pin_while(cid, pin, sending).await.unwrap();
+            (sent.is_ok(), pins(&depot))
+        };
+        let refused = SendError::Refused {
+            codespace: "training".into(),
+            code: 7,
+            log: "the round is closed".into(),
+        };
+        assert_eq!(answered(Err(refused)).await, (false, vec![earlier.into()]));
+        let silent = SendError::TimedOut {
+            hash: [0; 32],
+            waited: std::time::Duration::from_secs(1),
+        };
+        let both = vec![earlier.to_owned(), pin.to_owned()];
+        assert_eq!(answered(Err(silent)).await, (false, both.clone()));
+        assert_eq!(answered(Ok(9)).await, (true, both));
     }
 }

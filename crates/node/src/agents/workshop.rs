@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use r3mes_blobs::PinName;
 use r3mes_exact::Isa;
-use r3mes_gateway::rpc::{SendError, TxClient};
+use r3mes_gateway::rpc::TxClient;
 use r3mes_training::{
     agent::{Action, AuditKey, Facts, Fetched, RoundKey},
     state::StepState,
 };
 use r3mes_types::{
-    Message, Ppm,
+    Cid, Message, Ppm,
+    task::AdapterRef,
     training::{Backend, MinerPackage, QueryRun, TrainingMessage},
 };
 use zeroize::Zeroizing;
@@ -122,28 +123,17 @@ impl Workshop {
         Ok(())
     }
 
-    /// Sends a message. The package that it is about is pinned while the ledger may take it, and let
-    /// go when the ledger refuses; the next attempt pins it again.
+    /// Sends a message. The blob that it is about is pinned while the ledger may take it, and let go
+    /// when the ledger refuses; the next attempt pins it again.
     async fn send(&self, facts: &Facts, message: TrainingMessage) -> anyhow::Result<()> {
-        let round = match &message {
-            TrainingMessage::CommitStates(said) => Some((said.run, said.round)),
-            TrainingMessage::RevealPackage(said) => Some((said.run, said.round)),
-            _ => None,
-        };
-        let about = round.and_then(|(run, round)| {
-            let round = RoundKey { run, round };
-            let package = &facts.trained.get(&round)?.package;
-            Some((package.cid, pin(round)))
-        });
-        if let Some((cid, pin)) = &about {
-            self.agent.depot.pin(*cid, pin).await?;
-        }
+        let about = about(facts, &message);
         let message = Message::from(message);
         let kind = message.type_url();
-        let sent = self.sender.send(vec![message]).await;
-        if let (Some((cid, pin)), Err(SendError::Refused { .. })) = (&about, &sent) {
-            self.agent.depot.unpin(*cid, pin).await?;
-        }
+        let sending = self.sender.send(vec![message]);
+        let sent = match about {
+            Some((cid, pin)) => self.agent.depot.pin_while(cid, &pin, sending).await?,
+            None => sending.await,
+        };
         tracing::info!(kind, height = sent?.height, "answered");
         Ok(())
     }
@@ -208,6 +198,31 @@ pub(super) fn pin(round: RoundKey) -> String {
     format!("run-{}-round-{}", round.run, round.round)
 }
 
+/// Pin of the adapter that a round's packages were aggregated to, which outlives the round.
+pub(super) fn adapter_pin(round: RoundKey) -> String {
+    format!("adapter-{}", pin(round))
+}
+
+/// The blob that a message offers to the ledger and that is kept from then on, with its pin.
+fn about(facts: &Facts, message: &TrainingMessage) -> Option<(Cid, String)> {
+    let package = |run, round| {
+        let round = RoundKey { run, round };
+        let package = &facts.trained.get(&round)?.package;
+        Some((package.cid, pin(round)))
+    };
+    let adapter = |run, round, aggregate: &AdapterRef| {
+        let round = RoundKey { run, round };
+        Some((aggregate.cid?, adapter_pin(round)))
+    };
+    match message {
+        TrainingMessage::CommitStates(said) => package(said.run, said.round),
+        TrainingMessage::RevealPackage(said) => package(said.run, said.round),
+        TrainingMessage::ProposeAggregate(said) => adapter(said.run, said.round, &said.aggregate),
+        TrainingMessage::AttestAggregate(said) => adapter(said.run, said.round, &said.aggregate),
+        _ => None,
+    }
+}
+
 /// Whether a pin is that of a round before the oldest that the ledger keeps in full: nobody can verify
 /// it any more.
 fn has_ended(pin: &str, oldest_kept: RoundKey) -> bool {
@@ -229,7 +244,49 @@ pub(super) fn state_bytes(parameters: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use r3mes_types::{
+        Hash, SecretKey,
+        training::{MsgAttestAggregate, MsgProposeAggregate},
+    };
+
     use super::*;
+
+    #[test]
+    fn an_aggregate_is_offered_under_a_pin_of_its_round_that_outlives_the_round() {
+        let address = SecretKey::from_bytes(&[1; 32]).unwrap().address();
+        let (facts, round) = (Facts::new(address, [2; 32]), RoundKey { run: 3, round: 70 });
+        let aggregate = AdapterRef {
+            cid: Some(Cid::raw(b"numbers")),
+            adapter: Hash::of(b"numbers"),
+            state: Hash::of(b"state"),
+        };
+        let proposed = MsgProposeAggregate {
+            proposer: address,
+            run: round.run,
+            round: round.round,
+            aggregate: aggregate.clone(),
+        };
+        let attested = MsgAttestAggregate {
+            validator: address,
+            run: round.run,
+            round: round.round,
+            aggregate,
+        };
+        for message in [
+            TrainingMessage::ProposeAggregate(proposed),
+            TrainingMessage::AttestAggregate(attested),
+        ] {
+            let (cid, pin) = about(&facts, &message).unwrap();
+            assert_eq!(cid, Cid::raw(b"numbers"));
+            assert_eq!(pin, adapter_pin(round));
+            let much_later = RoundKey {
+                round: 999,
+                ..round
+            };
+            assert!(!has_ended(&pin, much_later));
+            assert!(PinName::new(&pin).is_ok());
+        }
+    }
 
     #[test]
     fn the_pin_of_a_round_is_told_from_others() {
@@ -249,7 +306,7 @@ mod tests {
             ("run-3-round-37", false),
             ("run-3-round-100", false),
             ("run-2-round-0", false),
-            ("adapters", false),
+            ("adapter-run-3-round-0", false),
         ] {
             assert_eq!(has_ended(pin, oldest_kept), ended, "{pin}");
         }

@@ -41,6 +41,7 @@ pub(super) const METHODS: &[Signature] = &[
         "tx_search",
         &["query", "prove", "page", "per_page", "order_by"],
     ),
+    ("block_search", &["query", "page", "per_page", "order_by"]),
     ("num_unconfirmed_txs", &[]),
     ("abci_info", &[]),
     ("abci_query", &["path", "data", "height", "prove"]),
@@ -87,6 +88,7 @@ pub(super) async fn call(
         }
         "tx" => tx(service, params).await,
         "tx_search" => search::tx_search(service, params).await,
+        "block_search" => search::block_search(service, params).await,
         "num_unconfirmed_txs" => {
             let (txs, bytes) = service.handle.status().await?.waiting;
             let (txs, bytes) = (txs.to_string(), bytes.to_string());

@@ -22,7 +22,6 @@ use crate::rpc::shapes;
 
 /// Methods that CometBFT has and engine `local` has not.
 pub(super) const MORE_METHODS: &[Signature] = &[
-    ("block_search", &["query", "page", "per_page", "order_by"]),
     ("broadcast_evidence", &["evidence"]),
     ("consensus_state", &[]),
     ("dump_consensus_state", &[]),

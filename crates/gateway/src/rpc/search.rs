@@ -1,8 +1,12 @@
-//! `tx_search` under engine `local`: transactions by hash, height and events.
+//! `tx_search` and `block_search` under engine `local`: transactions by hash, height and their events,
+//! blocks by height and theirs.
 //!
-//! Conditions are CometBFT's, joined by `AND`: `tx.hash='..'`, `tx.height>=5`, `transfer.sender='..'`.
+//! Conditions are CometBFT's, joined by `AND`: `tx.hash='..'`, `tx.height>=5`, `block.height<9`,
+//! `transfer.sender='..'`.
 //! Events are looked for in the blocks themselves, so a search without a hash looks at a bounded number
 //! of heights.
+
+use std::ops::RangeInclusive;
 
 use r3mes_consensus::application::Event;
 use r3mes_consensus::block::tx_hash;
@@ -23,6 +27,10 @@ const PAGES: (u64, u64) = (30, 100);
 /// Where a transaction is: height and place in the block.
 type Place = (u64, u32);
 
+/// Which condition on heights a search understands.
+const TX_HEIGHT: &str = "tx.height";
+const BLOCK_HEIGHT: &str = "block.height";
+
 /// What is looked for.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Wanted {
@@ -35,17 +43,42 @@ struct Wanted {
 
 /// Answers `tx_search`.
 pub(super) async fn tx_search(service: &Service, params: &Params) -> Result<Value, RpcError> {
-    let wanted = Wanted::parse(&params.text("query")?)?;
+    let wanted = Wanted::parse(&params.text("query")?, TX_HEIGHT)?;
     let mut found: Vec<Place> = match wanted.hash {
         Some(hash) => {
             let found = service.handle.tx(hash).await?.into_iter();
             let matching = found.filter(|info| wanted.matches(info));
             matching.map(|info| (info.height, info.index)).collect()
         }
-        None => wanted.in_blocks(service).await?,
+        None => wanted.txs(service).await?,
     };
-    match params.text("order_by")?.as_str() {
-        "" | "asc" => (),
+    let page = page(&mut found, params, "asc")?;
+    let txs = at(service, page).await?;
+    Ok(json!({"txs": txs, "total_count": found.len().to_string()}))
+}
+
+/// Answers `block_search`.
+pub(super) async fn block_search(service: &Service, params: &Params) -> Result<Value, RpcError> {
+    let wanted = Wanted::parse(&params.text("query")?, BLOCK_HEIGHT)?;
+    let mut found = wanted.blocks(service).await?;
+    let mut blocks = Vec::new();
+    for height in page(&mut found, params, "desc")? {
+        if let Some(signed) = service.handle.block(height).await? {
+            blocks.push(shapes::block(&signed));
+        }
+    }
+    Ok(json!({"blocks": blocks, "total_count": found.len().to_string()}))
+}
+
+/// The page of `found` (ascending) that is asked for, in the order that is, or else in the usual one.
+fn page<T: Copy>(found: &mut [T], params: &Params, usual_order: &str) -> Result<Vec<T>, RpcError> {
+    let order = params.text("order_by")?;
+    match if order.is_empty() {
+        usual_order
+    } else {
+        &order
+    } {
+        "asc" => (),
         "desc" => found.reverse(),
         _ => return Err(RpcError::invalid_params("order_by must be asc or desc")),
     }
@@ -55,9 +88,7 @@ pub(super) async fn tx_search(service: &Service, params: &Params) -> Result<Valu
     let page = params.number("page")?.unwrap_or(1).max(1);
     let before = usize::try_from((page - 1).saturating_mul(size)).unwrap_or(usize::MAX);
     let size = usize::try_from(size).unwrap_or(usize::MAX);
-    let page = found.iter().copied().skip(before).take(size).collect();
-    let txs = at(service, page).await?;
-    Ok(json!({"txs": txs, "total_count": found.len().to_string()}))
+    Ok(found.iter().copied().skip(before).take(size).collect())
 }
 
 /// The transactions at these places, each block read once where neighbours share it.
@@ -89,7 +120,8 @@ async fn at(service: &Service, places: Vec<Place>) -> Result<Vec<Value>, RpcErro
 }
 
 impl Wanted {
-    fn parse(query: &str) -> Result<Self, RpcError> {
+    /// Reads a query in which heights are called `height`; only transactions have a hash.
+    fn parse(query: &str, height: &str) -> Result<Self, RpcError> {
         let conditions: Vec<&str> = query.split(" AND ").map(str::trim).collect();
         if query.trim().is_empty() || conditions.len() > MAX_CONDITIONS {
             let why = format!("query must have 1 to {MAX_CONDITIONS} conditions joined by AND");
@@ -97,16 +129,17 @@ impl Wanted {
         }
         let mut wanted = Self::default();
         for condition in conditions {
-            wanted.add(condition).ok_or_else(|| {
+            wanted.add(condition, height).ok_or_else(|| {
+                let hash = if height == TX_HEIGHT { "tx.hash='HASH', " } else { "" };
                 RpcError::invalid_params(format!(
-                    "the condition {condition:?} is not one of tx.hash='HASH', tx.height=N (or >=, >, <=, <), KIND.KEY='VALUE', KIND.KEY EXISTS"
+                    "the condition {condition:?} is not one of {hash}{height}=N (or >=, >, <=, <), KIND.KEY='VALUE', KIND.KEY EXISTS"
                 ))
             })?;
         }
         Ok(wanted)
     }
 
-    fn add(&mut self, condition: &str) -> Option<()> {
+    fn add(&mut self, condition: &str, height: &str) -> Option<()> {
         if let Some(name) = condition.strip_suffix(" EXISTS") {
             self.events.push((name.trim().to_owned(), None));
             return Some(());
@@ -119,17 +152,17 @@ impl Wanted {
             .find(|known| rest.starts_with(known))?;
         let value = rest[operator.len()..].trim().trim_matches('\'');
         match (name.trim(), operator) {
-            ("tx.hash", "=") => {
+            ("tx.hash", "=") if height == TX_HEIGHT => {
                 self.hash = Some(hex::decode(value).ok()?.try_into().ok()?);
             }
-            ("tx.height", operator) => {
-                let height: u64 = value.parse().ok()?;
+            (name, operator) if name == height => {
+                let at: u64 = value.parse().ok()?;
                 let (lowest, highest) = match operator {
-                    "=" => (height, Some(height)),
-                    ">=" => (height, None),
-                    ">" => (height.checked_add(1)?, None),
-                    "<=" => (0, Some(height)),
-                    _ => (0, Some(height.checked_sub(1)?)),
+                    "=" => (at, Some(at)),
+                    ">=" => (at, None),
+                    ">" => (at.checked_add(1)?, None),
+                    "<=" => (0, Some(at)),
+                    _ => (0, Some(at.checked_sub(1)?)),
                 };
                 self.lowest = self.lowest.max(lowest);
                 self.highest = self.highest.into_iter().chain(highest).min();
@@ -142,7 +175,8 @@ impl Wanted {
         Some(())
     }
 
-    async fn in_blocks(&self, service: &Service) -> Result<Vec<Place>, RpcError> {
+    /// The heights to look at.
+    async fn heights(&self, service: &Service) -> Result<RangeInclusive<u64>, RpcError> {
         let status = service.handle.status().await?;
         let newest = status.latest.height;
         let lowest = self.lowest.max(status.earliest.unwrap_or(newest + 1));
@@ -153,8 +187,23 @@ impl Wanted {
                 highest + 1 - MAX_HEIGHTS
             )));
         }
+        Ok(lowest..=highest)
+    }
+
+    async fn blocks(&self, service: &Service) -> Result<Vec<u64>, RpcError> {
         let mut found = Vec::new();
-        for height in lowest..=highest {
+        for height in self.heights(service).await? {
+            let output = service.handle.block_results(height).await?;
+            if output.is_some_and(|output| self.has(&output.events)) {
+                found.push(height);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn txs(&self, service: &Service) -> Result<Vec<Place>, RpcError> {
+        let mut found = Vec::new();
+        for height in self.heights(service).await? {
             let Some(output) = service.handle.block_results(height).await? else {
                 continue;
             };
@@ -193,17 +242,31 @@ mod tests {
     #[test]
     fn conditions_are_read_as_cometbft_writes_them() {
         let hash = "AB".repeat(32);
-        let wanted = Wanted::parse(&format!("tx.hash='{hash}'")).unwrap();
+        let wanted = Wanted::parse(&format!("tx.hash='{hash}'"), TX_HEIGHT).unwrap();
         assert_eq!(wanted.hash, Some([0xab; 32]));
         let query =
             "transfer.sender='remes1a' AND tx.height>=5 AND tx.height < 9 AND tx.fee EXISTS";
-        let wanted = Wanted::parse(query).unwrap();
+        let wanted = Wanted::parse(query, TX_HEIGHT).unwrap();
         assert_eq!((wanted.lowest, wanted.highest), (5, Some(8)));
         let sender = ("transfer.sender".to_owned(), Some("remes1a".to_owned()));
         assert_eq!(wanted.events, [sender, ("tx.fee".to_owned(), None)]);
         for wrong in ["", "tx.hash='zz'", "tx.height=a", "sender", "a.b>5"] {
-            assert!(Wanted::parse(wrong).is_err(), "{wrong:?}");
+            assert!(Wanted::parse(wrong, TX_HEIGHT).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn blocks_are_looked_for_by_their_own_height() {
+        let wanted = Wanted::parse("block.height>3 AND block.height<=7", BLOCK_HEIGHT).unwrap();
+        assert_eq!((wanted.lowest, wanted.highest), (4, Some(7)));
+        let refusal = Wanted::parse("block.height=a", BLOCK_HEIGHT).unwrap_err();
+        assert!(format!("{refusal:?}").contains("block.height"));
+        // What is neither is an event, as in CometBFT.
+        let wanted = Wanted::parse("tx.height=3", BLOCK_HEIGHT).unwrap();
+        assert_eq!(
+            wanted.events,
+            [("tx.height".to_owned(), Some("3".to_owned()))]
+        );
     }
 
     #[test]
@@ -212,7 +275,7 @@ mod tests {
             kind: "transfer".into(),
             attributes: vec![("sender".into(), "a".into()), ("amount".into(), "5".into())],
         }];
-        let has = |query| Wanted::parse(query).unwrap().has(&events);
+        let has = |query| Wanted::parse(query, TX_HEIGHT).unwrap().has(&events);
         assert!(has("transfer.sender='a' AND transfer.amount='5'"));
         assert!(has("transfer.amount EXISTS"));
         assert!(!has("transfer.sender='b'"));

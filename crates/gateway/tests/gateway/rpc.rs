@@ -212,6 +212,26 @@ async fn a_light_client_reads_and_verifies_what_the_rpc_answers() {
 }
 
 #[tokio::test]
+async fn blocks_are_found_by_height_and_events() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path()).await;
+    let client = node.client();
+    let sender = TxClient::new(client.clone(), key(1));
+    let transfer = send(&key(1), &key(2), Amount::remes(1));
+    let height = sender.send(transfer).await.unwrap().height;
+    let search = |query: String| client.raw("block_search", json!({"query": query}));
+    let found = search(format!("block.height<={height}")).await.unwrap();
+    assert_eq!(found["total_count"], height.to_string());
+    let newest_first = client.raw("block", json!({"height": height.to_string()}));
+    assert_eq!(found["blocks"][0], newest_first.await.unwrap());
+    let none = search("block.height>0 AND nothing.like='this'".into());
+    assert_eq!(none.await.unwrap()["total_count"], "0");
+    let refusal = search("block.height=a".into()).await.unwrap_err();
+    assert!(refusal.to_string().contains("block.height"), "{refusal}");
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn both_ways_of_asking_answer_alike_in_cometbft_s_shapes() {
     let directory = tempfile::tempdir().unwrap();
     let node = Node::start(directory.path()).await;

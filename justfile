@@ -28,7 +28,7 @@ lint:
 golden:
     tools/golden
 
-# Run every benchmark and write the tables of docs/benchmarks.md.
+# Run every benchmark and print the tables of docs/benchmarks.md.
 bench:
     tools/bench
 

@@ -84,6 +84,10 @@ async fn pass(State(between): State<Between>, Json(request): Json<Value>) -> Jso
     let lie = between.lie.lock().unwrap();
     lie(method, &request["params"], &mut answer["result"]);
     drop(lie);
+    // A liar may answer what the node refuses.
+    if !answer["result"].is_null() {
+        answer.as_object_mut().unwrap().remove("error");
+    }
     Json(answer)
 }
 
@@ -496,5 +500,40 @@ async fn before_the_first_block_the_genesis_answers() {
     let client = proxy.client(ledger_genesis(), from_genesis());
     let amount = client.query(&of(2)).await.unwrap().amount;
     assert_eq!(amount, Amount::remes(1_000));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_block_before_the_first_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = node(directory.path()).await;
+    let proxy = Proxy::start(&node).await;
+    let honest = proxy.client(ledger_genesis(), from_genesis());
+    let block = honest.light().unwrap().block(&honest, Some(1)).await;
+    let mut block = block.unwrap();
+    block.signed.header.height = 0u32.into();
+    block.signed.commit.height = 0u32.into();
+    let (_, foreign) = two_validators();
+    let block = forged(block, &foreign);
+    proxy.lies(move |method, _, result| match method {
+        "status" => result["sync_info"]["latest_block_height"] = "0".into(),
+        "commit" => *result = json!({"signed_header": block.signed}),
+        "validators" => *result = json!({"validators": foreign.validators(), "total": "2"}),
+        _ => {}
+    });
+    let client = proxy.client(ledger_genesis(), from_genesis());
+    let light = client.light().unwrap();
+    // By its height, and as the newest that the node claims to have.
+    for asked in [Some(0), None] {
+        let error = light.block(&client, asked).await.unwrap_err();
+        let is_refused = matches!(
+            error,
+            LightError::BeforeFirst {
+                height: 0,
+                first: 1
+            }
+        );
+        assert!(is_refused, "{error}");
+    }
     node.stop().await;
 }

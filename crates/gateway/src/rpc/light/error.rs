@@ -143,6 +143,16 @@ pub enum LightError {
         /// How old it may be.
         allowed: Duration,
     },
+    /// A block was asked for, or claimed to be the newest, that the network cannot have.
+    #[error(
+        "there is no block {height}: the network begins with block {first}, ask for that or a later one"
+    )]
+    BeforeFirst {
+        /// The height.
+        height: u64,
+        /// The height of the network's first block.
+        first: u64,
+    },
     /// The header that proves a state did not come.
     #[error("the node has no block {height} yet, whose header proves what it says: ask again")]
     NoHeader {

@@ -319,6 +319,10 @@ impl LightClient {
 
     /// The block at `height`, verified.
     async fn header(&self, client: &Client, height: u64) -> Result<LightBlock, LightError> {
+        let first = self.first();
+        if height < first {
+            return Err(LightError::BeforeFirst { height, first });
+        }
         let mut verified = self.verified.lock().await;
         let trusted = match &verified.newest {
             Some(trusted) => trusted.clone(),
@@ -510,15 +514,21 @@ impl Verified {
     }
 }
 
+/// Whether a block is the one that is trusted at its height. The moment before the first block has no
+/// hash, so that no block is.
 fn expect(block: &LightBlock, trusted: Option<Hash>) -> Result<(), LightError> {
     let found = block.hash();
     match trusted {
-        Some(trusted) if trusted != found => Err(LightError::Fork {
+        Some(trusted) if trusted == found => Ok(()),
+        Some(trusted) => Err(LightError::Fork {
             height: block.height(),
             found: found.to_string(),
             trusted: trusted.to_string(),
         }),
-        _ => Ok(()),
+        None => Err(LightError::BeforeFirst {
+            height: block.height(),
+            first: block.height() + 1,
+        }),
     }
 }
 

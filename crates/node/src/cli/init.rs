@@ -229,7 +229,7 @@ async fn begin_trust(
     let is_named = matches!(settings.root, Root::Header { .. });
     let light = LightClient::new(genesis.clone(), settings)?;
     // Before the first block there is none to verify; a header that is named is of a later one.
-    if is_named || client.status().await?.height > 0 {
+    if is_named || client.status().await?.height >= genesis.initial_height() {
         let newest = light.block(client, None).await;
         newest.with_context(|| {
             format!(

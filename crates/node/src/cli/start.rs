@@ -31,6 +31,9 @@ pub(super) fn run(
         overrides.rpc = Some(url);
     }
     let mut config = super::load(home, &overrides)?;
+    if typed.chain.is_some() {
+        ensure_checked(home, &config)?;
+    }
     choose(&mut config, typed);
     config.log.json |= out.json;
     telemetry::start(&config.log)?;
@@ -46,6 +49,17 @@ pub(super) fn run(
         }
         Ok(supervisor.run().await?)
     })
+}
+
+/// What another machine's ledger answers is believed only as far as the network signed it.
+fn ensure_checked(home: &Home, config: &Config) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        config.network.light.is_some(),
+        "the home {} would believe whatever that ledger says: it was made for a ledger of its own and has no `network.light` in {}. Choose a new home with --home, which is then made for that network, or make one with `r3mes init --join URL`",
+        home.root().display(),
+        home.config_file().display()
+    );
+    Ok(())
 }
 
 /// Leaves of the configuration what was asked for.
@@ -142,4 +156,23 @@ pub(super) fn run_service(
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Light;
+
+    #[test]
+    fn a_home_that_checks_nothing_follows_no_other_machine_s_ledger() {
+        let home = Home::new("/nowhere/home");
+        let mut config = Config::default();
+        let refusal = ensure_checked(&home, &config).unwrap_err().to_string();
+        assert!(
+            refusal.contains("/nowhere/home") && refusal.contains("init --join"),
+            "{refusal}"
+        );
+        config.network.light = Some(Light::default());
+        ensure_checked(&home, &config).unwrap();
+    }
 }

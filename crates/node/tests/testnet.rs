@@ -37,9 +37,16 @@ fn program(name: &str) -> Option<PathBuf> {
     Some(program)
 }
 
-fn r3mes(home: &Path) -> Command {
+/// The program, with its answers as JSON.
+fn without_home() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_r3mes"));
-    command.arg("--json").arg("--home").arg(home);
+    command.arg("--json");
+    command
+}
+
+fn r3mes(home: &Path) -> Command {
+    let mut command = without_home();
+    command.arg("--home").arg(home);
     command
 }
 
@@ -142,7 +149,7 @@ fn four_validators_agree_close_a_round_and_take_back_one_that_was_killed() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let dir = folder.path().join("net");
     let checks = json(
-        r3mes(folder.path())
+        without_home()
             .args(["testnet", "--validators", "4", "--check", "--port", "0"])
             .args(["--block-interval-ms", "200", "--rounds", "2", "--dir"])
             .arg(&dir),
@@ -334,7 +341,7 @@ fn homes_for_several_machines_name_each_other() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (hosts, dir) = (folder.path().join("hosts"), folder.path().join("net"));
     fs::write(&hosts, "10.0.0.1\nb.example\n").expect("it can be written");
-    let mut make = r3mes(folder.path());
+    let mut make = without_home();
     make.arg("testnet").arg("--hosts").arg(&hosts);
     make.arg("--dir").arg(&dir);
     let homes = json(&mut make);

@@ -87,6 +87,7 @@ impl Link {
             result = self.outbox.write_to(write) => result,
             result = self.read(read, arrivals) => result,
             () = self.watch(silence) => Err(io::ErrorKind::TimedOut.into()),
+            () = self.outbox.overdue() => Err(io::ErrorKind::TimedOut.into()),
         };
         self.outbox.close();
         let gone = Failure::new(Reason::Disconnected, "the connection to the broker is gone");

@@ -1,11 +1,14 @@
 //! Frames on their way to a connection.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
-    sync::Notify,
+    sync::{Notify, watch},
 };
 
 use crate::wire::Frame;
@@ -15,11 +18,15 @@ const COPIED_BYTES: usize = 16 << 10;
 /// Bytes after which what was gathered is written.
 const GATHERED_BYTES: usize = 64 << 10;
 
+/// How long what is left in a closed outbox may take to be written.
+const CLOSING: Duration = Duration::from_secs(10);
+
 /// Frames that wait to be written. What is in it is bounded by the windows of calls and by `most`.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     state: Mutex<State>,
     wake: Notify,
+    phase: watch::Sender<Phase>,
     most: usize,
 }
 
@@ -27,15 +34,24 @@ pub(crate) struct Outbox {
 struct State {
     frames: Vec<Frame>,
     bytes: usize,
-    closed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// What is in it is still written.
+    Closed,
+    /// Its reader was too slow; nothing is in it any more.
+    Overflowed,
 }
 
 impl Outbox {
-    /// An empty one that holds at most so many bytes.
+    /// An empty one that holds at most so many bytes, what it takes to hold them included.
     pub(crate) fn new(most: usize) -> Self {
         Self {
             state: Mutex::default(),
             wake: Notify::new(),
+            phase: watch::Sender::new(Phase::Open),
             most,
         }
     }
@@ -44,23 +60,47 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a frame. One that finds no room closes the outbox: its reader is too slow.
+    fn is_open(&self) -> bool {
+        *self.phase.borrow() == Phase::Open
+    }
+
+    /// Adds a frame. One that finds no room ends the connection: its reader is too slow.
     pub(crate) fn push(&self, frame: Frame) {
         let mut state = self.state();
-        if state.closed {
+        if !self.is_open() {
             return;
         }
-        state.bytes += frame.len();
+        state.bytes += frame.len() + size_of::<Frame>();
         state.frames.push(frame);
-        state.closed = state.bytes > self.most;
+        if state.bytes > self.most {
+            *state = State::default();
+            self.phase.send_replace(Phase::Overflowed);
+        }
         drop(state);
         self.wake.notify_one();
     }
 
     /// Takes no more frames; what is in it is still written.
     pub(crate) fn close(&self) {
-        self.state().closed = true;
+        self.phase.send_if_modified(|phase| {
+            let open = *phase == Phase::Open;
+            if open {
+                *phase = Phase::Closed;
+            }
+            open
+        });
         self.wake.notify_one();
+    }
+
+    /// Returns when the connection is not to be waited for any more: at once when its reader was too
+    /// slow, some time after the outbox was closed otherwise.
+    pub(crate) async fn overdue(&self) {
+        let mut phase = self.phase.subscribe();
+        // The sender lives as long as `self`.
+        let ended = phase.wait_for(|phase| *phase != Phase::Open).await;
+        if ended.is_ok_and(|phase| *phase == Phase::Closed) {
+            tokio::time::sleep(CLOSING).await;
+        }
     }
 
     /// Everything that waits, as soon as there is something; `None` once it is closed and empty.
@@ -73,7 +113,7 @@ impl Outbox {
                     state.bytes = 0;
                     return Some(std::mem::take(&mut state.frames));
                 }
-                if state.closed {
+                if !self.is_open() {
                     return None;
                 }
             }

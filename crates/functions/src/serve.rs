@@ -24,7 +24,7 @@ use crate::{
     wire::Frame,
 };
 
-/// Bytes that may wait for one connection. Windows keep a reader of many calls below it.
+/// Bytes that may wait for one connection. Windows keep an honest reader of many calls below it.
 const MAX_WAITING_BYTES: usize = 64 << 20;
 /// Bytes read at a time.
 const READ_BYTES: usize = 64 << 10;
@@ -127,6 +127,7 @@ impl Hub {
         tokio::select! {
             _ = outbox.write_to(write) => {}
             _ = self.read(peer, read) => {}
+            () = outbox.overdue() => {}
         }
         self.with(|broker, now| broker.disconnect(peer, now));
         self.state().outboxes.remove(&peer);

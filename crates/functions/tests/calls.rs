@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use ed25519_consensus::SigningKey;
 use r3mes_functions::{
     Failure, Reason,
@@ -13,9 +13,12 @@ use r3mes_functions::{
     registry::FunctionInfo,
     serve::Hub,
     tokens::{Secret, Tokens},
-    wire::messages::CallHead,
+    wire::{
+        Flags, Frame, Kind,
+        messages::{CallHead, Credit, Head, Hello, PROTOCOL},
+    },
 };
-use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
+use tokio::{io::AsyncWriteExt, net::TcpListener, sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 struct Network {
@@ -209,6 +212,52 @@ async fn a_reader_that_stops_reading_stops_nobody_else() {
             .unwrap();
         assert_eq!(reply.result().await.unwrap(), "still here");
     }
+}
+
+#[tokio::test]
+async fn a_reader_that_grants_much_and_reads_nothing_is_cut_off() {
+    let network = Network::open().await;
+    let _node = network.started("a").await;
+    let (mut theirs, ours) = tokio::io::duplex(64 << 10);
+    let hub = Arc::clone(&network.hub);
+    let attended = tokio::spawn(async move {
+        let (read, write) = tokio::io::split(ours);
+        hub.attend(read, write).await;
+    });
+    let hello = Hello {
+        protocol: PROTOCOL,
+        agent: "slow".into(),
+        token: None,
+        node: None,
+    };
+    let call = Frame {
+        head: CallHead::new("count").encode().unwrap(),
+        body: "2000000".into(),
+        flags: Flags::LAST,
+        ..Frame::bare(Kind::Call, 1)
+    };
+    let much = Credit { bytes: u32::MAX };
+    let frames = [
+        Frame {
+            head: hello.encode().unwrap(),
+            ..Frame::bare(Kind::Hello, 0)
+        },
+        call,
+        Frame {
+            head: much.encode().unwrap(),
+            ..Frame::bare(Kind::Credit, 1)
+        },
+    ];
+    for frame in frames {
+        let mut bytes = BytesMut::new();
+        frame.encode_head(&mut bytes);
+        bytes.extend_from_slice(&frame.body);
+        theirs.write_all(&bytes).await.unwrap();
+    }
+    attended.await.unwrap();
+    let other = network.client().await;
+    let reply = other.call(&CallHead::new("echo"), "fine").await.unwrap();
+    assert_eq!(reply.result().await.unwrap(), "fine");
 }
 
 #[tokio::test]

@@ -40,7 +40,8 @@ pub(super) struct Call {
     complete: bool,
     answered: bool,
     progress_at: Moment,
-    bytes: (u64, u64),
+    /// Bytes of arguments so far.
+    bytes: u64,
 }
 
 #[derive(Debug)]
@@ -78,7 +79,7 @@ impl Call {
 
     /// Keeps a frame for another node, as long as that is little.
     fn keep(&mut self, frame: &Frame) {
-        if self.bytes.0 > u64::from(WINDOW_BYTES) {
+        if self.bytes > u64::from(WINDOW_BYTES) {
             self.replay = None;
         }
         if let Some(kept) = &mut self.replay {
@@ -146,7 +147,7 @@ impl Broker {
             complete: frame.flags.ends_stream(),
             answered: false,
             progress_at: Moment::default(),
-            bytes: (frame.body.len() as u64, 0),
+            bytes: frame.body.len() as u64,
         };
         if call.windows.client < 0 {
             let words = format!("a call begins with at most {WINDOW_BYTES} bytes");
@@ -339,7 +340,7 @@ impl Broker {
         match frame.kind {
             Kind::Data => {
                 call.windows.client -= cost(&frame);
-                call.bytes.0 += frame.body.len() as u64;
+                call.bytes += frame.body.len() as u64;
                 if call.windows.client < 0 {
                     let words = "more was sent than the other side had granted";
                     return self.abandon(id, &Failure::new(Reason::Invalid, words), now);
@@ -379,7 +380,6 @@ impl Broker {
         match frame.kind {
             Kind::Data => {
                 call.windows.node -= cost(&frame);
-                call.bytes.1 += frame.body.len() as u64;
                 call.answered = true;
                 if call.windows.node < 0 && call.client.is_some() {
                     let words = "the node sent more than was granted";
@@ -503,12 +503,6 @@ impl Broker {
         if let Some(quota) = running.quota {
             self.usage.end(call.user(), function, quota, busy_us, now);
         }
-        let key = (call.user().to_owned(), function.clone());
-        let totals = self.totals.entry(key).or_default();
-        totals.calls += 1;
-        totals.busy_us += busy_us;
-        totals.bytes_in += call.bytes.0;
-        totals.bytes_out += call.bytes.1;
         let Some((_, node)) = self.nodes.get_mut(&running.node) else {
             return;
         };
@@ -526,12 +520,6 @@ impl Broker {
             true => offer.breaker.fail(now),
             false => offer.breaker.succeed(),
         }
-    }
-
-    /// What a user has used of a function since the broker began.
-    pub fn totals(&self, user: &str, function: &str) -> super::Totals {
-        let key = (user.to_owned(), function.to_owned());
-        self.totals.get(&key).copied().unwrap_or_default()
     }
 
     /// Calls that are open, wherever they are.

@@ -11,7 +11,7 @@ use std::{
     collections::{BTreeMap, BinaryHeap, HashMap},
 };
 
-pub use self::view::{FunctionView, NodeView, Totals};
+pub use self::view::{FunctionView, NodeView};
 use self::{calls::Call, queue::Queue, session::Peer};
 use crate::{
     Moment,
@@ -43,6 +43,8 @@ pub struct Limits {
     pub calls_per_peer: u32,
     /// Calls that wait for a node.
     pub waiting: usize,
+    /// Ids of nodes that keys have taken.
+    pub owners: usize,
     /// Microseconds without a frame after which a peer is taken for gone.
     pub silence_us: u64,
     /// Microseconds that a call may take when neither it nor its function says.
@@ -57,6 +59,7 @@ impl Default for Limits {
             peers: 10_000,
             calls_per_peer: 1024,
             waiting: 10_000,
+            owners: 100_000,
             silence_us: 15_000_000,
             deadline_us: 24 * 3600 * 1_000_000,
             token_required: false,
@@ -92,7 +95,6 @@ pub struct Broker {
     queue: Queue,
     deadlines: BinaryHeap<Reverse<(Moment, CallId)>>,
     usage: Usage,
-    totals: HashMap<(String, String), Totals>,
     router: Router,
     next_peer: PeerId,
     next_call: CallId,
@@ -117,7 +119,6 @@ impl Broker {
             queue: Queue::default(),
             deadlines: BinaryHeap::new(),
             usage: Usage::default(),
-            totals: HashMap::new(),
             router: Router::new(seed),
             next_peer: 1,
             next_call: 1,

@@ -212,6 +212,12 @@ impl Broker {
                 ));
             }
             Some(_) => {}
+            None if self.owners.len() >= self.limits.owners => {
+                return Err(format!(
+                    "this broker knows {} nodes already and takes no new id",
+                    self.owners.len()
+                ));
+            }
             None => {
                 self.owners.insert(id.clone(), node.key);
                 self.actions.push(Action::Own {

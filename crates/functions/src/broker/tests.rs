@@ -181,8 +181,6 @@ fn a_call_reaches_the_node_and_its_result_the_client() {
     let answer = bench.sent(client);
     assert_eq!(answer, [data(1, 3, Flags::LAST)]);
     assert_eq!(bench.broker.open_calls(), 0);
-    let totals = bench.broker.totals("anonymous", "add");
-    assert_eq!((totals.calls, totals.bytes_in, totals.bytes_out), (1, 9, 3));
 }
 
 #[test]
@@ -272,6 +270,26 @@ fn a_second_process_cannot_take_a_nodes_id() {
             .reason
             .contains("already")
     );
+}
+
+#[test]
+fn no_more_ids_are_taken_than_a_broker_remembers() {
+    let limits = Limits {
+        owners: 1,
+        ..Limits::default()
+    };
+    let mut bench = Bench::with(limits, Tokens::default());
+    let first = bench.node("a", vec![function("f")]);
+    let second = bench.hello(None, Some(("b", 9)));
+    let goodbye = bench.sent(second).pop().unwrap();
+    assert!(
+        Goodbye::decode(&goodbye.head)
+            .unwrap()
+            .reason
+            .contains("no new id")
+    );
+    bench.broker.disconnect(first, bench.now);
+    bench.node("a", vec![function("f")]);
 }
 
 #[test]

@@ -46,19 +46,6 @@ pub struct FunctionView {
     pub busy_s: f64,
 }
 
-/// What a user used of a function.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Totals {
-    /// Calls that ran.
-    pub calls: u64,
-    /// Microseconds for which they ran.
-    pub busy_us: u64,
-    /// Bytes of arguments.
-    pub bytes_in: u64,
-    /// Bytes of results.
-    pub bytes_out: u64,
-}
-
 pub(super) fn nodes<'a>(nodes: impl Iterator<Item = &'a Node>) -> Vec<NodeView> {
     nodes
         .map(|node| NodeView {

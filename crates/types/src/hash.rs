@@ -118,9 +118,6 @@ impl Value for Hash {
         put_delimited(&self.0, out);
     }
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let bytes = reader.delimited()?;
-        bytes.try_into().map(Self).map_err(|_| {
-            DecodeError::invalid(format!("a hash has 32 bytes, these are {}", bytes.len()))
-        })
+        reader.exactly("a hash").map(Self)
     }
 }

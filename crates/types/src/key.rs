@@ -2,15 +2,14 @@
 
 use std::fmt;
 
-use k256::ecdsa::{Signature as EcdsaSignature, SigningKey, VerifyingKey, signature::Signer};
+use k256::ecdsa::signature::{Signer, Verifier};
+use k256::ecdsa::{Signature as EcdsaSignature, SigningKey, VerifyingKey};
 use ripemd::Ripemd160;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::wire::{DELIMITED, DecodeError, Reader, Value, put_delimited};
 use crate::{Address, Hasher};
-
-mod verify;
 
 /// A secp256k1 secret key. Never printed; wiped from memory when dropped.
 #[derive(Clone)]
@@ -56,13 +55,7 @@ impl SecretKey {
     /// Signs sha256 of `message`: deterministic (RFC 6979), low S.
     pub fn sign(&self, message: &[u8]) -> Signature {
         let signature: EcdsaSignature = self.0.sign(message);
-        Signature(
-            signature
-                .normalize_s()
-                .unwrap_or(signature)
-                .to_bytes()
-                .into(),
-        )
+        Signature(signature.normalize_s().to_bytes().into())
     }
 
     /// A secret for one purpose, derived from this key; it does not reveal the key.
@@ -107,7 +100,7 @@ impl PublicKey {
 
     /// The compressed form.
     pub fn to_bytes(&self) -> [u8; Self::LEN] {
-        let point = self.0.to_encoded_point(true);
+        let point = self.0.to_sec1_point(true);
         point
             .as_bytes()
             .try_into()
@@ -127,8 +120,7 @@ impl PublicKey {
         let Ok(parsed) = EcdsaSignature::from_slice(&signature.0) else {
             return false;
         };
-        let digest = Sha256::digest(message).into();
-        parsed.normalize_s().is_none() && verify::verify(self.0.as_affine(), &digest, &parsed)
+        parsed.normalize_s() == parsed && self.0.verify(message, &parsed).is_ok()
     }
 }
 
@@ -193,13 +185,7 @@ impl Value for AccountKey {
         put_delimited(&self.0, out);
     }
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let bytes = reader.delimited()?;
-        bytes.try_into().map(Self).map_err(|_| {
-            DecodeError::invalid(format!(
-                "a public key in compressed form has 33 bytes, these are {}",
-                bytes.len()
-            ))
-        })
+        reader.exactly("a public key in compressed form").map(Self)
     }
 }
 
@@ -238,13 +224,7 @@ impl Value for Signature {
         put_delimited(&self.0, out);
     }
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let bytes = reader.delimited()?;
-        bytes.try_into().map(Self).map_err(|_| {
-            DecodeError::invalid(format!(
-                "a signature has 64 bytes, these are {}",
-                bytes.len()
-            ))
-        })
+        reader.exactly("a signature").map(Self)
     }
 }
 
@@ -291,13 +271,7 @@ impl Value for ConsensusKey {
         put_delimited(&self.0, out);
     }
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let bytes = reader.delimited()?;
-        bytes.try_into().map(Self).map_err(|_| {
-            DecodeError::invalid(format!(
-                "an ed25519 key has 32 bytes, these are {}",
-                bytes.len()
-            ))
-        })
+        reader.exactly("an ed25519 key").map(Self)
     }
 }
 
@@ -342,13 +316,7 @@ impl Value for ConsensusAddress {
         put_delimited(&self.0, out);
     }
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let bytes = reader.delimited()?;
-        bytes.try_into().map(Self).map_err(|_| {
-            DecodeError::invalid(format!(
-                "a validator has 20 bytes, these are {}",
-                bytes.len()
-            ))
-        })
+        reader.exactly("a validator").map(Self)
     }
 }
 

@@ -60,6 +60,17 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
+    /// Bytes of which there must be exactly `N`; `what` has them, in the complaint.
+    ///
+    /// # Errors
+    /// When they are truncated or of another length.
+    pub fn exactly<const N: usize>(&mut self, what: &str) -> Result<[u8; N], DecodeError> {
+        let bytes = self.delimited()?;
+        bytes.try_into().map_err(|_| {
+            DecodeError::invalid(format!("{what} has {N} bytes, these are {}", bytes.len()))
+        })
+    }
+
     /// Consumes the key of field `tag` if it comes next.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ pub(crate) fn map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) 
     by_threads(processors.min(MAX_BUSY), items, work)
 }
 
-/// Does work that waits for the disk on each item, up to the first failure on each thread.
+/// Does work that waits for the disk on every item, and gives the first failure, if any.
 pub(crate) fn try_each<T: Sync, E: Send>(
     items: &[T],
     work: impl Fn(&T) -> Result<(), E> + Sync,

@@ -1,8 +1,10 @@
 //! What one miner has to compute in one round: everything that determines the result, and nothing
 //! else. A machine's memory, threads and kernels are not in here, because they change no bit.
 
+use std::fmt;
+
 use crate::commitment::Work;
-use crate::wire::{DecodeError, Reader, VARINT, Value};
+use crate::wire::{DecodeError, Reader, Shown, VARINT, Value};
 use crate::{Address, Cid, Hash, schema};
 
 /// The most optimizer steps in a round.
@@ -32,8 +34,21 @@ impl F32Bits {
     }
 }
 
+impl fmt::Display for F32Bits {
+    #[expect(
+        clippy::disallowed_types,
+        reason = "written for people, never calculated with"
+    )]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&f32::from_bits(self.0), f)
+    }
+}
+
 impl Value for F32Bits {
     const WIRE_TYPE: u8 = VARINT;
+    fn shown(&self) -> Shown {
+        Shown::Text(self.to_string())
+    }
     fn kind() -> crate::wire::Kind {
         crate::wire::Kind::Uint32
     }
@@ -84,6 +99,14 @@ impl Targets {
 
 impl Value for Targets {
     const WIRE_TYPE: u8 = VARINT;
+    fn shown(&self) -> Shown {
+        let carried = (0..Self::NAMES.len()).filter(|index| self.contains(*index));
+        Shown::List(
+            carried
+                .map(|index| Shown::Text(Self::NAMES[index].into()))
+                .collect(),
+        )
+    }
     fn kind() -> crate::wire::Kind {
         crate::wire::Kind::Uint32
     }
@@ -302,6 +325,19 @@ mod tests {
             top_k: 512,
             decay: F32Bits(0x3f73_3333),
         }
+    }
+
+    #[test]
+    fn figures_and_layers_are_shown_as_people_write_them() {
+        let Shown::Record(fields) = Wire::shown(&hyper()) else {
+            panic!("a message is shown as a record");
+        };
+        let shown = |name| fields.iter().find(|(field, _)| *field == name).cloned();
+        let text = |text: &str| Shown::Text(text.into());
+        assert_eq!(shown("alpha"), Some(("alpha", text("16"))));
+        assert_eq!(shown("beta1"), Some(("beta1", text("0.9"))));
+        let all = Targets::NAMES.map(text).into();
+        assert_eq!(shown("targets"), Some(("targets", Shown::List(all))));
     }
 
     #[test]

@@ -28,11 +28,23 @@ pub struct Listed {
 
 /// Why a catalogue does not answer.
 #[derive(Debug, thiserror::Error)]
-#[error("the catalogue of adapters and packages does not answer")]
-pub struct CatalogueError {
-    /// What went wrong.
-    #[source]
-    pub source: Box<dyn std::error::Error + Send + Sync>,
+pub enum CatalogueError {
+    /// An adapter's model is not here, whose shape decides the adapter's.
+    #[error(
+        "the packed file {base} of the adapter's model is not stored here, so its shapes are \
+         unknown; as bytes it may be at blob/CID"
+    )]
+    NoModel {
+        /// The packed file.
+        base: Cid,
+    },
+    /// Whom it asks does not answer.
+    #[error("the catalogue of adapters and packages does not answer")]
+    Silent {
+        /// What went wrong.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 /// Knows which blobs are adapters and packages. A node's asks the ledger.
@@ -46,7 +58,7 @@ pub trait Catalogue: Send + Sync {
     /// The facts of an adapter; none when the CID is not that of a known one.
     ///
     /// # Errors
-    /// When the ledger does not answer, or the model that it belongs to cannot be read.
+    /// When the ledger does not answer, or the model that it belongs to is not here.
     fn adapter(&self, cid: Cid) -> BoxFuture<'_, Result<Option<AdapterFacts>, CatalogueError>>;
 
     /// The package of a miner in a round of the newest run, if it has published one.

@@ -6,7 +6,10 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use flight_tonic::Status;
 use r3mes_blobs::{BlobStore, Block, Cid, FileReader, GetError, StoreError};
-use r3mes_training::{package::Package, state::floats_from_bytes};
+use r3mes_training::{
+    package::{DecodePackageError, Package},
+    state::floats_from_bytes,
+};
 
 use super::{
     AdapterFacts,
@@ -39,8 +42,13 @@ enum Content {
     Block(Block),
 }
 
-/// Looks a flight's blob up. A package of more than `max_bytes` is not taken into memory.
-pub(super) fn open(store: &dyn BlobStore, asked: Asked, max_bytes: u64) -> Result<Opened, Status> {
+/// Looks a flight's blob up. A package that takes more than `max_bytes`, encoded or decoded, is not
+/// taken into memory.
+pub(super) fn open(
+    store: &dyn BlobStore,
+    asked: Asked,
+    max_bytes: usize,
+) -> Result<Opened, Status> {
     match asked {
         Asked::Adapter(cid, facts) => {
             let schema = adapter::schema(&cid, &facts);
@@ -61,12 +69,13 @@ pub(super) fn open(store: &dyn BlobStore, asked: Asked, max_bytes: u64) -> Resul
             })
         }
         Asked::Package(cid) => {
-            let encoded = store.get(&cid, max_bytes).map_err(unreadable)?;
-            let decoded = Package::declared_shape(&encoded)
-                .and_then(|shape| Package::decode(&encoded, shape));
-            let decoded = decoded.map_err(|error| {
+            let encoded = store.get(&cid, max_bytes as u64).map_err(unreadable)?;
+            let no_package = |error: DecodePackageError| {
                 Status::failed_precondition(format!("{cid} is no package: {error}"))
-            })?;
+            };
+            let shape = Package::declared_shape(&encoded).map_err(no_package)?;
+            package::ensure_fits(shape, max_bytes)?;
+            let decoded = Package::decode(&encoded, shape).map_err(no_package)?;
             Ok(Opened {
                 schema: package::schema(&cid, decoded.shape()),
                 cid,
@@ -196,5 +205,10 @@ pub(super) async fn blocking<T: Send + 'static>(
 ) -> Result<T, Status> {
     let store = Arc::clone(store);
     let done = tokio::task::spawn_blocking(move || work(&*store)).await;
-    done.unwrap_or_else(|_| Err(Status::unavailable("this node is stopping")))
+    done.unwrap_or_else(|error| {
+        Err(match error.is_panic() {
+            true => Status::internal("this node failed at that; its log says where"),
+            false => Status::unavailable("this node is stopping"),
+        })
+    })
 }

@@ -10,6 +10,7 @@ use arrow_flight::{
 use flight_tonic::Status;
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use r3mes_blobs::Cid;
+use r3mes_types::Address;
 
 use super::{
     name::{Name, path},
@@ -23,8 +24,8 @@ const MAX_MESSAGES: usize = 1 << 16;
 pub(super) enum Target {
     /// Any blob of a kind, or the one of this CID.
     Blob(Kind, Option<Cid>),
-    /// The package that is recorded under this name.
-    Recorded(Name),
+    /// The package that the ledger records of a miner in a round.
+    Recorded { miner: Address, round: u32 },
 }
 
 impl Target {
@@ -40,7 +41,7 @@ impl Target {
             Ok(Name::Adapter(cid)) => Ok(Self::Blob(Kind::Adapter, Some(cid))),
             Ok(Name::Package(cid)) => Ok(Self::Blob(Kind::Package, Some(cid))),
             Ok(Name::Blob(cid)) => Ok(Self::Blob(Kind::Blob, Some(cid))),
-            Ok(name @ Name::Gradients { .. }) => Ok(Self::Recorded(name)),
+            Ok(Name::Gradients { miner, round }) => Ok(Self::Recorded { miner, round }),
             Ok(Name::Block(_)) | Err(_) => Err(Status::invalid_argument(
                 "write to adapter, package or blob, with or without /CID, or to \
                  gradients/MINER/ROUND",
@@ -51,7 +52,7 @@ impl Target {
     fn kind(&self) -> Kind {
         match self {
             Self::Blob(kind, _) => *kind,
-            Self::Recorded(_) => Kind::Package,
+            Self::Recorded { .. } => Kind::Package,
         }
     }
 }

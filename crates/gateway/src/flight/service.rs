@@ -14,13 +14,14 @@ use arrow_schema::ArrowError;
 use axum::Router;
 use bytes::Bytes;
 use flight_tonic::{
-    Request, Response, Status, Streaming, service::interceptor::InterceptedService,
+    Code, Request, Response, Status, Streaming, service::interceptor::InterceptedService,
 };
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use r3mes_blobs::{BlobStore, Cid};
+use r3mes_types::Address;
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time,
 };
 
@@ -43,7 +44,7 @@ const SERVICE: &str = "/arrow.flight.protocol.FlightService";
 /// Limits of a [`router`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlightLimits {
-    /// Tables being sent at once.
+    /// Tables being sent, and packages being looked at, at once.
     pub concurrent_gets: usize,
     /// Tables being received at once, each in memory.
     pub concurrent_puts: usize,
@@ -114,7 +115,9 @@ impl Service {
                 })?;
                 Ok(Asked::Adapter(cid, facts))
             }
-            Name::Gradients { .. } => Ok(Asked::Package(self.recorded(name).await?)),
+            Name::Gradients { miner, round } => {
+                Ok(Asked::Package(self.recorded(miner, round).await?))
+            }
             Name::Package(cid) => Ok(Asked::Package(cid)),
             Name::Blob(cid) => Ok(Asked::Blob(cid)),
             Name::Block(cid) => Ok(Asked::Block(cid)),
@@ -122,64 +125,89 @@ impl Service {
     }
 
     /// The package that the ledger records under `gradients/MINER/ROUND`.
-    async fn recorded(&self, name: Name) -> Result<Cid, Status> {
-        let recorded = match name {
-            Name::Gradients { miner, round } => {
-                let found = self.catalogue.package(miner, round).await;
-                found.map_err(silent)?
-            }
-            _ => None,
-        };
-        recorded.ok_or_else(|| {
+    async fn recorded(&self, miner: Address, round: u32) -> Result<Cid, Status> {
+        let recorded = self.catalogue.package(miner, round).await;
+        recorded.map_err(silent)?.ok_or_else(|| {
+            let name = Name::Gradients { miner, round };
             Status::not_found(format!("the ledger has no package recorded as {name}"))
         })
     }
 
-    async fn open(&self, name: Name) -> Result<Opened, Status> {
-        let asked = self.asked(name).await?;
-        let limit = self.limits.max_bytes as u64;
+    /// Looks a flight's blob up, which may take a package into memory: that needs one of the places.
+    async fn open(&self, asked: Asked, _: &OwnedSemaphorePermit) -> Result<Opened, Status> {
+        let limit = self.limits.max_bytes;
         blocking(&self.store, move |store| open(store, asked, limit)).await
     }
 
-    async fn info(&self, name: Name) -> Result<FlightInfo, Status> {
-        let opened = self.open(name).await?;
-        let endpoint = FlightEndpoint::new().with_ticket(name.ticket());
-        let info = FlightInfo::new()
-            .try_with_schema(&opened.schema)
-            .map_err(unwritable)?
-            .with_descriptor(name.descriptor())
-            .with_endpoint(endpoint)
-            .with_total_records(opened.records as i64)
-            .with_total_bytes(opened.bytes as i64)
-            .with_ordered(true);
-        Ok(info.with_app_metadata(opened.cid.to_string()))
+    /// The flight that is listed, if its blob is here and is what its name says.
+    async fn listed(&self, listed: Listed) -> Option<Result<FlightInfo, Status>> {
+        let cid = listed.cid;
+        let here = blocking(&self.store, move |store| {
+            store.contains(&cid).map_err(|error| broken(&error))
+        });
+        let told = async {
+            if !here.await? {
+                return Err(Status::not_found("not stored here"));
+            }
+            let asked = match listed.name {
+                Name::Gradients { .. } => Asked::Package(cid),
+                name => self.asked(name).await?,
+            };
+            let place = Arc::clone(&self.gets).acquire_owned().await;
+            let place = place.map_err(|_| Status::unavailable("this node is stopping"))?;
+            info(listed.name, &self.open(asked, &place).await?)
+        };
+        match told.await {
+            Err(status) if [Code::NotFound, Code::FailedPrecondition].contains(&status.code()) => {
+                None
+            }
+            told => Some(told),
+        }
     }
 
-    /// Sends a table batch by batch; a client that does not read is given up after a while.
+    /// Sends a table batch by batch; a client that does not read is given up after a while, and is told
+    /// that there was more.
     fn send(&self, opened: Opened, place: OwnedSemaphorePermit) -> Answers<FlightData> {
         let (sender, receiver) = mpsc::channel(QUEUED_BATCHES);
+        let (ending, ended) = oneshot::channel();
         let (store, patience) = (Arc::clone(&self.store), self.limits.patience);
         let schema = Arc::clone(&opened.schema);
         let runtime = Handle::current();
         // Ends with the client: nobody takes what it sends then.
         tokio::task::spawn_blocking(move || {
             let _place = place;
+            let mut late = false;
             let mut push = |batch| {
-                let sent = runtime.block_on(time::timeout(patience, sender.send(Ok(batch))));
+                let sent = runtime.block_on(time::timeout(patience, sender.send(batch)));
+                late = sent.is_err();
                 match sent {
                     Ok(Ok(())) => ControlFlow::Continue(()),
                     Ok(Err(_)) | Err(_) => ControlFlow::Break(()),
                 }
             };
-            if let Err(status) = opened.send(&*store, &mut push) {
-                // Whoever has gone away does not ask why.
-                let _ = runtime.block_on(time::timeout(patience, sender.send(Err(status))));
-            }
+            let sent = opened.send(&*store, &mut push);
+            let sent = match late {
+                true => Err(Status::deadline_exceeded(format!(
+                    "the rest was not sent, because nothing was read for {patience:?}: ask again"
+                ))),
+                false => sent,
+            };
+            // Whoever has gone away does not ask why.
+            let _ = ending.send(sent);
         });
         let batches = stream::unfold(receiver, async |mut receiver| {
-            let next: Option<Result<_, Status>> = receiver.recv().await;
-            next.map(|next| (next, receiver))
+            let next = receiver.recv().await;
+            next.map(|next| (Ok(next), receiver))
         });
+        // A table without its end is not taken for a whole one.
+        let end = stream::once(ended).filter_map(async |ended| match ended {
+            Ok(Ok(())) => None,
+            Ok(Err(status)) => Some(Err(status)),
+            Err(_) => Some(Err(Status::internal(
+                "this node failed while it was sending",
+            ))),
+        });
+        let batches = batches.chain(end);
         let messages = FlightDataEncoderBuilder::new()
             .with_schema(schema)
             .with_max_flight_data_size(MAX_MESSAGE_BYTES)
@@ -190,7 +218,10 @@ impl Service {
     async fn keep(&self, target: Target, bytes: Vec<u8>) -> Result<Cid, Status> {
         let (expected, name) = match target {
             Target::Blob(_, expected) => (expected, None),
-            Target::Recorded(name) => (Some(self.recorded(name).await?), Some(name)),
+            Target::Recorded { miner, round } => {
+                let name = Name::Gradients { miner, round };
+                (Some(self.recorded(miner, round).await?), Some(name))
+            }
         };
         blocking(&self.store, move |store| {
             let cid = store.put(&bytes).map_err(|error| match &error {
@@ -248,12 +279,7 @@ impl FlightService for Service {
         let service = self.clone();
         let infos = stream::iter(wanted).filter_map(move |listed| {
             let service = service.clone();
-            async move {
-                match service.info(listed.name).await {
-                    Err(status) if status.code() == flight_tonic::Code::NotFound => None,
-                    told => Some(told),
-                }
-            }
+            async move { service.listed(listed).await }
         });
         Ok(Response::new(infos.boxed()))
     }
@@ -263,7 +289,9 @@ impl FlightService for Service {
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
         let name = Name::of_descriptor(request.get_ref())?;
-        Ok(Response::new(self.info(name).await?))
+        let place = place(&self.gets)?;
+        let opened = self.open(self.asked(name).await?, &place).await?;
+        Ok(Response::new(info(name, &opened)?))
     }
 
     async fn poll_flight_info(
@@ -279,7 +307,9 @@ impl FlightService for Service {
         &self,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<SchemaResult>, Status> {
-        let opened = self.open(Name::of_descriptor(request.get_ref())?).await?;
+        let place = place(&self.gets)?;
+        let asked = self.asked(Name::of_descriptor(request.get_ref())?).await?;
+        let opened = self.open(asked, &place).await?;
         let options = IpcWriteOptions::default();
         let schema = SchemaAsIpc::new(&opened.schema, &options);
         Ok(Response::new(schema.try_into().map_err(unwritable)?))
@@ -290,7 +320,8 @@ impl FlightService for Service {
         request: Request<Ticket>,
     ) -> Result<Response<Self::DoGetStream>, Status> {
         let place = place(&self.gets)?;
-        let opened = self.open(Name::of_ticket(request.get_ref())?).await?;
+        let asked = self.asked(Name::of_ticket(request.get_ref())?).await?;
+        let opened = self.open(asked, &place).await?;
         Ok(Response::new(self.send(opened, place)))
     }
 
@@ -336,6 +367,20 @@ impl FlightService for Service {
     }
 }
 
+/// What is told of a flight.
+fn info(name: Name, opened: &Opened) -> Result<FlightInfo, Status> {
+    let endpoint = FlightEndpoint::new().with_ticket(name.ticket());
+    let info = FlightInfo::new()
+        .try_with_schema(&opened.schema)
+        .map_err(unwritable)?
+        .with_descriptor(name.descriptor())
+        .with_endpoint(endpoint)
+        .with_total_records(opened.records as i64)
+        .with_total_bytes(opened.bytes as i64)
+        .with_ordered(true);
+    Ok(info.with_app_metadata(opened.cid.to_string()))
+}
+
 /// A place for one more call.
 fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
     Arc::clone(places).try_acquire_owned().map_err(|_| {
@@ -344,11 +389,16 @@ fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
 }
 
 fn silent(error: CatalogueError) -> Status {
-    tracing::warn!(
-        error = &error as &dyn std::error::Error,
-        "a Flight call could not be answered"
-    );
-    Status::unavailable(format!("{error}: try again"))
+    match error {
+        CatalogueError::NoModel { .. } => Status::failed_precondition(error.to_string()),
+        CatalogueError::Silent { .. } => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a Flight call could not be answered"
+            );
+            Status::unavailable(format!("{error}: try again"))
+        }
+    }
 }
 
 fn unwritable(error: ArrowError) -> Status {

@@ -8,6 +8,7 @@ use flight_tonic::{
     metadata::{Ascii, MetadataMap, MetadataValue},
 };
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 /// The header that carries the token.
@@ -54,9 +55,8 @@ impl Token {
 
     /// Whether `shown` is the token, in a time that tells nothing of it.
     fn is(&self, shown: &str) -> bool {
-        let shown = Sha256::digest(shown);
-        let pairs = shown.iter().zip(&self.digest);
-        pairs.fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+        let shown: [u8; 32] = Sha256::digest(shown).into();
+        shown.ct_eq(&self.digest).into()
     }
 
     /// The header's value for a client.

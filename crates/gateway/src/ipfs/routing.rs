@@ -19,18 +19,21 @@ use reqwest::Url;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Source, serve::blocking};
+use super::{SourceError, serve::blocking, source::public_url};
 
 /// Multihash number of sha2-256.
 const SHA2_256: u64 = 0x12;
 
 /// `GET /routing/v1/providers/{cid}` over the blocks of `store`, which are handed out by the
-/// gateway at `public`.
-pub fn routing(store: Arc<dyn BlobStore>, public: &Source) -> Router {
-    let provider = Arc::new(provider(public.url()));
-    Router::new()
+/// gateway at `public`, an address of HTTP with or without TLS.
+///
+/// # Errors
+/// When that is no such address.
+pub fn routing(store: Arc<dyn BlobStore>, public: &str) -> Result<Router, SourceError> {
+    let provider = Arc::new(provider(&public_url(public)?));
+    Ok(Router::new()
         .route("/routing/v1/providers/{cid}", get(providers))
-        .with_state((store, provider))
+        .with_state((store, provider)))
 }
 
 async fn providers(

@@ -14,11 +14,6 @@ const MAX_CHARS: usize = 512;
 pub struct Source(Url);
 
 impl Source {
-    /// The address itself.
-    pub(super) const fn url(&self) -> &Url {
-        &self.0
-    }
-
     /// Whether this is a Flight service.
     #[must_use]
     pub fn is_flight(&self) -> bool {
@@ -44,31 +39,51 @@ impl FromStr for Source {
     type Err = SourceError;
 
     fn from_str(text: &str) -> Result<Self, SourceError> {
-        let refused = |reason| SourceError {
-            text: text.chars().take(MAX_CHARS).collect(),
-            reason,
-        };
-        if text.len() > MAX_CHARS {
-            return Err(refused("it is too long"));
-        }
-        let url = Url::parse(text).map_err(|_| refused("it is not a URL"))?;
+        let url = plain_url(text)?;
         if !["http", FLIGHT].contains(&url.scheme()) {
-            return Err(refused("only http:// and flight:// are supported"));
-        }
-        if url.host_str().is_none_or(str::is_empty) {
-            return Err(refused("it has no host"));
-        }
-        let plain = url.query().is_none()
-            && url.fragment().is_none()
-            && url.username().is_empty()
-            && url.password().is_none();
-        if !plain {
-            return Err(refused("it must have neither user, query nor fragment"));
+            return Err(refused(text, "only http:// and flight:// are supported"));
         }
         if url.scheme() == FLIGHT && (url.port().is_none() || !["", "/"].contains(&url.path())) {
-            return Err(refused("a Flight service is flight://host:port"));
+            return Err(refused(text, "a Flight service is flight://host:port"));
         }
         Ok(Self(url))
+    }
+}
+
+/// The address of a gateway as others reach it, through a proxy with a certificate too.
+pub(super) fn public_url(text: &str) -> Result<Url, SourceError> {
+    let url = plain_url(text)?;
+    match ["http", "https"].contains(&url.scheme()) {
+        true => Ok(url),
+        false => Err(refused(text, "a gateway is at http:// or https://")),
+    }
+}
+
+fn plain_url(text: &str) -> Result<Url, SourceError> {
+    if text.len() > MAX_CHARS {
+        return Err(refused(text, "it is too long"));
+    }
+    let url = Url::parse(text).map_err(|_| refused(text, "it is not a URL"))?;
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(refused(text, "it has no host"));
+    }
+    let plain = url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty()
+        && url.password().is_none();
+    match plain {
+        true => Ok(url),
+        false => Err(refused(
+            text,
+            "it must have neither user, query nor fragment",
+        )),
+    }
+}
+
+fn refused(text: &str, reason: &'static str) -> SourceError {
+    SourceError {
+        text: text.chars().take(MAX_CHARS).collect(),
+        reason,
     }
 }
 

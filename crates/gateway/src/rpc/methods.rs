@@ -96,7 +96,7 @@ pub(super) async fn call(
         }
         "abci_info" => Ok(abci_info(service)),
         "abci_query" => abci_query(service, params).await,
-        "broadcast_tx_async" | "broadcast_tx_sync" => broadcast(service, params).await,
+        method if broadcasts(method) => broadcast(service, params).await,
         "broadcast_tx_commit" => broadcast_commit(service, params).await,
         "wait_height" => wait_height(service, params).await,
         "wait_tx" => {
@@ -312,11 +312,10 @@ pub(super) async fn broadcast_all(
     for tx in txs {
         answers.push(tx.map(|tx| good.push(tx)));
     }
-    let mut offered = match service.handle.broadcast_all(good).await {
-        Ok(offered) => offered.into_iter(),
-        Err(error) => return vec![Err(RpcError::from(error)); calls.len()],
-    };
+    let offered = service.handle.broadcast_all(good).await;
+    let mut offered = offered.map(Vec::into_iter).map_err(RpcError::from);
     let mut answer = |()| {
+        let offered = offered.as_mut().map_err(|stopped| stopped.clone())?;
         let offered = offered.next().expect("every transaction has its answer");
         Ok(added(offered.map_err(BroadcastError::from)?))
     };

@@ -72,12 +72,13 @@ pub(super) async fn block_search(service: &Service, params: &Params) -> Result<V
 
 /// The page of `found` (ascending) that is asked for, in the order that is, or else in the usual one.
 fn page<T: Copy>(found: &mut [T], params: &Params, usual_order: &str) -> Result<Vec<T>, RpcError> {
-    let order = params.text("order_by")?;
-    match if order.is_empty() {
+    let asked = params.text("order_by")?;
+    let order = if asked.is_empty() {
         usual_order
     } else {
-        &order
-    } {
+        &asked
+    };
+    match order {
         "asc" => (),
         "desc" => found.reverse(),
         _ => return Err(RpcError::invalid_params("order_by must be asc or desc")),
@@ -176,14 +177,18 @@ impl Wanted {
     }
 
     /// The heights to look at.
-    async fn heights(&self, service: &Service) -> Result<RangeInclusive<u64>, RpcError> {
+    async fn heights(
+        &self,
+        service: &Service,
+        height: &str,
+    ) -> Result<RangeInclusive<u64>, RpcError> {
         let status = service.handle.status().await?;
         let newest = status.latest.height;
         let lowest = self.lowest.max(status.earliest.unwrap_or(newest + 1));
         let highest = self.highest.unwrap_or(newest).min(newest);
         if highest.saturating_sub(lowest) >= MAX_HEIGHTS {
             return Err(RpcError::invalid_params(format!(
-                "a search looks at no more than {MAX_HEIGHTS} heights: add tx.height>={}",
+                "a search looks at no more than {MAX_HEIGHTS} heights: add {height}>={}",
                 highest + 1 - MAX_HEIGHTS
             )));
         }
@@ -192,7 +197,7 @@ impl Wanted {
 
     async fn blocks(&self, service: &Service) -> Result<Vec<u64>, RpcError> {
         let mut found = Vec::new();
-        for height in self.heights(service).await? {
+        for height in self.heights(service, BLOCK_HEIGHT).await? {
             let output = service.handle.block_results(height).await?;
             if output.is_some_and(|output| self.has(&output.events)) {
                 found.push(height);
@@ -203,7 +208,7 @@ impl Wanted {
 
     async fn txs(&self, service: &Service) -> Result<Vec<Place>, RpcError> {
         let mut found = Vec::new();
-        for height in self.heights(service).await? {
+        for height in self.heights(service, TX_HEIGHT).await? {
             let Some(output) = service.handle.block_results(height).await? else {
                 continue;
             };

@@ -201,11 +201,11 @@ impl TxClient {
                 code,
                 log,
                 ..
-            }) => Err(SendError::Refused {
+            }) => Err(refused(Refusal {
                 codespace,
                 code,
                 log,
-            }),
+            })),
             Err(error) => Err(error.into()),
         }
     }

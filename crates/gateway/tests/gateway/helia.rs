@@ -3,7 +3,7 @@
 use std::{path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use r3mes_blobs::{BlobStore, MemoryStore};
-use r3mes_gateway::ipfs::{GatewayLimits, Source, router, routing};
+use r3mes_gateway::ipfs::{GatewayLimits, router, routing};
 use sha2::{Digest, Sha256};
 use tokio::{process::Command, time::timeout};
 
@@ -30,8 +30,7 @@ async fn helia_finds_a_file_by_our_router_and_verifies_what_our_gateway_sends() 
     let file = content(1, 3_000_000);
     let cid = store.put(&file).unwrap();
     let gateway = Running::start(router(store.clone(), GatewayLimits::default())).await;
-    let public: Source = gateway.url("").parse().unwrap();
-    let directory = Running::start(routing(store, &public)).await;
+    let directory = Running::start(routing(store, &gateway.url("")).unwrap()).await;
     let fetched = Command::new(node)
         .arg(client.join("verified_fetch.mjs"))
         .args([directory.url(""), cid.to_string()])

@@ -331,8 +331,7 @@ async fn kubo_finds_us_by_our_router_and_fetches_over_http() {
     let file = content(6, 5_000_000);
     let cid = store.put(&file).unwrap();
     let gateway = Running::start(router(store.clone(), GatewayLimits::default())).await;
-    let public: Source = gateway.url("").parse().unwrap();
-    let directory = Running::start(routing(store, &public)).await;
+    let directory = Running::start(routing(store, &gateway.url("")).unwrap()).await;
     // It has no other way to a block: no peers, and no router but ours.
     let routers = format!("[\"{}\"]", directory.url("").trim_end_matches('/'));
     let settings = [

@@ -211,10 +211,11 @@ async fn serve_blobs(
     shutdown: CancellationToken,
 ) {
     let mut router = ipfs::router(Arc::clone(&store), ipfs::GatewayLimits::default());
-    match public.parse::<ipfs::Source>() {
-        Ok(public) if public.is_flight() => {}
-        Ok(public) => router = router.merge(ipfs::routing(store, &public)),
-        Err(error) => tracing::warn!("no delegated routing: {error}"),
+    if !public.starts_with("flight://") {
+        match ipfs::routing(store, &public) {
+            Ok(routing) => router = router.merge(routing),
+            Err(error) => tracing::warn!("no delegated routing: {error}"),
+        }
     }
     serve(listener, router, shutdown).await;
 }

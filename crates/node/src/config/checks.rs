@@ -16,7 +16,15 @@ pub(super) fn is_http_url(value: &str, _: &()) -> garde::Result {
     }
 }
 
-/// Where blobs are had: a trustless gateway, or a Flight service.
+/// Where this node fetches blobs from.
+pub(super) fn is_source(value: &str, _: &()) -> garde::Result {
+    let source = value.parse::<ipfs::Source>();
+    source
+        .map(|_| ())
+        .map_err(|error| garde::Error::new(error.to_string()))
+}
+
+/// Where others are told that blobs are had: a trustless gateway, or a Flight service.
 pub(super) fn is_blob_source(value: &str, _: &()) -> garde::Result {
     is_http_url(value, &())
         .or_else(|_| is_flight_url(value, &()))

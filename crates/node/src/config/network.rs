@@ -6,7 +6,7 @@ use garde::Validate;
 use r3mes_gateway::rpc::light;
 use serde::{Deserialize, Serialize};
 
-use super::checks::{is_blob_source, is_hash, is_http_url};
+use super::checks::{is_hash, is_http_url, is_source};
 
 /// Within this time a block follows that proves the newest state, on a network of either engine with
 /// its usual pace.
@@ -24,7 +24,7 @@ pub struct Network {
     pub rpc: String,
     /// Where blobs are asked for when the ledger names no holder: base URLs, or Flight services, which
     /// count as peers of `flight`.
-    #[garde(length(max = 16), inner(custom(is_blob_source)))]
+    #[garde(length(max = 16), inner(custom(is_source)))]
     pub bootstrap_blobs: Vec<String>,
     /// How what the RPC answers is checked, where it is not this home's own ledger; believed without
     /// a check when absent. `r3mes init --join` writes it.

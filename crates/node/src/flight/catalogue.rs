@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context;
 use futures::{FutureExt, future::BoxFuture};
-use r3mes_blobs::{BlobStore, FileReader};
+use r3mes_blobs::{BlobStore, FileReader, GetError};
 use r3mes_gateway::{
     flight::{AdapterFacts, Catalogue, CatalogueError, Listed, Name},
     rpc::{Client, ClientError},
@@ -80,11 +80,16 @@ impl LedgerCatalogue {
     async fn shape(&self, base: Cid) -> anyhow::Result<ModelConfig> {
         let store = Arc::clone(&self.store);
         let read = tokio::task::spawn_blocking(move || -> anyhow::Result<ModelConfig> {
-            let mut file = FileReader::open(&*store, &base)?;
+            let mut file = match FileReader::open(&*store, &base) {
+                Err(GetError::Missing { .. }) => {
+                    return Err(CatalogueError::NoModel { base }.into());
+                }
+                opened => opened?,
+            };
             Ok(PackedModel::read_config(&mut file)?)
         });
         read.await?
-            .with_context(|| format!("the model's packed file {base} is not stored here"))
+            .with_context(|| format!("reading the model's packed file {base}"))
     }
 
     /// Reads the versions that have come since the last time.
@@ -208,7 +213,10 @@ impl Catalogue for LedgerCatalogue {
 }
 
 fn silent(error: anyhow::Error) -> CatalogueError {
-    CatalogueError {
-        source: error.into(),
+    match error.downcast_ref() {
+        Some(CatalogueError::NoModel { base }) => CatalogueError::NoModel { base: *base },
+        _ => CatalogueError::Silent {
+            source: error.into(),
+        },
     }
 }

@@ -27,6 +27,15 @@ const BATCH_ROWS: usize = 1 << 14;
 /// What an empty row counts for against the limit, in bytes.
 const ROW_BYTES: usize = 64;
 
+/// Refuses a package whose rows would take more than `max_bytes`, however short it is encoded.
+pub(in crate::flight) fn ensure_fits(shape: Shape, max_bytes: usize) -> Result<(), Status> {
+    let rows = shape.parameters.div_ceil(shape.chunk.max(1));
+    match rows.saturating_mul(ROW_BYTES) > max_bytes {
+        true => Err(too_large(max_bytes)),
+        false => Ok(()),
+    }
+}
+
 /// `chunk: uint32, scale: float, positions: list<uint16>, codes: list<int8>`.
 pub(in crate::flight) fn schema(cid: &Cid, shape: Shape) -> SchemaRef {
     let list = |of| DataType::List(Arc::new(Field::new_list_field(of, false)));

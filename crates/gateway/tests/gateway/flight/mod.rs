@@ -102,7 +102,8 @@ fn token() -> Token {
     Token::new(SECRET).unwrap()
 }
 
-/// What the ledger would say: one adapter, one package, and another whose blob is elsewhere.
+/// What the ledger would say: one adapter, one package, another whose blob is elsewhere, one that is no
+/// package, and an adapter whose model is not here.
 struct Ledger {
     layout: AdapterLayout,
     adapter: Cid,
@@ -116,6 +117,8 @@ impl Catalogue for Ledger {
         let listed = [
             (Name::Adapter(self.adapter), self.adapter),
             (Name::Package(elsewhere), elsewhere),
+            (Name::Package(self.adapter), self.adapter),
+            (Name::Adapter(self.package), self.package),
             (self.gradients(), self.package),
         ];
         let listed = listed.map(|(name, cid)| Listed { name, cid }).to_vec();
@@ -127,7 +130,12 @@ impl Catalogue for Ledger {
             layout: self.layout.clone(),
             details: vec![("round", ROUND.to_string())],
         });
-        async { Ok(facts) }.boxed()
+        let base = Cid::raw(b"a model");
+        let told = match cid == self.package {
+            true => Err(CatalogueError::NoModel { base }),
+            false => Ok(facts),
+        };
+        async { told }.boxed()
     }
 
     fn package(

@@ -1,6 +1,6 @@
 //! What is refused, and in which words.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arrow_array::{
     ArrayRef, BinaryArray, FixedSizeListArray, Float32Array, Int8Array, Int32Array, ListArray,
@@ -14,10 +14,10 @@ use arrow_schema::{
 };
 use flight_tonic::Code;
 use futures::TryStreamExt;
-use r3mes_blobs::Cid;
+use r3mes_blobs::{BlobStore, Cid};
 use r3mes_gateway::flight::{FlightLimits, Name};
 
-use super::{Node, descriptor, get, put, status};
+use super::{Node, content, descriptor, get, put, status};
 
 #[tokio::test]
 async fn nothing_is_told_or_taken_without_the_token() {
@@ -173,6 +173,31 @@ async fn what_is_too_large_is_refused_before_it_is_whole() {
     let name = descriptor(&format!("package/{}", node.package_cid));
     let refused = status(client.get_flight_info(name).await.unwrap_err());
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+}
+
+#[tokio::test]
+async fn a_table_that_is_read_too_slowly_ends_with_an_error() {
+    let limits = FlightLimits {
+        concurrent_gets: 1,
+        patience: Duration::from_millis(50),
+        ..FlightLimits::default()
+    };
+    let node = Node::start(limits).await;
+    let file = node.store.put(&content(5, 32 << 20)).unwrap();
+    let mut client = node.client().await;
+    let flight = descriptor(&format!("blob/{file}"));
+    let info = client.get_flight_info(flight.clone()).await.unwrap();
+    let ticket = info.endpoint[0].ticket.clone().unwrap();
+    let mut table = client.do_get(ticket).await.unwrap();
+    assert!(table.try_next().await.unwrap().is_some());
+    // The only place is free again as soon as the service gives the reader up.
+    let mut other = node.client().await;
+    while let Err(refusal) = other.get_flight_info(flight.clone()).await {
+        assert_eq!(status(refusal).code(), Code::ResourceExhausted);
+    }
+    let rest: Result<Vec<_>, _> = table.try_collect().await;
+    let refusal = status(rest.unwrap_err());
+    assert_eq!(refusal.code(), Code::DeadlineExceeded, "{refusal}");
 }
 
 #[tokio::test]

@@ -44,7 +44,7 @@ impl FromStr for Source {
             return Err(refused(text, "only http:// and flight:// are supported"));
         }
         if url.scheme() == FLIGHT && (url.port().is_none() || !["", "/"].contains(&url.path())) {
-            return Err(refused(text, "a Flight service is flight://host:port"));
+            return Err(refused(text, "a Flight service is flight://HOST:PORT"));
         }
         Ok(Self(url))
     }

@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use crate::home::{self, Home, HomeError};
 
 /// SLIP-44 coin type of Cosmos accounts, so that wallets derive the same addresses.
-const COIN_TYPE: u32 = 118;
+pub(crate) const COIN_TYPE: u32 = 118;
 
 /// The file of the consensus key's seed.
 const CONSENSUS_FILE: &str = "consensus.key";

@@ -31,13 +31,14 @@ const POLL: Duration = Duration::from_millis(20);
 /// Reward of a closed round in uremes, of which at most so much is paid.
 const REWARD: u64 = 3_000_000;
 /// The commands that run until they are stopped, or need that others were: tests of their own run
-/// `testnet`, `export` and what begins a training run. The demonstration is the network that the others
+/// `testnet`, `export`, `query chain-registry` and what begins a training run. The demonstration is the network that the others
 /// are tested on.
-const LASTING: [&str; 7] = [
+const LASTING: [&str; 8] = [
     "start",
     "demo",
     "testnet",
     "export",
+    "query chain-registry",
     "tx model register",
     "tx dataset propose",
     "tx run start",

@@ -3,6 +3,7 @@
 mod examples;
 mod overrides;
 mod reading;
+mod registry;
 mod tx;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use r3mes_types::{Address, Role};
 
 pub(super) use overrides::Overrides;
+pub(super) use registry::{ChainRegistry, NetworkKind};
 pub(super) use tx::*;
 
 use crate::{config::TrustedHeader, process::Service};
@@ -273,6 +275,9 @@ pub enum QueryCommand {
         /// 64 hex digits
         hash: String,
     },
+    /// Write chain.json and assetlist.json: this network as the Cosmos chain registry lists it, for
+    /// wallets and explorers
+    ChainRegistry(ChainRegistry),
 }
 
 /// `r3mes verify`

@@ -10,6 +10,7 @@ mod output;
 mod proof;
 mod query;
 pub(crate) mod receipt;
+mod registry;
 mod start;
 mod status;
 mod testnet;

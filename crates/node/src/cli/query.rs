@@ -19,6 +19,7 @@ use r3mes_types::{
 use super::{
     args::{Overrides, Query, QueryCommand},
     output::Output,
+    registry,
 };
 use crate::{agents, config::Config, home::Home, keyring::Keyring};
 
@@ -94,6 +95,7 @@ async fn answer(home: &Home, config: &Config, command: &QueryCommand) -> anyhow:
             .await
         }
         QueryCommand::Transaction { hash } => transaction(&client, hash).await,
+        QueryCommand::ChainRegistry(typed) => registry::write(&client, home, config, typed).await,
     }
 }
 

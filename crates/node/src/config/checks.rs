@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use r3mes_gateway::ipfs;
 
-pub(super) fn is_http_url(value: &str, _: &()) -> garde::Result {
+pub(crate) fn is_http_url(value: &str, _: &()) -> garde::Result {
     let rest = value
         .strip_prefix("http://")
         .or_else(|| value.strip_prefix("https://"));
@@ -43,7 +43,7 @@ pub(super) fn is_flight_url(value: &str, _: &()) -> garde::Result {
     }
 }
 
-pub(super) fn is_host_and_port(value: &str, _: &()) -> garde::Result {
+pub(crate) fn is_host_and_port(value: &str, _: &()) -> garde::Result {
     let port = value.rsplit_once(':').filter(|(host, _)| !host.is_empty());
     match port.and_then(|(_, port)| port.parse::<u16>().ok()) {
         Some(_) => Ok(()),

@@ -18,7 +18,7 @@ use garde::Validate;
 use r3mes_types::Role;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::checks::{is_amount, is_hash};
+pub(crate) use self::checks::{is_amount, is_hash, is_host_and_port, is_http_url};
 use self::checks::{is_kernels, is_log_filter};
 pub use self::{
     flight::Flight,

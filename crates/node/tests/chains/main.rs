@@ -1,5 +1,6 @@
 //! Chains on this machine, used from the command line: proofs from far away, and networks that go on
-//! under another name, training that an operator begins, and training over Arrow Flight only.
+//! under another name, training that an operator begins, training over Arrow Flight only, and files for the
+//! chain registry.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -9,4 +10,5 @@ mod export;
 mod flight;
 mod homes;
 mod proofs;
+mod registry;
 mod training;

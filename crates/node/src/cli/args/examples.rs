@@ -25,7 +25,8 @@ Examples:
   r3mes query runs               which training runs there are
   r3mes query round 3 --run 1    who did what in round 3 of run 1
   r3mes query account remes1...  what an account has
-  r3mes --json query nodes       every node, for programs";
+  r3mes --json query nodes       every node, for programs
+  r3mes query chain-registry --dir .  chain.json and assetlist.json, for wallets";
 
 pub(super) const VERIFY: &str = "\
 Examples:

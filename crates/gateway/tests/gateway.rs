@@ -11,8 +11,10 @@ mod gateway {
     mod light_client;
     mod network;
     mod openai;
+    mod outside;
     mod parrot;
     mod python;
+    mod reflection;
     mod relay;
     mod rpc;
     mod socket;

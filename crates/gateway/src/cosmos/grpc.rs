@@ -17,7 +17,7 @@ use tonic::{Status, codegen::Service};
 use tower_http::timeout::TimeoutLayer;
 
 use super::node::Node;
-use super::proto;
+use super::reflected;
 
 /// Names the version of the state, in questions and answers.
 const HEIGHT: &str = "x-cosmos-block-height";
@@ -30,11 +30,12 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// When our own descriptions do not fit together, which a test rules out.
-pub fn grpc_router(node: Node) -> Result<Router, proto::DescriptionError> {
+pub fn grpc_router(node: Node) -> Result<Router, reflected::DescriptionError> {
+    let descriptors = reflected::descriptors()?;
     let (_, health) = tonic_health::server::health_reporter();
     let reflection = || {
         tonic_reflection::server::Builder::configure()
-            .register_file_descriptor_set(proto::descriptors())
+            .register_file_descriptor_set(descriptors.clone())
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let router = Router::new()

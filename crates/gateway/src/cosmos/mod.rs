@@ -17,10 +17,12 @@ mod grpc;
 mod json;
 mod node;
 pub mod proto;
+mod reflected;
 mod rest;
 mod tendermint;
 mod tx;
 
 pub use grpc::grpc_router;
 pub use node::Node;
+pub use reflected::DescriptionError;
 pub use rest::rest_router;

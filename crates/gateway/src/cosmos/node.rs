@@ -16,6 +16,12 @@ use tonic::Status;
 use super::{tendermint, tx};
 use crate::rpc::{Chain, RpcError};
 
+/// The services and the methods that are answered here.
+pub(super) const METHODS: [(&str, &[&str]); 2] = [
+    ("cosmos.base.node.v1beta1.Service", &["Config", "Status"]),
+    ("cosmos.consensus.v1.Query", &["Params"]),
+];
+
 /// A node that answers calls of the Cosmos SDK.
 #[derive(Clone)]
 pub struct Node {

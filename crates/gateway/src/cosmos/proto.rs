@@ -17,9 +17,6 @@ use r3mes_types::query::QueryType;
 use r3mes_types::wire::{EnumType, FieldType, Kind, Label, MessageType, Wire};
 use r3mes_types::{Message, tx};
 
-/// Our descriptions do not fit together.
-pub type DescriptionError = tonic_reflection::server::Error;
-
 /// Google's own file with `Any`.
 const ANY_FILE: &str = "google/protobuf/any.proto";
 

@@ -24,6 +24,20 @@ const CONSENSUS: Hrp = Hrp::parse_unchecked("remesvalcons");
 /// Validators of one page of the RPC.
 const PAGE: u64 = 100;
 
+/// The service and the methods that are answered here.
+pub(super) const METHODS: (&str, &[&str]) = (
+    "cosmos.base.tendermint.v1beta1.Service",
+    &[
+        "GetNodeInfo",
+        "GetSyncing",
+        "GetLatestBlock",
+        "GetBlockByHeight",
+        "GetLatestValidatorSet",
+        "GetValidatorSetByHeight",
+        "ABCIQuery",
+    ],
+);
+
 pub(super) async fn call(node: &Node, method: &str, data: &[u8]) -> Result<Vec<u8>, Status> {
     match method {
         "GetNodeInfo" => node_info(node).await,

@@ -17,6 +17,12 @@ use super::tendermint;
 /// Transactions of one page when the asker names no number, and at the most.
 const PAGES: (u64, u64) = (30, 100);
 
+/// The service and the methods that are answered here.
+pub(super) const METHODS: (&str, &[&str]) = (
+    "cosmos.tx.v1beta1.Service",
+    &["BroadcastTx", "GetTx", "GetTxsEvent"],
+);
+
 pub(super) async fn call(node: &Node, method: &str, data: &[u8]) -> Result<Vec<u8>, Status> {
     match method {
         "BroadcastTx" => broadcast(node, parse(data)?).await,

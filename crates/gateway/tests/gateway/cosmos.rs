@@ -1,7 +1,6 @@
 //! The chain as the Cosmos SDK shows it: clients that nobody here wrote, and the published files.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use r3mes_gateway::cosmos::{Node as CosmosNode, grpc_router, proto, rest_router};
 use r3mes_gateway::rpc::{Chain, RpcLimits, Service, TxClient};
@@ -12,19 +11,20 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::outside::{Runs, judged};
 use super::rpc::{Node, key, ledger_genesis, send};
 use super::support;
 
 /// A node with gRPC and REST beside its RPC.
-struct Served {
-    node: Node,
-    grpc: String,
+pub(super) struct Served {
+    pub(super) node: Node,
+    pub(super) grpc: String,
     rest: String,
     _running: DropGuard,
 }
 
 impl Served {
-    async fn start(folder: &Path) -> Self {
+    pub(super) async fn start(folder: &Path) -> Self {
         let node = Node::start(folder).await;
         let service = Service {
             handle: node.handle.clone(),
@@ -68,63 +68,25 @@ pub(super) async fn serve(chain: Chain, shutdown: &CancellationToken) -> [String
     addresses
 }
 
-fn clients() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients")
-}
-
-fn left_out(flag: &str) -> bool {
-    let left_out = std::env::var(flag).is_ok_and(|value| value == "1");
-    if left_out {
-        eprintln!("left out: {flag}=1");
-    }
-    left_out
-}
-
-/// Runs an outside client; its output is the test's.
-async fn passes(mut command: Command) {
-    let output = tokio::task::spawn_blocking(move || command.output());
-    let output = output.await.unwrap().unwrap();
-    print!("{}", String::from_utf8_lossy(&output.stdout));
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn cosmjs_reads_simulates_signs_sends_and_searches() {
-    if left_out("R3MES_SKIP_NODE") {
-        return;
-    }
-    let installed = clients().join("node_modules/@cosmjs/stargate");
-    assert!(
-        installed.is_dir(),
-        "CosmJS is missing. Install it with tools/setup, or leave its tests out with R3MES_SKIP_NODE=1"
-    );
     let folder = tempfile::tempdir().unwrap();
     let served = Served::start(folder.path()).await;
-    let mut node = Command::new("node");
-    node.arg(clients().join("cosmjs_client.mjs"))
-        .args([&served.node.url, &hex::encode([2; 32])])
-        .arg(key(3).address().to_string());
-    passes(node).await;
+    judged(Runs::Node, "cosmjs_client.mjs", |command| {
+        let other = key(3).address().to_string();
+        command.args([&served.node.url, &hex::encode([2; 32]), &other]);
+    })
+    .await;
 }
 
 /// Lets cosmpy read and send over gRPC, unless it is to be left out. The chain is as [`ledger_genesis`]
 /// begins it.
 pub(super) async fn cosmpy(grpc: &str) {
-    if left_out("R3MES_SKIP_PYTHON") {
-        return;
-    }
-    let python = clients().join(".venv/bin/python");
-    assert!(
-        python.is_file(),
-        "the Python clients are missing. Install them with tools/setup, or leave their tests out with R3MES_SKIP_PYTHON=1"
-    );
-    let mut command = Command::new(python);
-    command
-        .arg(clients().join("cosmpy_client.py"))
-        .args([grpc, &hex::encode([2; 32])])
-        .arg(key(3).address().to_string());
-    passes(command).await;
+    judged(Runs::Python, "cosmpy_client.py", |command| {
+        let other = key(3).address().to_string();
+        command.args([grpc, &hex::encode([2; 32]), &other]);
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

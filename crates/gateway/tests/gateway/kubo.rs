@@ -21,7 +21,10 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use super::support::{Running, client, content};
+use super::{
+    outside::{is_left_out, program},
+    support::{Running, client, content},
+};
 
 /// Set to 1 where Kubo cannot be built.
 const SKIP: &str = "R3MES_SKIP_IPFS";
@@ -30,14 +33,6 @@ const LIMIT: u64 = 100 << 20;
 
 /// The options under which a file has the same CID there as here.
 const AS_HERE: [&str; 3] = ["--cid-version=1", "--raw-leaves", "--chunker=size-1048576"];
-
-fn is_left_out() -> bool {
-    let left_out = std::env::var(SKIP).is_ok_and(|value| value == "1");
-    if left_out {
-        eprintln!("left out: {SKIP}=1");
-    }
-    left_out
-}
 
 /// A Kubo node of its own, on loopback, that knows nobody. It ends when it is dropped.
 struct Kubo {
@@ -149,15 +144,7 @@ impl Kubo {
 }
 
 fn ipfs(home: &Path) -> Command {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let bin = std::env::var_os("R3MES_PROGRAMS");
-    let program = bin.map_or_else(|| root.join(".programs/bin"), PathBuf::from);
-    let program = program.join("ipfs");
-    assert!(
-        program.exists(),
-        "there is no {}: run tools/programs ipfs once, or set {SKIP}=1 to leave this test out",
-        program.display()
-    );
+    let program = program("ipfs").expect("tests that are left out start none");
     let mut command = Command::new(program);
     command.env("IPFS_PATH", home).stdin(Stdio::null());
     command
@@ -185,7 +172,7 @@ async fn with<T: Send + 'static>(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_has_one_name_in_kubo_and_here() {
-    if is_left_out() {
+    if is_left_out(SKIP) {
         return;
     }
     let kubo = Kubo::start(&[]).await;
@@ -216,7 +203,7 @@ async fn a_file_has_one_name_in_kubo_and_here() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kubo_keeps_what_is_pinned_and_nothing_is_removed_too_early() {
-    if is_left_out() {
+    if is_left_out(SKIP) {
         return;
     }
     let kubo = Kubo::start(&[]).await;
@@ -257,7 +244,7 @@ async fn kubo_keeps_what_is_pinned_and_nothing_is_removed_too_early() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operators_own_pins_are_left_alone() {
-    if is_left_out() {
+    if is_left_out(SKIP) {
         return;
     }
     let kubo = Kubo::start(&[]).await;
@@ -277,7 +264,7 @@ async fn an_operators_own_pins_are_left_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn our_fetcher_fetches_from_kubos_gateway() {
-    if is_left_out() {
+    if is_left_out(SKIP) {
         return;
     }
     let kubo = Kubo::start(&[]).await;
@@ -292,7 +279,7 @@ async fn our_fetcher_fetches_from_kubos_gateway() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kubo_imports_the_car_that_our_gateway_sends_and_we_the_one_it_exports() {
-    if is_left_out() {
+    if is_left_out(SKIP) {
         return;
     }
     let store = Arc::new(MemoryStore::new());
@@ -324,7 +311,7 @@ async fn kubo_imports_the_car_that_our_gateway_sends_and_we_the_one_it_exports()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kubo_finds_us_by_our_router_and_fetches_over_http() {
-    if is_left_out() {
+    if is_left_out(SKIP) {
         return;
     }
     let store = Arc::new(MemoryStore::new());
@@ -351,7 +338,7 @@ async fn kubo_finds_us_by_our_router_and_fetches_over_http() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn names_are_found_in_the_sharded_directories_that_kubo_makes() {
-    if is_left_out() {
+    if is_left_out(SKIP) {
         return;
     }
     let kubo = Kubo::start(&[("Import.UnixFSHAMTDirectorySizeThreshold", "\"1B\"")]).await;

@@ -1,7 +1,7 @@
 //! The `openai` Python client, which nobody here wrote, is the judge of the API over the exact
 //! engine and the model of the demonstration, on a serving node and through the network gateway.
 
-use std::{path::Path, process::Stdio, sync::Arc, thread};
+use std::{path::Path, sync::Arc, thread};
 
 use r3mes_blobs::MemoryStore;
 use r3mes_exact::{Cpu, CpuOptions};
@@ -12,12 +12,11 @@ use r3mes_gateway::{
 use r3mes_inference::exact::{self, Limits, Parts};
 use r3mes_model::{ChatTemplate, Model, PLAIN_TEMPLATE, PackedModel, Tokenizer};
 use r3mes_types::SecretKey;
-use tokio::process::Command;
 
-use super::support::Running;
-
-/// Set to 1 where no Python client can be installed.
-const SKIP: &str = "R3MES_SKIP_PYTHON";
+use super::{
+    outside::{Runs, is_left_out, judged},
+    support::Running,
+};
 
 const MODEL: &str = "stories15m-b158";
 
@@ -31,32 +30,16 @@ impl ServingDirectory for Single {
 }
 
 async fn judge(running: &Running) {
-    let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients");
-    let python = clients.join(".venv/bin/python");
-    assert!(
-        python.exists(),
-        "the openai Python client is not installed: run tests/clients/setup.sh once, or set \
-         {SKIP}=1 to leave this test out"
-    );
-    let judged = Command::new(python)
-        .arg(clients.join("openai_client.py"))
-        .args([&running.url("/v1"), MODEL])
-        .env("NO_PROXY", "127.0.0.1")
-        .env("no_proxy", "127.0.0.1")
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .unwrap();
-    let said = String::from_utf8_lossy(&judged.stdout);
-    let complaint = String::from_utf8_lossy(&judged.stderr);
-    assert!(judged.status.success(), "{said}\n{complaint}");
+    judged(Runs::Python, "openai_client.py", |command| {
+        command.args([&running.url("/v1"), MODEL]);
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_openai_python_client_finds_nothing_amiss() {
-    if std::env::var(SKIP).is_ok_and(|value| value == "1") {
-        return eprintln!("left out: {SKIP}=1");
+    if is_left_out("R3MES_SKIP_PYTHON") {
+        return;
     }
     let assets = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../assets")

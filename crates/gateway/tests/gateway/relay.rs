@@ -1,7 +1,7 @@
 //! The RPC under engine `cometbft`, with the real program: what CometBFT answers, what we add, and what
 //! a client sees while CometBFT is away.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,31 +31,13 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::cosmos;
+use super::outside::program;
 use super::rpc::{key, ledger_genesis, send, validator_key};
 use super::socket::Socket;
 use super::support;
 
 /// Long enough for anything that should happen; only failures wait so long.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The program, or `None` if its tests are to be left out.
-fn program() -> Option<PathBuf> {
-    if std::env::var_os("R3MES_SKIP_COMETBFT").is_some_and(|skip| !skip.is_empty()) {
-        eprintln!("left out, because R3MES_SKIP_COMETBFT is set");
-        return None;
-    }
-    let folder = std::env::var_os("R3MES_PROGRAMS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.programs/bin"),
-        PathBuf::from,
-    );
-    let program = folder.join("cometbft");
-    assert!(
-        program.is_file(),
-        "{} is missing: build it with tools/programs (this needs Go), or leave these tests out with R3MES_SKIP_COMETBFT=1",
-        program.display()
-    );
-    Some(program)
-}
 
 /// CometBFT in a process of its own, killed when it is dropped.
 struct Comet(Child);
@@ -151,7 +133,9 @@ async fn has_begun(client: &Client) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_work_unchanged_over_cometbft_and_wait_while_it_is_away() {
-    let Some(program) = program() else { return };
+    let Some(program) = program("cometbft") else {
+        return;
+    };
     let directory = tempfile::tempdir().unwrap();
     let genesis = ledger_genesis();
     let limits = RpcLimits {
@@ -254,7 +238,9 @@ async fn clients_work_unchanged_over_cometbft_and_wait_while_it_is_away() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cosmos_sdk_s_services_answer_over_cometbft() {
-    let Some(program) = program() else { return };
+    let Some(program) = program("cometbft") else {
+        return;
+    };
     let directory = tempfile::tempdir().unwrap();
     let relayed = Relayed::start(directory.path(), RpcLimits::default()).await;
     let comet = start_comet(&program, directory.path());

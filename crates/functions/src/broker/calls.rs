@@ -2,14 +2,14 @@
 
 use std::cmp::Reverse;
 
-use super::{Broker, CallId, FRAME_COST, PeerId, WINDOW_BYTES};
+use super::{Broker, CallId, FRAME_COST, PeerId, WINDOW_BYTES, session::Role};
 use crate::{
     Moment,
     failure::{Failure, Reason},
     registry::{Quota, Target},
     wire::{
         Frame, Kind,
-        messages::{CallHead, Caller, Credit, Head, Queued, Started},
+        messages::{CallHead, Caller, Credit, Head, Queued, Started, Used},
     },
 };
 
@@ -40,6 +40,8 @@ pub(super) struct Call {
     complete: bool,
     answered: bool,
     progress_at: Moment,
+    /// Whether another gateway sent it, with its caller.
+    forwarded: bool,
     /// Bytes of arguments so far.
     bytes: u64,
 }
@@ -105,14 +107,20 @@ impl Broker {
         if from.calls.contains_key(&number) {
             return Err(format!("call {number} is open already"));
         }
-        if from.calls.len() >= self.limits.calls_per_peer as usize {
+        let forwarded = match &from.role {
+            Role::Gateway(_) => true,
+            Role::Remote(gateway) => return Err(format!("gateway {gateway:?} serves this link")),
+            _ => false,
+        };
+        if !forwarded && from.calls.len() >= self.limits.calls_per_peer as usize {
             let most = self.limits.calls_per_peer;
             let words = format!("{most} calls are open on this connection already");
             self.fail(peer, number, &Failure::new(Reason::Busy, words));
             return Ok(());
         }
         let head = match CallHead::decode(&frame.head) {
-            Ok(head) if head.caller.is_none() => head,
+            Ok(head) if head.caller.is_some() == forwarded => head,
+            Ok(_) if forwarded => return Err("a gateway's call must say whose it is".into()),
             Ok(_) => {
                 let words = "a call cannot say whose it is: the token does";
                 self.fail(peer, number, &Failure::new(Reason::Invalid, words));
@@ -131,11 +139,20 @@ impl Broker {
         let micros = micros.map_or(self.limits.deadline_us, |own| {
             own.min(self.limits.deadline_us)
         });
+        let (user, groups) = match &head.caller {
+            Some(caller) => (caller.user.clone(), caller.groups.clone()),
+            None => (from.user.clone(), from.groups.clone()),
+        };
+        let target = Target {
+            here: forwarded,
+            ..Target::of(&head, !user.is_empty(), &groups)
+        };
         let mut call = Call {
             client: Some((peer, number)),
-            user: from.user.clone(),
-            groups: from.groups.clone(),
-            target: Target::of(&head, !from.user.is_empty(), &from.groups),
+            user,
+            groups,
+            target,
+            forwarded,
             deadline: now.after(micros),
             own_deadline: head.deadline_ms.is_some(),
             place: Place::Waiting(Vec::new()),
@@ -222,7 +239,8 @@ impl Broker {
         let Some(offer) = node.functions.get_mut(&call.target.function) else {
             return;
         };
-        let quota = offer.info.quota;
+        // Where the node is connected, its quotas are counted.
+        let quota = offer.info.quota.filter(|_| node.gateway.is_none());
         if let Some(quota) = quota
             && let Err(wait_ms) = self
                 .usage
@@ -255,11 +273,21 @@ impl Broker {
             groups: call.groups.clone(),
             call: format!("{id:016x}"),
         };
-        let (peer, client) = (*peer, call.client);
+        let (peer, client, forwarded) = (*peer, call.client, call.forwarded);
+        let used = quota.map(|quota| Used {
+            user: call.user().to_owned(),
+            function: call.target.function.clone(),
+            quota,
+            calls: 1,
+            micros: 0,
+        });
         let Some(connection) = self.peers.get_mut(&peer) else {
             return;
         };
-        let number = connection.next_call | BROKERS;
+        let number = match connection.role {
+            Role::Remote(_) => connection.next_call,
+            _ => connection.next_call | BROKERS,
+        };
         connection.next_call = (connection.next_call + 1) & !BROKERS;
         connection.calls.insert(number, id);
         call.place = Place::Running(Running {
@@ -271,7 +299,7 @@ impl Broker {
         });
         for frame in frames {
             let head = match frame.kind {
-                Kind::Call => CallHead::with_caller(&frame.head, &caller),
+                Kind::Call if !forwarded => CallHead::with_caller(&frame.head, &caller),
                 _ => Ok(frame.head.clone()),
             };
             match head {
@@ -292,6 +320,10 @@ impl Broker {
         if let (true, Some((peer, number))) = (waited, client) {
             let node = node_id.to_owned();
             self.say(peer, Kind::Started, number, &Started { node });
+        }
+        self.changed(node_id);
+        if let Some(used) = used {
+            self.tell_used(&used);
         }
     }
 
@@ -329,7 +361,7 @@ impl Broker {
         };
         match call.client == Some((peer, frame.call)) {
             true => self.pass_to_node(id, frame, now),
-            false => self.pass_to_client(id, frame, now),
+            false => self.pass_to_client(id, peer, frame, now),
         }
     }
 
@@ -372,7 +404,8 @@ impl Broker {
         }
     }
 
-    fn pass_to_client(&mut self, id: CallId, frame: Frame, now: Moment) {
+    fn pass_to_client(&mut self, id: CallId, peer: PeerId, frame: Frame, now: Moment) {
+        let from_gateway = self.peers.get(&peer).is_some_and(|peer| matches!(peer.role, Role::Remote(_)));
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
@@ -395,6 +428,8 @@ impl Broker {
                 call.progress_at = now;
             }
             Kind::Failed => {}
+            // How a call waits at the gateway that has it.
+            Kind::Queued | Kind::Started if from_gateway => {}
             _ => return,
         }
         let failure = (frame.kind == Kind::Failed).then(|| {
@@ -421,7 +456,8 @@ impl Broker {
     }
 
     /// Ends a call for its client, and tells the node that nobody waits any more; the node's place is
-    /// free when the node says so.
+    /// free when the node says so. A client that cancelled needs no answer, but a gateway counts its calls
+    /// by answers.
     fn abandon(&mut self, id: CallId, failure: &Failure, now: Moment) {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
@@ -440,7 +476,9 @@ impl Broker {
             }
         }
         self.part(client);
-        if let (Some((peer, number)), true) = (client, failure.reason != Reason::Cancelled) {
+        if let Some((peer, number)) = client
+            && (failure.reason != Reason::Cancelled || self.is_gateway(peer))
+        {
             self.fail(peer, number, failure);
         }
         self.serve_waiting(now);
@@ -458,8 +496,8 @@ impl Broker {
         }
     }
 
-    /// A peer with an end of this call is gone; `node` is its id if it was one.
-    pub(super) fn lose(&mut self, id: CallId, peer: PeerId, node: Option<&str>, now: Moment) {
+    /// A peer with an end of this call is gone.
+    pub(super) fn lose(&mut self, id: CallId, peer: PeerId, now: Moment) {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
@@ -474,7 +512,10 @@ impl Broker {
                 self.place(id, now);
             }
             None => {
-                let words = format!("node {:?} is gone", node.unwrap_or_default());
+                let words = match &call.place {
+                    Place::Running(running) => format!("node {:?} is gone", running.node),
+                    Place::Waiting(_) => "the node is gone".to_owned(),
+                };
                 self.end(id, Some(&Failure::new(Reason::NodeLost, words)), now);
             }
         }
@@ -502,8 +543,20 @@ impl Broker {
         let function = &call.target.function;
         if let Some(quota) = running.quota {
             self.usage.end(call.user(), function, quota, busy_us, now);
+            self.tell_used(&Used {
+                user: call.user().to_owned(),
+                function: function.clone(),
+                quota,
+                calls: 0,
+                micros: busy_us,
+            });
         }
-        let Some((_, node)) = self.nodes.get_mut(&running.node) else {
+        self.changed(&running.node);
+        let Some((_, node)) = self
+            .nodes
+            .get_mut(&running.node)
+            .filter(|(peer, _)| *peer == running.peer)
+        else {
             return;
         };
         node.running = node.running.saturating_sub(1);

@@ -2,13 +2,14 @@
 //! clock, so every interleaving can be tested, and all of it can be looked at after each step.
 
 mod calls;
+mod gateways;
 mod queue;
 mod session;
 mod view;
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap, HashMap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap},
 };
 
 pub use self::view::{FunctionView, NodeView};
@@ -98,6 +99,8 @@ pub struct Broker {
     router: Router,
     next_peer: PeerId,
     next_call: CallId,
+    /// Nodes whose state other gateways do not know yet.
+    changed: BTreeSet<String>,
     actions: Vec<Action>,
 }
 
@@ -122,6 +125,7 @@ impl Broker {
             router: Router::new(seed),
             next_peer: 1,
             next_call: 1,
+            changed: BTreeSet::new(),
             actions: Vec::new(),
         }
     }

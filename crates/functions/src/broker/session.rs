@@ -32,6 +32,8 @@ pub(super) struct Peer {
     pub(super) user: String,
     pub(super) groups: Vec<String>,
     token: Option<String>,
+    /// Round trip of the newest ping in microseconds.
+    pub(super) latency_us: Option<u64>,
 }
 
 /// What a peer is.
@@ -43,9 +45,28 @@ pub(super) enum Role {
     Client,
     /// It offers functions under this id, and may call others.
     Node(String),
+    /// Another gateway, which is trusted to say whose its calls are, and is told of the nodes here.
+    Gateway(String),
+    /// Another gateway, which has nodes that calls are given to.
+    Remote(String),
 }
 
 impl Peer {
+    fn new(role: Role, now: Moment) -> Self {
+        Self {
+            heard: now,
+            pinged: None,
+            rested: Moment::default(),
+            role,
+            calls: HashMap::new(),
+            next_call: 1,
+            user: String::new(),
+            groups: Vec::new(),
+            token: None,
+            latency_us: None,
+        }
+    }
+
     /// Microseconds between pings of a node, whose round trips are measured.
     const MEASURE_US: u64 = 5_000_000;
 
@@ -56,7 +77,7 @@ impl Peer {
     /// Whether a ping is due: the peer is quiet, or its round trip is to be measured again.
     pub(super) fn wants_ping(&mut self, quiet: bool, now: Moment) -> bool {
         let measure =
-            matches!(self.role, Role::Node(_)) && now.micros_after(self.rested) >= Self::MEASURE_US;
+            matches!(self.role, Role::Node(_) | Role::Remote(_)) && now.micros_after(self.rested) >= Self::MEASURE_US;
         let due = self.pinged.is_none() && (quiet || measure);
         if due {
             self.pinged = Some(now);
@@ -77,20 +98,7 @@ impl Broker {
                 self.limits.peers
             ));
         }
-        let id = self.next_peer;
-        self.next_peer += 1;
-        let peer = Peer {
-            heard: now,
-            pinged: None,
-            rested: Moment::default(),
-            role: Role::New(nonce),
-            calls: HashMap::new(),
-            next_call: 1,
-            user: String::new(),
-            groups: Vec::new(),
-            token: None,
-        };
-        self.peers.insert(id, peer);
+        let id = self.add_peer(Role::New(nonce), now);
         let challenge = Challenge {
             protocol: PROTOCOL,
             nonce,
@@ -99,19 +107,53 @@ impl Broker {
         Ok(id)
     }
 
+    /// Counts a connection in.
+    pub(super) fn add_peer(&mut self, role: Role, now: Moment) -> PeerId {
+        let id = self.next_peer;
+        self.next_peer += 1;
+        self.peers.insert(id, Peer::new(role, now));
+        id
+    }
+
     /// A connection ended: its calls are cancelled, and calls that it ran have failed.
     pub fn disconnect(&mut self, id: PeerId, now: Moment) {
         let Some(peer) = self.peers.remove(&id) else {
             return;
         };
-        let node = match peer.role {
-            Role::Node(node) => self.nodes.remove(&node).map(|_| node),
-            _ => None,
+        let gone = match peer.role {
+            Role::Node(node) => self.remove_nodes([node], id),
+            Role::Remote(_) => {
+                let theirs = self.nodes.iter().filter(|(_, (owner, _))| *owner == id);
+                let theirs: Vec<String> = theirs.map(|(node, _)| node.clone()).collect();
+                self.remove_nodes(theirs, id)
+            }
+            _ => Vec::new(),
         };
+        for node in gone {
+            self.withdraw(&node);
+        }
         for call in peer.calls.into_values() {
-            self.lose(call, id, node.as_deref(), now);
+            self.lose(call, id, now);
         }
         self.serve_waiting(now);
+    }
+
+    /// Removes nodes that belong to this connection; which of them were connected here.
+    fn remove_nodes(
+        &mut self,
+        ids: impl IntoIterator<Item = String>,
+        peer: PeerId,
+    ) -> Vec<String> {
+        let mut here = Vec::new();
+        for id in ids {
+            if self.nodes.get(&id).is_some_and(|(owner, _)| *owner == peer)
+                && let Some((_, node)) = self.nodes.remove(&id)
+                && node.gateway.is_none()
+            {
+                here.push(id);
+            }
+        }
+        here
     }
 
     /// A frame came.
@@ -136,9 +178,21 @@ impl Broker {
             }
             (Kind::Ask, _) => self.answer(id, &frame),
             (Kind::Call, _) => self.call(id, frame, now),
-            (Kind::Data | Kind::Credit | Kind::Cancel | Kind::Progress | Kind::Failed, _) => {
+            (
+                Kind::Data
+                | Kind::Credit
+                | Kind::Cancel
+                | Kind::Progress
+                | Kind::Failed
+                | Kind::Queued
+                | Kind::Started,
+                _,
+            ) => {
                 self.pass_on(id, frame, now);
                 Ok(())
+            }
+            (Kind::Offer | Kind::Withdraw | Kind::State | Kind::Used, _) => {
+                self.hear_of(id, &frame, now)
             }
             (kind, _) => Err(format!("a frame of kind {kind:?} is not for a broker")),
         };
@@ -226,13 +280,15 @@ impl Broker {
                 });
             }
         }
-        if self.nodes.contains_key(id) {
+        if self.nodes.get(id).is_some_and(|(_, node)| node.gateway.is_none()) {
             return Err(format!("node {id:?} is connected already"));
         }
         let entry = Node {
             id: id.clone(),
             index: Index::new(&node.capabilities, &node.resources),
             capabilities: node.capabilities,
+            resources: node.resources,
+            gateway: None,
             max_concurrent: node.max_concurrent,
             running: 0,
             load: Load::default(),
@@ -256,7 +312,10 @@ impl Broker {
     fn register(&mut self, peer: PeerId, body: &[u8], now: Moment) -> Result<(), String> {
         let list: Register = rmp_serde::from_slice(body)
             .map_err(|error| format!("the list of functions is not valid: {error}"))?;
-        self.node_of(peer)?.offer(list.functions)?;
+        let node = self.node_of(peer)?;
+        node.offer(list.functions)?;
+        let id = node.id.clone();
+        self.offer_to_gateways(&id);
         self.send(peer, Frame::bare(Kind::Registered, 0));
         self.serve_waiting(now);
         Ok(())
@@ -264,7 +323,10 @@ impl Broker {
 
     fn load(&mut self, peer: PeerId, head: &[u8], now: Moment) -> Result<(), String> {
         let load = Load::decode(head).map_err(|error| error.to_string())?;
-        self.node_of(peer)?.load = load;
+        let node = self.node_of(peer)?;
+        node.load = load;
+        let id = node.id.clone();
+        self.changed(&id);
         self.serve_waiting(now);
         Ok(())
     }
@@ -277,8 +339,10 @@ impl Broker {
             return;
         };
         peer.rested = now;
+        let took = now.micros_after(asked);
+        peer.latency_us = Some(took);
         if let Ok(node) = self.node_of(id) {
-            node.add_latency(now.micros_after(asked));
+            node.add_latency(took);
         }
     }
 

@@ -13,6 +13,8 @@ use crate::{
     },
 };
 
+mod gateways;
+
 /// A broker and the time.
 struct Bench {
     broker: Broker,
@@ -91,6 +93,13 @@ impl Bench {
     }
 
     fn node(&mut self, id: &str, functions: Vec<FunctionInfo>) -> PeerId {
+        let (peer, given) = self.join(id, functions);
+        assert_eq!(given, []);
+        peer
+    }
+
+    /// A node comes; the calls that waited for it.
+    fn join(&mut self, id: &str, functions: Vec<FunctionInfo>) -> (PeerId, Vec<Frame>) {
         let key = id.bytes().fold(1u8, u8::wrapping_add);
         let peer = self.hello(None, Some((id, key)));
         let body = rmp_serde::to_vec_named(&Register { functions }).unwrap();
@@ -99,8 +108,10 @@ impl Bench {
             ..Frame::bare(Kind::Register, 0)
         };
         self.receive(peer, frame);
-        assert_eq!(kinds(&self.sent(peer)), [Kind::Welcome, Kind::Registered]);
-        peer
+        let mut sent = self.sent(peer);
+        let given = sent.split_off(2);
+        assert_eq!(kinds(&sent), [Kind::Welcome, Kind::Registered]);
+        (peer, given)
     }
 
     fn call(&mut self, client: PeerId, number: u32, function: &str) {

@@ -11,6 +11,9 @@ pub struct NodeView {
     pub id: String,
     /// What it can do.
     pub capabilities: Capabilities,
+    /// The gateway that has its connection; absent when it is the one that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
     /// Names of its functions.
     pub functions: Vec<String>,
     /// Calls it runs at a time.
@@ -51,6 +54,7 @@ pub(super) fn nodes<'a>(nodes: impl Iterator<Item = &'a Node>) -> Vec<NodeView> 
         .map(|node| NodeView {
             id: node.id.clone(),
             capabilities: node.capabilities.clone(),
+            gateway: node.gateway.clone(),
             functions: node.functions.keys().cloned().collect(),
             max_concurrent: node.max_concurrent,
             running: node.running,

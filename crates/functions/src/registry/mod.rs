@@ -33,6 +33,10 @@ pub struct Node {
     pub max_concurrent: u32,
     /// Calls it runs now.
     pub running: u32,
+    /// Resources it has at all, in base units.
+    pub resources: BTreeMap<String, f64>,
+    /// The gateway that has its connection; `None` when it is this one.
+    pub gateway: Option<String>,
     /// What it said of its load last.
     pub load: Load,
     /// Round trip of the newest pings in microseconds, each weighed a quarter; `None` before the first.

@@ -4,7 +4,7 @@ use std::{collections::HashMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Moment;
+use crate::{Moment, wire::messages::Used as UsedElsewhere};
 
 /// An allowance: `2_hours_daily`, `100_calls_hourly`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,6 +162,13 @@ impl Usage {
     pub fn end(&mut self, user: &str, function: &str, quota: Quota, micros: u64, now: Moment) {
         let used = self.entry(user, function, quota, now);
         used.micros = used.micros.saturating_add(micros);
+    }
+
+    /// Counts what was used at another gateway.
+    pub fn add(&mut self, used: &UsedElsewhere, now: Moment) {
+        let entry = self.entry(&used.user, &used.function, used.quota, now);
+        entry.calls = entry.calls.saturating_add(used.calls);
+        entry.micros = entry.micros.saturating_add(used.micros);
     }
 
     fn entry(&mut self, user: &str, function: &str, quota: Quota, now: Moment) -> &mut Used {

@@ -43,6 +43,8 @@ pub struct Target {
     pub groups: Vec<String>,
     /// How a node is chosen among them.
     pub strategy: Strategy,
+    /// Only among nodes that are connected here, because another gateway chose this one already.
+    pub here: bool,
 }
 
 impl Target {
@@ -56,6 +58,7 @@ impl Target {
             known,
             groups: groups.to_vec(),
             strategy: head.strategy.unwrap_or_default(),
+            here: false,
         }
     }
 
@@ -66,6 +69,9 @@ impl Target {
     /// Why it does not fit.
     pub fn fit<'a>(&self, node: &'a Node) -> Result<(&'a Offer, f64, f64), Misfit> {
         if self.node.as_ref().is_some_and(|id| *id != node.id) {
+            return Err(Misfit::Elsewhere);
+        }
+        if self.here && node.gateway.is_some() {
             return Err(Misfit::Elsewhere);
         }
         let offer = node

@@ -63,10 +63,18 @@ pub enum Kind {
     Started = 22,
     /// Node to broker to client, last: the call failed.
     Failed = 23,
+    /// Gateway to gateway: a node that it has, in place of what was known of it.
+    Offer = 32,
+    /// Gateway to gateway: a node that it has no more.
+    Withdraw = 33,
+    /// Gateway to gateway: how busy a node is.
+    State = 34,
+    /// Gateway to gateway: what was used of a quota.
+    Used = 35,
 }
 
 impl Kind {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 23] = [
         Self::Challenge,
         Self::Hello,
         Self::Welcome,
@@ -86,6 +94,10 @@ impl Kind {
         Self::Queued,
         Self::Started,
         Self::Failed,
+        Self::Offer,
+        Self::Withdraw,
+        Self::State,
+        Self::Used,
     ];
 
     fn from_byte(byte: u8) -> Option<Self> {
@@ -95,7 +107,7 @@ impl Kind {
     /// Most bytes of such a frame's body.
     const fn max_body(self) -> usize {
         match self {
-            Self::Register | Self::Registered | Self::Answer => MAX_CONTROL_BYTES,
+            Self::Register | Self::Registered | Self::Answer | Self::Offer => MAX_CONTROL_BYTES,
             Self::Call | Self::Data => MAX_BODY_BYTES,
             _ => 0,
         }

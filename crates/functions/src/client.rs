@@ -3,12 +3,12 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use tokio::{net::TcpStream, sync::mpsc, task::JoinHandle};
+use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::{
     broker::{FunctionView, NodeView},
     failure::{Failure, Reason},
-    link::{Arrival, Incoming, Link, Outgoing, Unread, goodbye},
+    link::{Arrival, Incoming, Link, Outgoing, Unread, goodbye, reach},
     wire::{
         Flags, Frame, Kind,
         messages::{Ask, CallHead, Head, Hello, PROTOCOL, Progress, Question, Welcome},
@@ -23,7 +23,7 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// Where a client goes, and as whom.
 #[derive(Clone, Default)]
 pub struct ClientConfig {
-    /// The broker, as HOST:PORT.
+    /// The broker, as HOST:PORT; of several, with commas between them, the first that answers.
     pub broker: String,
     /// A token, where the broker or a function wants one.
     pub token: Option<String>,
@@ -79,7 +79,7 @@ impl Client {
     /// See [`ConnectError`].
     pub async fn connect(config: &ClientConfig) -> Result<Self, ConnectError> {
         let broker = || config.broker.clone();
-        let connecting = tokio::time::timeout(GREETING, TcpStream::connect(&config.broker));
+        let connecting = tokio::time::timeout(GREETING, reach(&config.broker));
         let stream = match connecting.await {
             Ok(connected) => connected,
             Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
@@ -88,8 +88,6 @@ impl Client {
             broker: broker(),
             source,
         })?;
-        // Only delays small frames when it cannot be set.
-        let _ = stream.set_nodelay(true);
         let (read, write) = stream.into_split();
         let (link, (to, mut arrivals)) = (Link::new(), mpsc::unbounded_channel());
         let moving = tokio::spawn({

@@ -8,11 +8,13 @@
 //! - [`registry`]: nodes, functions, who may call what, and which node takes a call;
 //! - [`broker`]: the broker as a state machine without sockets or clocks;
 //! - [`serve`]: a broker on sockets;
+//! - [`federation`]: several brokers that meet on NATS;
 //! - [`node`] and [`client`]: the two ends of a call.
 
 pub mod broker;
 pub mod client;
 pub mod failure;
+pub mod federation;
 mod link;
 mod moment;
 pub mod node;

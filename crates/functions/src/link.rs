@@ -13,6 +13,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    net::TcpStream,
     sync::{Notify, mpsc},
     time::Instant,
 };
@@ -459,6 +460,25 @@ impl Drop for Incoming {
             self.link.send(Frame::bare(Kind::Cancel, self.number));
         }
     }
+}
+
+/// Connects to the first of `brokers` that answers: HOST:PORT, several with commas between them.
+///
+/// # Errors
+/// What the last of them said.
+pub(crate) async fn reach(brokers: &str) -> io::Result<TcpStream> {
+    let mut refusal = io::ErrorKind::InvalidInput.into();
+    for broker in brokers.split(',') {
+        match TcpStream::connect(broker.trim()).await {
+            Ok(stream) => {
+                // Only delays small frames when it cannot be set.
+                let _ = stream.set_nodelay(true);
+                return Ok(stream);
+            }
+            Err(error) => refusal = error,
+        }
+    }
+    Err(refusal)
 }
 
 /// Why a broker ended a connection, as far as it said.

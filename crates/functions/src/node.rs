@@ -6,12 +6,12 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use ed25519_consensus::SigningKey;
-use tokio::{net::TcpStream, sync::mpsc, task::JoinSet};
+use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     failure::{Failure, Reason},
-    link::{Arrival, Incoming, Link, Outgoing, Unread, goodbye},
+    link::{Arrival, Incoming, Link, Outgoing, Unread, goodbye, reach},
     registry::{Capabilities, FunctionInfo},
     wire::{
         Frame, Kind,
@@ -30,7 +30,7 @@ const GREETING: Duration = Duration::from_secs(10);
 /// What a node is.
 #[derive(Clone)]
 pub struct NodeConfig {
-    /// The broker, as HOST:PORT.
+    /// The broker, as HOST:PORT; of several, with commas between them, the first that answers.
     pub broker: String,
     /// The node's name there.
     pub id: String,
@@ -246,15 +246,13 @@ impl Node {
 
     /// One connection, until it is lost.
     async fn serve(&self, pause: &mut Duration) -> Result<(), NodeError> {
-        let stream = match TcpStream::connect(&self.config.broker).await {
+        let stream = match reach(&self.config.broker).await {
             Ok(stream) => stream,
             Err(error) => {
                 tracing::warn!(broker = self.config.broker, %error, "functions.node.connect");
                 return Ok(());
             }
         };
-        // Only delays small frames when it cannot be set.
-        let _ = stream.set_nodelay(true);
         let (read, write) = stream.into_split();
         let link = Link::new();
         let (to, mut arrivals) = mpsc::unbounded_channel();

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -26,6 +27,8 @@ use crate::{
 
 /// Bytes that may wait for one connection. Windows keep an honest reader of many calls below it.
 const MAX_WAITING_BYTES: usize = 64 << 20;
+/// Bytes that may wait for another gateway, with which many calls share one link.
+const MAX_GATEWAY_BYTES: usize = 1 << 30;
 /// Bytes read at a time.
 const READ_BYTES: usize = 64 << 10;
 /// Time between two looks at the clock.
@@ -117,13 +120,43 @@ impl Hub {
             tracing::error!(%error, "functions.broker.random");
             return;
         }
-        let peer = match self.open(nonce, &outbox) {
-            Ok(peer) => peer,
-            Err(reason) => {
-                tracing::warn!(reason, "functions.broker.refused");
-                return;
-            }
-        };
+        match self.open(&outbox, |broker, now| broker.connect(nonce, now)) {
+            Ok(peer) => self.move_frames(peer, &outbox, read, write).await,
+            Err(reason) => tracing::warn!(reason, "functions.broker.refused"),
+        }
+    }
+
+    /// Serves a link on which the gateway of that name calls here, until it ends.
+    pub async fn attend_gateway<R, W>(&self, name: &str, read: R, write: W)
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let outbox = Arc::new(Outbox::new(MAX_GATEWAY_BYTES));
+        let opened: Result<_, Infallible> =
+            self.open(&outbox, |broker, now| Ok(broker.connect_gateway(name, now)));
+        let Ok(peer) = opened;
+        self.move_frames(peer, &outbox, read, write).await;
+    }
+
+    /// Gives calls to nodes of the gateway of that name over a link, until it ends.
+    pub async fn attend_remote<R, W>(&self, name: &str, read: R, write: W)
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let outbox = Arc::new(Outbox::new(MAX_GATEWAY_BYTES));
+        let opened: Result<_, Infallible> =
+            self.open(&outbox, |broker, now| Ok(broker.connect_remote(name, now)));
+        let Ok(peer) = opened;
+        self.move_frames(peer, &outbox, read, write).await;
+    }
+
+    async fn move_frames<R, W>(&self, peer: PeerId, outbox: &Outbox, read: R, write: W)
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
         tokio::select! {
             _ = outbox.write_to(write) => {}
             _ = self.read(peer, read) => {}
@@ -133,10 +166,14 @@ impl Hub {
         self.state().outboxes.remove(&peer);
     }
 
-    fn open(&self, nonce: [u8; 32], outbox: &Arc<Outbox>) -> Result<PeerId, String> {
+    fn open<E>(
+        &self,
+        outbox: &Arc<Outbox>,
+        connect: impl FnOnce(&mut Broker, Moment) -> Result<PeerId, E>,
+    ) -> Result<PeerId, E> {
         let now = self.now();
         let mut state = self.state();
-        let peer = state.broker.connect(nonce, now)?;
+        let peer = connect(&mut state.broker, now)?;
         state.outboxes.insert(peer, Arc::clone(outbox));
         self.act(&mut state);
         Ok(peer)

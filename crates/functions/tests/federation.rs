@@ -274,7 +274,9 @@ async fn any_gateway_reaches_any_node() {
     let _node = node("far", 1, &[&other]);
     let client = one.client().await;
     sees(&client, "far").await;
-    let payload: Bytes = (0..10_000_000u32).map(|i| (i * 7 + i / 1000) as u8).collect();
+    let payload: Bytes = (0..10_000_000u32)
+        .map(|i| (i * 7 + i / 1000) as u8)
+        .collect();
     assert!(echo(&client, payload.clone()).await == Some(payload));
     let nodes = client.nodes().await.unwrap();
     assert_eq!(nodes[0].gateway.as_deref(), Some("other"));
@@ -296,7 +298,10 @@ async fn a_killed_gateway_fails_its_calls_and_the_next_call_works() {
     other.kill();
     let failed = tokio::time::timeout(PATIENCE, reply.item()).await.unwrap();
     assert_eq!(failed.unwrap_err().reason, Reason::NodeLost);
-    let again = until("the node is at another gateway", || echo(&client, "hello".into())).await;
+    let again = until("the node is at another gateway", || {
+        echo(&client, "hello".into())
+    })
+    .await;
     assert_eq!(again, "hello");
 }
 
@@ -330,7 +335,10 @@ async fn an_id_belongs_to_the_first_key_at_every_gateway() {
     let client = other.client().await;
     sees(&client, "gpu").await;
     let thief = node("gpu", 2, &[&other]);
-    let refused = tokio::time::timeout(PATIENCE, thief).await.unwrap().unwrap();
+    let refused = tokio::time::timeout(PATIENCE, thief)
+        .await
+        .unwrap()
+        .unwrap();
     assert!(refused.unwrap_err().to_string().contains("another key"));
 }
 
@@ -353,6 +361,9 @@ async fn one_server_of_three_may_die() {
     // Who took the id is still known: the two servers that are left have it.
     let third = Gateway::join("third", &cluster, 2).await;
     let thief = node("far", 2, &[&third]);
-    let refused = tokio::time::timeout(PATIENCE, thief).await.unwrap().unwrap();
+    let refused = tokio::time::timeout(PATIENCE, thief)
+        .await
+        .unwrap()
+        .unwrap();
     assert!(refused.unwrap_err().to_string().contains("another key"));
 }

@@ -405,7 +405,10 @@ impl Broker {
     }
 
     fn pass_to_client(&mut self, id: CallId, peer: PeerId, frame: Frame, now: Moment) {
-        let from_gateway = self.peers.get(&peer).is_some_and(|peer| matches!(peer.role, Role::Remote(_)));
+        let from_gateway = self
+            .peers
+            .get(&peer)
+            .is_some_and(|peer| matches!(peer.role, Role::Remote(_)));
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };

@@ -43,7 +43,10 @@ impl Broker {
             return;
         }
         for id in changed {
-            let Some((_, node)) = self.nodes.get(&id).filter(|(_, node)| node.gateway.is_none())
+            let Some((_, node)) = self
+                .nodes
+                .get(&id)
+                .filter(|(_, node)| node.gateway.is_none())
             else {
                 continue;
             };
@@ -62,10 +65,17 @@ impl Broker {
     /// A node's id belongs to this key, as another gateway found first. A node that is connected here
     /// under the id with another key is sent away.
     pub fn set_owner(&mut self, id: &str, key: [u8; 32], now: Moment) {
-        if self.owners.insert(id.to_owned(), key).is_none_or(|known| known == key) {
+        if self
+            .owners
+            .insert(id.to_owned(), key)
+            .is_none_or(|known| known == key)
+        {
             return;
         }
-        let connected = self.nodes.get(id).filter(|(_, node)| node.gateway.is_none());
+        let connected = self
+            .nodes
+            .get(id)
+            .filter(|(_, node)| node.gateway.is_none());
         if let Some(&(peer, _)) = connected {
             let reason = format!(
                 "the id {id:?} belongs to another key: start the node with the key that took it, or \
@@ -109,7 +119,12 @@ impl Broker {
     }
 
     /// Another gateway tells of its nodes, or of what was used there.
-    pub(super) fn hear_of(&mut self, peer: PeerId, frame: &Frame, now: Moment) -> Result<(), String> {
+    pub(super) fn hear_of(
+        &mut self,
+        peer: PeerId,
+        frame: &Frame,
+        now: Moment,
+    ) -> Result<(), String> {
         let gateway = match self.peers.get(&peer).map(|peer| &peer.role) {
             Some(Role::Remote(gateway)) => gateway.clone(),
             _ => return Err("only a gateway tells of other nodes".into()),
@@ -155,7 +170,11 @@ impl Broker {
         now: Moment,
     ) -> Result<(), String> {
         let id = offered.id;
-        if self.nodes.get(&id).is_some_and(|(_, node)| node.gateway.is_none()) {
+        if self
+            .nodes
+            .get(&id)
+            .is_some_and(|(_, node)| node.gateway.is_none())
+        {
             // It was there before it came here, and its gateway will find that out.
             return Ok(());
         }

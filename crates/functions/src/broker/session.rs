@@ -76,8 +76,8 @@ impl Peer {
 
     /// Whether a ping is due: the peer is quiet, or its round trip is to be measured again.
     pub(super) fn wants_ping(&mut self, quiet: bool, now: Moment) -> bool {
-        let measure =
-            matches!(self.role, Role::Node(_) | Role::Remote(_)) && now.micros_after(self.rested) >= Self::MEASURE_US;
+        let measure = matches!(self.role, Role::Node(_) | Role::Remote(_))
+            && now.micros_after(self.rested) >= Self::MEASURE_US;
         let due = self.pinged.is_none() && (quiet || measure);
         if due {
             self.pinged = Some(now);
@@ -139,11 +139,7 @@ impl Broker {
     }
 
     /// Removes nodes that belong to this connection; which of them were connected here.
-    fn remove_nodes(
-        &mut self,
-        ids: impl IntoIterator<Item = String>,
-        peer: PeerId,
-    ) -> Vec<String> {
+    fn remove_nodes(&mut self, ids: impl IntoIterator<Item = String>, peer: PeerId) -> Vec<String> {
         let mut here = Vec::new();
         for id in ids {
             if self.nodes.get(&id).is_some_and(|(owner, _)| *owner == peer)
@@ -280,7 +276,11 @@ impl Broker {
                 });
             }
         }
-        if self.nodes.get(id).is_some_and(|(_, node)| node.gateway.is_none()) {
+        if self
+            .nodes
+            .get(id)
+            .is_some_and(|(_, node)| node.gateway.is_none())
+        {
             return Err(format!("node {id:?} is connected already"));
         }
         let entry = Node {

@@ -123,7 +123,9 @@ impl Links {
         let beacons = format!("{}.beacon", self.prefix);
         let mut beacons_heard = self.subscribe(beacons.clone()).await?;
         let mut messages = self.subscribe(self.subject(&self.me.address)).await?;
-        let mut gone = self.subscribe(format!("{}.gone.{}.*", self.prefix, self.me.address)).await?;
+        let mut gone = self
+            .subscribe(format!("{}.gone.{}.*", self.prefix, self.me.address))
+            .await?;
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -185,13 +187,16 @@ impl Links {
             self.links.retain(|_, link| link.address != beacon.address);
             return;
         }
-        let gateway = self.gateways.entry(beacon.address.clone()).or_insert_with(|| {
-            tracing::info!(name = beacon.name, "functions.federation.met");
-            Gateway {
-                heard: Instant::now(),
-                link: None,
-            }
-        });
+        let gateway = self
+            .gateways
+            .entry(beacon.address.clone())
+            .or_insert_with(|| {
+                tracing::info!(name = beacon.name, "functions.federation.met");
+                Gateway {
+                    heard: Instant::now(),
+                    link: None,
+                }
+            });
         gateway.heard = Instant::now();
         if gateway.link.is_none() {
             self.opened += 1;
@@ -258,7 +263,8 @@ impl Links {
         let silent = |gateway: &Gateway| gateway.heard.elapsed() >= SILENCE;
         self.gateways.retain(|_, gateway| !silent(gateway));
         let gateways = &self.gateways;
-        self.links.retain(|_, link| gateways.contains_key(&link.address));
+        self.links
+            .retain(|_, link| gateways.contains_key(&link.address));
     }
 
     /// A link's task has ended: the other end is told, and the link may be opened again.
@@ -371,7 +377,9 @@ impl Sender {
 /// A number that no other link has: of the gateway that opens it, and of its links before.
 fn link_number(address: &str, opened: u64) -> u64 {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(address.as_bytes()).update(&opened.to_le_bytes());
+    hasher
+        .update(address.as_bytes())
+        .update(&opened.to_le_bytes());
     let mut number = [0; 8];
     hasher.finalize_xof().fill(&mut number);
     u64::from_le_bytes(number)

@@ -13,8 +13,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use async_nats::{Client, ConnectOptions};
 use tokio_util::sync::CancellationToken;
 
-pub use self::owners::Owners;
 use self::links::Links;
+pub use self::owners::Owners;
 use crate::serve::Hub;
 
 /// How long the first connection to the cluster may take.
@@ -48,7 +48,9 @@ pub enum FederationError {
         source: std::io::Error,
     },
     /// The prefix cannot begin a subject.
-    #[error("{0:?} cannot be the prefix of a network: use letters, digits, '-' and '_', at most 32")]
+    #[error(
+        "{0:?} cannot be the prefix of a network: use letters, digits, '-' and '_', at most 32"
+    )]
     Prefix(String),
     /// No server answers.
     #[error("cannot connect to NATS at {servers}: {reason}")]
@@ -94,7 +96,8 @@ impl Federation {
     /// See [`FederationError`].
     pub async fn connect(config: FederationConfig) -> Result<Self, FederationError> {
         let word = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if config.prefix.is_empty() || config.prefix.len() > 32 || !config.prefix.chars().all(word) {
+        if config.prefix.is_empty() || config.prefix.len() > 32 || !config.prefix.chars().all(word)
+        {
             return Err(FederationError::Prefix(config.prefix));
         }
         let mut options = ConnectOptions::new()
@@ -108,12 +111,14 @@ impl Federation {
                 }
             })?;
         }
-        let client = options.connect(&config.servers).await.map_err(|error| {
-            FederationError::Connect {
-                servers: config.servers.join(", "),
-                reason: error.to_string(),
-            }
-        })?;
+        let client =
+            options
+                .connect(&config.servers)
+                .await
+                .map_err(|error| FederationError::Connect {
+                    servers: config.servers.join(", "),
+                    reason: error.to_string(),
+                })?;
         let owners = Owners::open(&client, &config.prefix, config.replicas).await?;
         Ok(Self {
             client,

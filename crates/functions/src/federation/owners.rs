@@ -34,7 +34,9 @@ impl Owners {
             num_replicas: replicas,
             ..kv::Config::default()
         };
-        let made = jetstream::new(client.clone()).create_key_value(config).await;
+        let made = jetstream::new(client.clone())
+            .create_key_value(config)
+            .await;
         let store = made.map_err(|error| jet("keep who owns node ids", &error))?;
         Ok(Self { store })
     }
@@ -51,7 +53,9 @@ impl Owners {
             Err(error) if error.kind() == CreateErrorKind::AlreadyExists => {
                 let known = self.store.get(&name).await;
                 let known = known.map_err(|error| jet("say who owns a node id", &error))?;
-                Ok(known.and_then(|value| value[..].try_into().ok()).unwrap_or(key))
+                Ok(known
+                    .and_then(|value| value[..].try_into().ok())
+                    .unwrap_or(key))
             }
             Err(error) => Err(jet("keep who owns a node id", &error)),
         }

@@ -9,6 +9,7 @@ use crate::{
     broker::{FunctionView, NodeView},
     failure::{Failure, Reason},
     link::{Arrival, Incoming, Link, Outgoing, Unread, goodbye, reach},
+    serve::Hub,
     wire::{
         Flags, Frame, Kind,
         messages::{Ask, CallHead, Head, Hello, PROTOCOL, Progress, Question, Welcome},
@@ -17,6 +18,8 @@ use crate::{
 
 /// How long the broker may take to answer and to greet.
 const GREETING: Duration = Duration::from_secs(10);
+/// Bytes on their way between a broker and a client in its process.
+const PIPE_BYTES: usize = 256 << 10;
 /// How long nothing may be heard from it.
 const SILENCE: Duration = Duration::from_secs(15);
 
@@ -108,6 +111,27 @@ impl Client {
             }),
             Ok(Err(None)) | Err(_) => Err(ConnectError::NoGreeting { broker: broker() }),
         }
+    }
+
+    /// A client within the process of a broker, for what speaks other protocols there: each of its calls
+    /// must say whose it is.
+    pub fn within(hub: Arc<Hub>) -> Self {
+        let (near, far) = tokio::io::duplex(PIPE_BYTES);
+        let ((near_read, near_write), (far_read, far_write)) =
+            (tokio::io::split(near), tokio::io::split(far));
+        let (link, to) = (Link::new(), mpsc::unbounded_channel().0);
+        let moving = tokio::spawn({
+            let link = Arc::clone(&link);
+            async move {
+                let serving = hub.attend_front(far_read, far_write);
+                let (moved, ()) =
+                    tokio::join!(link.run(near_read, near_write, to, SILENCE), serving);
+                if let Err(error) = moved {
+                    tracing::warn!(%error, "functions.client.lost");
+                }
+            }
+        });
+        Self { link, moving }
     }
 
     /// Says hello; why it is refused, if that is said.

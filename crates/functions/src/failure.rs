@@ -29,6 +29,8 @@ pub enum Reason {
     NotFound,
     /// Nodes offer it, and none of them can take a call.
     NoHealthyNodes,
+    /// The token is missing, was not given out, was revoked or has expired.
+    Unauthenticated,
     /// The caller may not call it.
     Denied,
     /// The caller has used up what it may use.

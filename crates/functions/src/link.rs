@@ -12,7 +12,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     sync::{Notify, mpsc},
     time::Instant,
@@ -23,7 +23,7 @@ use crate::{
     failure::{Failure, Reason},
     outbox::Outbox,
     wire::{
-        Flags, Frame, Kind, MAX_BODY_BYTES,
+        Flags, Frame, Kind, MAX_BODY_BYTES, PREFACE,
         messages::{Credit, Goodbye, Head},
     },
 };
@@ -462,7 +462,8 @@ impl Drop for Incoming {
     }
 }
 
-/// Connects to the first of `brokers` that answers: HOST:PORT, several with commas between them.
+/// Connects to the first of `brokers` that answers (HOST:PORT, several with commas between them), and
+/// says which protocol is spoken.
 ///
 /// # Errors
 /// What the last of them said.
@@ -470,9 +471,10 @@ pub(crate) async fn reach(brokers: &str) -> io::Result<TcpStream> {
     let mut refusal = io::ErrorKind::InvalidInput.into();
     for broker in brokers.split(',') {
         match TcpStream::connect(broker.trim()).await {
-            Ok(stream) => {
+            Ok(mut stream) => {
                 // Only delays small frames when it cannot be set.
                 let _ = stream.set_nodelay(true);
+                stream.write_all(&PREFACE).await?;
                 return Ok(stream);
             }
             Err(error) => refusal = error,

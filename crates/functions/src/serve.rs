@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     io,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -22,7 +23,7 @@ use crate::{
     broker::{Action, Broker, PeerId},
     outbox::Outbox,
     tokens::Tokens,
-    wire::Frame,
+    wire::{Frame, PREFACE},
 };
 
 /// Bytes that may wait for one connection. Windows keep an honest reader of many calls below it.
@@ -31,6 +32,8 @@ const MAX_WAITING_BYTES: usize = 64 << 20;
 const MAX_GATEWAY_BYTES: usize = 1 << 30;
 /// Bytes read at a time.
 const READ_BYTES: usize = 64 << 10;
+/// How long a connection may take to say which protocol it speaks.
+const GREETING: Duration = Duration::from_secs(10);
 /// Time between two looks at the clock.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -75,6 +78,33 @@ impl Hub {
         shutdown: CancellationToken,
     ) -> io::Result<()> {
         let mut connections = JoinSet::new();
+        let mut time = pin!(self.keep_time(shutdown));
+        loop {
+            tokio::select! {
+                () = &mut time => break,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        stream.set_nodelay(true)?;
+                        let hub = Arc::clone(self);
+                        let (read, write) = stream.into_split();
+                        connections.spawn(async move { hub.attend_speaker(read, write).await });
+                    }
+                    Err(error) if is_passing(&error) => {
+                        tracing::warn!(%error, "functions.broker.accept");
+                        tokio::time::sleep(TICK).await;
+                    }
+                    Err(error) => return Err(error),
+                },
+                Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            }
+        }
+        while connections.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    /// Tells the broker what time it is until `shutdown`, then ends all connections. Whoever serves
+    /// connections in its own way needs this beside.
+    pub async fn keep_time(&self, shutdown: CancellationToken) {
         let mut ticks = tokio::time::interval(TICK);
         loop {
             let deadline = self.with(|broker, _| broker.next_deadline());
@@ -83,32 +113,28 @@ impl Hub {
             });
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => {
-                        stream.set_nodelay(true)?;
-                        let hub = Arc::clone(self);
-                        let (read, write) = stream.into_split();
-                        connections.spawn(async move { hub.attend(read, write).await });
-                    }
-                    Err(error) if is_passing(&error) => {
-                        tracing::warn!(%error, "functions.broker.accept");
-                        tokio::time::sleep(TICK).await;
-                    }
-                    Err(error) => return Err(error),
-                },
-                _ = ticks.tick() => self.with(|broker, now| broker.tick(now)),
-                () = tokio::time::sleep(until), if deadline.is_some() => {
-                    self.with(|broker, now| broker.tick(now));
-                }
-                Some(_) = connections.join_next(), if !connections.is_empty() => {}
+                _ = ticks.tick() => {}
+                () = tokio::time::sleep(until), if deadline.is_some() => {}
             }
+            self.with(|broker, now| broker.tick(now));
         }
         self.close_all();
-        while connections.join_next().await.is_some() {}
-        Ok(())
     }
 
-    /// Serves one connection until it ends.
+    /// Serves a connection that has still to say which protocol it speaks; another one ends it.
+    async fn attend_speaker<R, W>(&self, mut read: R, write: W)
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let mut preface = [0; PREFACE.len()];
+        match tokio::time::timeout(GREETING, read.read_exact(&mut preface)).await {
+            Ok(Ok(_)) if preface == PREFACE => self.attend(read, write).await,
+            _ => tracing::debug!("functions.broker.other_protocol"),
+        }
+    }
+
+    /// Serves one connection, whose preface was read, until it ends.
     pub async fn attend<R, W>(&self, read: R, write: W)
     where
         R: AsyncRead + Unpin,
@@ -135,6 +161,19 @@ impl Hub {
         let outbox = Arc::new(Outbox::new(MAX_GATEWAY_BYTES));
         let opened: Result<_, Infallible> =
             self.open(&outbox, |broker, now| Ok(broker.connect_gateway(name, now)));
+        let Ok(peer) = opened;
+        self.move_frames(peer, &outbox, read, write).await;
+    }
+
+    /// Serves what speaks other protocols in this process, until it ends.
+    pub async fn attend_front<R, W>(&self, read: R, write: W)
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let outbox = Arc::new(Outbox::new(MAX_GATEWAY_BYTES));
+        let opened: Result<_, Infallible> =
+            self.open(&outbox, |broker, now| Ok(broker.connect_front(now)));
         let Ok(peer) = opened;
         self.move_frames(peer, &outbox, read, write).await;
     }

@@ -6,7 +6,7 @@ use super::{Broker, CallId, FRAME_COST, PeerId, WINDOW_BYTES, session::Role};
 use crate::{
     Moment,
     failure::{Failure, Reason},
-    registry::{Quota, Target},
+    registry::{Quota, Spent, Target},
     wire::{
         Frame, Kind,
         messages::{CallHead, Caller, Credit, Head, Queued, Started, Used},
@@ -40,10 +40,12 @@ pub(super) struct Call {
     complete: bool,
     answered: bool,
     progress_at: Moment,
-    /// Whether another gateway sent it, with its caller.
+    /// Whether it came with its caller, from another gateway or a front.
     forwarded: bool,
     /// Bytes of arguments so far.
     bytes: u64,
+    /// Bytes of results so far.
+    answer_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -108,7 +110,7 @@ impl Broker {
             return Err(format!("call {number} is open already"));
         }
         let forwarded = match &from.role {
-            Role::Gateway(_) => true,
+            Role::Gateway(_) | Role::Front => true,
             Role::Remote(gateway) => return Err(format!("gateway {gateway:?} serves this link")),
             _ => false,
         };
@@ -120,7 +122,7 @@ impl Broker {
         }
         let head = match CallHead::decode(&frame.head) {
             Ok(head) if head.caller.is_some() == forwarded => head,
-            Ok(_) if forwarded => return Err("a gateway's call must say whose it is".into()),
+            Ok(_) if forwarded => return Err("a call from there must say whose it is".into()),
             Ok(_) => {
                 let words = "a call cannot say whose it is: the token does";
                 self.fail(peer, number, &Failure::new(Reason::Invalid, words));
@@ -144,7 +146,7 @@ impl Broker {
             None => (from.user.clone(), from.groups.clone()),
         };
         let target = Target {
-            here: forwarded,
+            here: matches!(from.role, Role::Gateway(_)),
             ..Target::of(&head, !user.is_empty(), &groups)
         };
         let mut call = Call {
@@ -165,6 +167,7 @@ impl Broker {
             answered: false,
             progress_at: Moment::default(),
             bytes: frame.body.len() as u64,
+            answer_bytes: 0,
         };
         if call.windows.client < 0 {
             let words = format!("a call begins with at most {WINDOW_BYTES} bytes");
@@ -416,6 +419,7 @@ impl Broker {
         match frame.kind {
             Kind::Data => {
                 call.windows.node -= cost(&frame);
+                call.answer_bytes += frame.body.len() as u64;
                 call.answered = true;
                 if call.windows.node < 0 && call.client.is_some() {
                     let words = "the node sent more than was granted";
@@ -544,6 +548,14 @@ impl Broker {
     fn settle(&mut self, call: &Call, running: &Running, failure: Option<&Failure>, now: Moment) {
         let busy_us = now.micros_after(running.began);
         let function = &call.target.function;
+        let spent = Spent {
+            calls: 1,
+            failed: u64::from(failure.is_some()),
+            busy_us,
+            argument_bytes: call.bytes,
+            result_bytes: call.answer_bytes,
+        };
+        self.meter.add(call.user(), function, spent);
         if let Some(quota) = running.quota {
             self.usage.end(call.user(), function, quota, busy_us, now);
             self.tell_used(&Used {

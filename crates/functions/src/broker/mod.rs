@@ -12,12 +12,12 @@ use std::{
     collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap},
 };
 
-pub use self::view::{FunctionView, NodeView};
+pub use self::view::{BrokerView, FunctionView, NodeView, UsageView};
 use self::{calls::Call, queue::Queue, session::Peer};
 use crate::{
     Moment,
     failure::Failure,
-    registry::{Node, Router, Usage},
+    registry::{Meter, Node, Router, Usage},
     tokens::Tokens,
     wire::{
         Frame, Kind,
@@ -96,6 +96,7 @@ pub struct Broker {
     queue: Queue,
     deadlines: BinaryHeap<Reverse<(Moment, CallId)>>,
     usage: Usage,
+    meter: Meter,
     router: Router,
     next_peer: PeerId,
     next_call: CallId,
@@ -122,6 +123,7 @@ impl Broker {
             queue: Queue::default(),
             deadlines: BinaryHeap::new(),
             usage: Usage::default(),
+            meter: Meter::default(),
             router: Router::new(seed),
             next_peer: 1,
             next_call: 1,

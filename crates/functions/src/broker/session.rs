@@ -5,18 +5,21 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 use ed25519_consensus::{Signature, VerificationKey};
 
-use super::{Action, Broker, CallId, PeerId, view};
+use super::{Action, Broker, CallId, PeerId};
 use crate::{
     Moment,
+    failure::{Failure, Reason},
     registry::{Index, Node, is_node_id},
     wire::{
         Flags, Frame, Kind,
         messages::{
-            Ask, Challenge, Head, Hello, Load, NodeHello, PROTOCOL, Question, Register, Welcome,
-            node_proof,
+            Ask, Caller, Challenge, Head, Hello, Load, NodeHello, PROTOCOL, Question, Register,
+            Welcome, node_proof,
         },
     },
 };
+
+const TOKEN_REQUIRED: &str = "this broker admits nobody without a token; ask its owner for one";
 
 /// One end of a connection.
 #[derive(Debug)]
@@ -47,6 +50,8 @@ pub(super) enum Role {
     Node(String),
     /// Another gateway, which is trusted to say whose its calls are, and is told of the nodes here.
     Gateway(String),
+    /// What speaks other protocols for its callers in this process; trusted to say whose its calls are.
+    Front,
     /// Another gateway, which has nodes that calls are given to.
     Remote(String),
 }
@@ -105,6 +110,32 @@ impl Broker {
         };
         self.say(id, Kind::Challenge, 0, &challenge);
         Ok(id)
+    }
+
+    /// What speaks other protocols in this process was connected.
+    pub fn connect_front(&mut self, now: Moment) -> PeerId {
+        self.add_peer(Role::Front, now)
+    }
+
+    /// Whom a token is for; nobody in particular without one.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn identify(&self, token: Option<&str>, now: Moment) -> Result<Caller, Failure> {
+        let denied = |words: String| Failure::new(Reason::Unauthenticated, words);
+        match token {
+            Some(token) => {
+                let known = self.tokens.find(token, now);
+                let known = known.map_err(|error| denied(error.to_string()))?;
+                Ok(Caller {
+                    user: known.user.clone(),
+                    groups: known.groups.clone(),
+                    call: String::new(),
+                })
+            }
+            None if self.limits.token_required => Err(denied(TOKEN_REQUIRED.into())),
+            None => Ok(Caller::default()),
+        }
     }
 
     /// Counts a connection in.
@@ -202,21 +233,9 @@ impl Broker {
         if hello.protocol == 0 {
             return Err("version 0 of the protocol does not exist".into());
         }
-        let (mut user, mut groups) = (String::new(), Vec::new());
-        match &hello.token {
-            Some(token) => {
-                let known = self.tokens.find(token, now);
-                let known = known.map_err(|error| error.to_string())?;
-                user.clone_from(&known.user);
-                groups.clone_from(&known.groups);
-            }
-            None if self.limits.token_required => {
-                return Err(
-                    "this broker admits nobody without a token; ask its owner for one".into(),
-                );
-            }
-            None => {}
-        }
+        let Caller { user, groups, .. } = self
+            .identify(hello.token.as_deref(), now)
+            .map_err(|failure| failure.message)?;
         let role = match hello.node {
             None => Role::Client,
             Some(node) => {
@@ -351,11 +370,11 @@ impl Broker {
         let Some(peer) = self.peers.get(&id) else {
             return Ok(());
         };
-        let caller = (!peer.user.is_empty(), peer.groups.as_slice());
-        let nodes = self.nodes.values().map(|(_, node)| node);
         let body = match ask.question {
-            Question::Nodes => rmp_serde::to_vec_named(&view::nodes(nodes)),
-            Question::Functions => rmp_serde::to_vec_named(&view::functions(nodes, caller)),
+            Question::Nodes => rmp_serde::to_vec_named(&self.node_views()),
+            Question::Functions => {
+                rmp_serde::to_vec_named(&self.function_views(&peer.user, &peer.groups))
+            }
         };
         let body = body.map_err(|error| error.to_string())?;
         let frame = Frame {

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::registry::{Capabilities, FunctionInfo, Node};
+use super::Broker;
+use crate::registry::{Capabilities, FunctionInfo, Node, Spent};
 
 /// A connected node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,38 +50,91 @@ pub struct FunctionView {
     pub busy_s: f64,
 }
 
-pub(super) fn nodes<'a>(nodes: impl Iterator<Item = &'a Node>) -> Vec<NodeView> {
-    nodes
-        .map(|node| NodeView {
-            id: node.id.clone(),
-            capabilities: node.capabilities.clone(),
-            gateway: node.gateway.clone(),
-            functions: node.functions.keys().cloned().collect(),
-            max_concurrent: node.max_concurrent,
-            running: node.running,
-            cpu: node.load.cpu,
-            memory: node.load.memory,
-            gpu: node.load.gpu,
-            latency_s: node.latency_us.map(|micros| micros / 1e6),
-            registered_at_us: node.registered_at.0,
-        })
-        .collect()
+/// The broker at a glance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokerView {
+    /// Nodes, those of other gateways included.
+    pub nodes: usize,
+    /// Functions on offer, each as often as it is offered.
+    pub functions: usize,
+    /// Connections of any kind.
+    pub connections: usize,
+    /// Calls that a node has or that wait.
+    pub calls: usize,
+    /// Those of them that wait for a node.
+    pub waiting: usize,
 }
 
-/// The functions that a caller (known by a token, in these groups) may call.
-pub(super) fn functions<'a>(
-    nodes: impl Iterator<Item = &'a Node>,
-    (known, groups): (bool, &[String]),
-) -> Vec<FunctionView> {
-    let all = nodes.flat_map(|node| node.functions.values().map(move |offer| (node, offer)));
-    all.filter(|(_, offer)| offer.info.access.admits(known, groups))
-        .map(|(node, offer)| FunctionView {
-            node: node.id.clone(),
-            info: offer.info.clone(),
-            running: offer.running,
-            succeeded: offer.succeeded,
-            failed: offer.failed,
-            busy_s: offer.busy_us as f64 / 1e6,
+/// What a user used of a function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageView {
+    /// Whose token; `anonymous` for those without one.
+    pub user: String,
+    /// Which function.
+    pub function: String,
+    /// How much, since the broker started.
+    #[serde(flatten)]
+    pub spent: Spent,
+}
+
+impl Broker {
+    /// Every node.
+    pub fn node_views(&self) -> Vec<NodeView> {
+        self.nodes.values().map(|(_, node)| view(node)).collect()
+    }
+
+    /// The functions that a caller may call; the user is empty for one without a token.
+    pub fn function_views(&self, user: &str, groups: &[String]) -> Vec<FunctionView> {
+        let nodes = self.nodes.values().map(|(_, node)| node);
+        let all = nodes.flat_map(|node| node.functions.values().map(move |offer| (node, offer)));
+        all.filter(|(_, offer)| offer.info.access.admits(!user.is_empty(), groups))
+            .map(|(node, offer)| FunctionView {
+                node: node.id.clone(),
+                info: offer.info.clone(),
+                running: offer.running,
+                succeeded: offer.succeeded,
+                failed: offer.failed,
+                busy_s: offer.busy_us as f64 / 1e6,
+            })
+            .collect()
+    }
+
+    /// What one user has used of each function, or what all have.
+    pub fn usage_views(&self, user: Option<&str>) -> Vec<UsageView> {
+        let used = self.meter.of(user);
+        used.map(|(user, function, spent)| UsageView {
+            user: user.to_owned(),
+            function: function.to_owned(),
+            spent,
         })
         .collect()
+    }
+
+    /// The broker at a glance.
+    pub fn view(&self) -> BrokerView {
+        let nodes = self.nodes.values();
+        BrokerView {
+            nodes: nodes.len(),
+            functions: nodes.map(|(_, node)| node.functions.len()).sum(),
+            connections: self.peers.len(),
+            calls: self.calls.len(),
+            waiting: self.queue.len(),
+        }
+    }
+}
+
+fn view(node: &Node) -> NodeView {
+    NodeView {
+        id: node.id.clone(),
+        capabilities: node.capabilities.clone(),
+        gateway: node.gateway.clone(),
+        functions: node.functions.keys().cloned().collect(),
+        max_concurrent: node.max_concurrent,
+        running: node.running,
+        cpu: node.load.cpu,
+        memory: node.load.memory,
+        gpu: node.load.gpu,
+        latency_s: node.latency_us.map(|micros| micros / 1e6),
+        registered_at_us: node.registered_at.0,
+    }
 }

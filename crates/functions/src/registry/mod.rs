@@ -3,6 +3,7 @@
 mod breaker;
 mod capability;
 mod function;
+mod meter;
 mod quota;
 mod routing;
 
@@ -12,6 +13,7 @@ pub use self::{
     breaker::Breaker,
     capability::{Capabilities, Index, Requirement, Requirements, normalized, quantity},
     function::{Access, FunctionInfo, MAX_NAME, MAX_NODE_ID, is_function_name, is_node_id},
+    meter::{Meter, Spent},
     quota::{Amount, Period, Quota, Usage},
     routing::{Router, Strategy, Target},
 };

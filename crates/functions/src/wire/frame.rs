@@ -1,4 +1,4 @@
-//! A frame: what connections carry.
+//! A frame: what connections carry, after the [`PREFACE`] of whoever opened them.
 //!
 //! ```text
 //! offset  bytes  what
@@ -14,6 +14,8 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+/// What a node or client sends before all frames, so that a port can serve other protocols too.
+pub const PREFACE: [u8; 8] = *b"R3MESfn1";
 /// Bytes before the head.
 pub const HEADER_BYTES: usize = 12;
 /// Most bytes of one frame's body. Longer payloads are cut into several frames.

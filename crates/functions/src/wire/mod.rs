@@ -3,4 +3,6 @@
 mod frame;
 pub mod messages;
 
-pub use frame::{Flags, Frame, FrameError, HEADER_BYTES, Kind, MAX_BODY_BYTES, MAX_CONTROL_BYTES};
+pub use frame::{
+    Flags, Frame, FrameError, HEADER_BYTES, Kind, MAX_BODY_BYTES, MAX_CONTROL_BYTES, PREFACE,
+};

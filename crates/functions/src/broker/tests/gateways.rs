@@ -94,7 +94,7 @@ fn a_call_reaches_a_node_of_another_gateway_with_its_caller() {
     let given = pair.sides[1].given(node);
     let head = CallHead::decode(&given.head).unwrap();
     assert_eq!(head.caller.unwrap().user, "alice");
-    let view = &view::nodes(pair.sides[0].broker.nodes.values().map(|(_, node)| node))[0];
+    let view = &pair.sides[0].broker.node_views()[0];
     assert_eq!((view.gateway.as_deref(), view.running), (Some("other"), 1));
     pair.sides[1].receive(node, data(given.call, 3, Flags::LAST));
     pair.settle();

@@ -215,3 +215,17 @@ pub struct QueryResult {
     /// The version that was read.
     pub height: u64,
 }
+
+impl QueryResult {
+    /// The refusal of a height below zero, which a [`Query`] cannot even ask for, in the Cosmos SDK's
+    /// words.
+    pub fn below_zero() -> Self {
+        Self {
+            code: 18,
+            codespace: "sdk".into(),
+            log: "cannot query with height < 0; please provide a valid height: invalid request"
+                .into(),
+            ..Self::default()
+        }
+    }
+}

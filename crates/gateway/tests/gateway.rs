@@ -9,6 +9,7 @@ mod gateway {
     mod kubo;
     mod light;
     mod light_client;
+    mod likeness;
     mod network;
     mod openai;
     mod outside;

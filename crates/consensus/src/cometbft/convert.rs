@@ -113,10 +113,10 @@ pub(super) fn time(time: Option<Timestamp>) -> Result<Time, Malformed> {
         .ok_or(Malformed("a time before 1970 or after 2554"))
 }
 
-/// A read of committed state; height 0 stands for the newest.
-pub(super) fn query(request: RequestQuery) -> Result<Query, Malformed> {
-    let at = height(request.height)?;
-    Ok(Query {
+/// A read of committed state; height 0 stands for the newest. `None` if it is below zero.
+pub(super) fn query(request: RequestQuery) -> Option<Query> {
+    let at = height(request.height).ok()?;
+    Some(Query {
         path: request.path,
         data: request.data.into(),
         height: (at > 0).then_some(at),

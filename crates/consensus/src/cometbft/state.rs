@@ -20,7 +20,7 @@ use tendermint_proto::v0_38::abci::{
     response_verify_vote_extension::VerifyStatus,
 };
 
-use crate::application::{BlockOutput, Proposal, TxResult};
+use crate::application::{BlockOutput, Proposal, QueryResult, TxResult};
 use crate::block::{APP_VERSION, gas, tx_hash};
 use crate::cometbft::convert::{self, Malformed};
 use crate::cometbft::mailbox::Shared;
@@ -77,8 +77,12 @@ impl Driver {
             Ask::Info(_) => Answer::Info(self.info()?),
             Ask::InitChain(request) => Answer::InitChain(self.init_chain(&request)?),
             Ask::Query(request) => {
-                let query = convert::query(request)?;
-                Answer::Query(convert::answer(self.shared.app.query(&query)?))
+                // Anybody who reaches CometBFT's RPC asks this: nothing in it may stop the engine.
+                let answer = match convert::query(request) {
+                    Some(query) => self.shared.app.query(&query)?,
+                    None => QueryResult::below_zero(),
+                };
+                Answer::Query(convert::answer(answer))
             }
             Ask::CheckTx(request) => Answer::CheckTx(self.check(request)?),
             Ask::PrepareProposal(request) => Answer::PrepareProposal(self.prepare(&request)?),

@@ -86,6 +86,9 @@ async fn search(node: &Node, request: GetTxsEventRequest) -> Result<Vec<u8>, Sta
         false => request.query,
     };
     let asked = request.pagination.unwrap_or_default();
+    if query.is_empty() {
+        return Err(Status::invalid_argument("query cannot be empty"));
+    }
     let limit = [request.limit, asked.limit].into_iter().find(|n| *n > 0);
     let limit = limit.unwrap_or(PAGES.0).min(PAGES.1);
     let page = match request.page {
@@ -96,10 +99,20 @@ async fn search(node: &Node, request: GetTxsEventRequest) -> Result<Vec<u8>, Sta
         Ok(OrderBy::Desc) => "desc",
         _ => "asc",
     };
-    let params = json!({
-        "query": query, "page": page.to_string(), "per_page": limit.to_string(), "order_by": order,
-    });
-    let found = node.ask("tx_search", params).await?;
+    let params = |page: u64| {
+        let (page, limit) = (page.to_string(), limit.to_string());
+        json!({"query": query, "page": page, "per_page": limit, "order_by": order})
+    };
+    // A page's number is signed there.
+    let page = page.min(signed(page).unsigned_abs());
+    let found = match node.ask("tx_search", params(page)).await {
+        Err(beyond) if beyond.message().starts_with("page should be within") => {
+            let mut found = node.ask("tx_search", params(1)).await?;
+            found["txs"] = Value::Null;
+            found
+        }
+        found => found?,
+    };
     let mut answer = GetTxsEventResponse {
         total: number(&found["total_count"]),
         ..GetTxsEventResponse::default()

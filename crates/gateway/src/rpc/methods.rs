@@ -1,8 +1,9 @@
 //! What each method does.
 
+use std::ops::Range;
 use std::time::Duration;
 
-use r3mes_consensus::application::{Query, TxResult};
+use r3mes_consensus::application::{Query, QueryResult, TxResult};
 use r3mes_consensus::block::{SignedBlock, to_tendermint_time};
 use r3mes_consensus::local::{BroadcastError, Inclusion, ReadError, WaitError};
 use r3mes_consensus::mempool::Added;
@@ -18,6 +19,10 @@ use crate::rpc::shapes;
 const COMETBFT_VERSION: &str = "0.38.25";
 /// The most blocks that `blockchain` answers, as in CometBFT.
 const MAX_BLOCK_METAS: u64 = 20;
+/// Entries of one page, when none is asked for and at the most, as in CometBFT.
+const PAGES: (usize, usize) = (30, 100);
+/// What CometBFT says of a transaction that waits or was taken already.
+pub(super) const ALREADY_KNOWN: &str = "tx already exists in cache";
 
 /// A method with the names of its parameters, in CometBFT's order.
 pub(super) type Signature = (&'static str, &'static [&'static str]);
@@ -72,7 +77,11 @@ pub(super) async fn call(
         }
         "block" => Ok(shapes::block(&block_at(service, params).await?)),
         "block_by_hash" => {
-            let found = service.handle.block_by_hash(params.hash("hash")?).await?;
+            let found = match params.bytes("hash", JsonBytes::Base64)?.try_into() {
+                Ok(hash) => service.handle.block_by_hash(hash).await?,
+                // Nothing has it.
+                Err(_) => None,
+            };
             Ok(found.map_or(
                 json!({"block_id": shapes::block_id(None), "block": null}),
                 |signed| shapes::block(&signed),
@@ -82,7 +91,7 @@ pub(super) async fn call(
         "commit" => Ok(shapes::signed_header(&block_at(service, params).await?)),
         "validators" => validators(service, params),
         "consensus_params" => {
-            let height = known_height(service, params)?;
+            let height = height_up_to(service.handle.latest().height + 1, params)?;
             let params = shapes::consensus_params(service.handle.genesis());
             Ok(json!({"block_height": height.to_string(), "consensus_params": params}))
         }
@@ -96,7 +105,7 @@ pub(super) async fn call(
         }
         "abci_info" => Ok(abci_info(service)),
         "abci_query" => abci_query(service, params).await,
-        method if broadcasts(method) => broadcast(service, params).await,
+        method if broadcasts(method) => broadcast(service, method, params).await,
         "broadcast_tx_commit" => broadcast_commit(service, params).await,
         "wait_height" => wait_height(service, params).await,
         "wait_tx" => {
@@ -186,11 +195,21 @@ async fn blockchain(service: &Service, params: &Params) -> Result<Value, RpcErro
         .await?
         .earliest
         .unwrap_or(newest + 1);
-    let max = params.height("maxHeight")?.unwrap_or(newest).min(newest);
-    let min = params.height("minHeight")?.unwrap_or(1);
+    let asked = |name| {
+        let height = u64::try_from(params.integer(name)?.unwrap_or_default());
+        height.map_err(|_| RpcError::internal("heights must be non-negative"))
+    };
+    let (min, max) = (asked("minHeight")?, asked("maxHeight")?);
+    let max = if max == 0 { newest } else { max.min(newest) };
     let min = min
+        .max(1)
         .max(oldest)
         .max((max + 1).saturating_sub(MAX_BLOCK_METAS));
+    if min > max {
+        return Err(RpcError::internal(format!(
+            "min height {min} can't be greater than max height {max}"
+        )));
+    }
     let mut metas = Vec::new();
     for height in (min..=max).rev() {
         if let Some(signed) = service.handle.block(height).await? {
@@ -208,19 +227,15 @@ async fn block_results(service: &Service, params: &Params) -> Result<Value, RpcE
 }
 
 fn validators(service: &Service, params: &Params) -> Result<Value, RpcError> {
-    let height = match params.height("height")? {
-        Some(height) => height,
-        None => service.handle.latest().height,
-    };
+    // The newest ones known sign the next block.
+    let newest = service.handle.latest().height + 1;
+    let height = height_up_to(newest, params)?;
     let set = service.handle.validators(height);
-    let set = set.ok_or_else(|| beyond(height, service.handle.latest().height))?;
-    let total = set.validators().len().to_string();
-    // One page holds them all; a second one is empty.
-    let first = params.number("page")?.unwrap_or(1) <= 1;
-    let page: Vec<Value> = set
-        .validators()
+    let set = set.ok_or_else(|| not_kept(height))?;
+    let all = set.validators();
+    let total = all.len().to_string();
+    let page: Vec<Value> = all[page_of(params, all.len())?]
         .iter()
-        .filter(|_| first)
         .map(shapes::validator)
         .collect();
     Ok(json!({
@@ -232,12 +247,22 @@ fn validators(service: &Service, params: &Params) -> Result<Value, RpcError> {
 }
 
 async fn tx(service: &Service, params: &Params) -> Result<Value, RpcError> {
-    let hash = params.hash("hash")?;
-    let found = service.handle.tx(hash).await?;
+    let (hash, prove) = (
+        params.bytes("hash", JsonBytes::Base64)?,
+        params.flag("prove")?,
+    );
+    if hash.is_empty() {
+        return Err(RpcError::internal("transaction hash cannot be empty"));
+    }
+    let found = match hash.as_slice().try_into() {
+        Ok(hash) => service.handle.tx(hash).await?,
+        // No transaction has it.
+        Err(_) => None,
+    };
     let info = found
         .ok_or_else(|| RpcError::internal(format!("tx ({}) not found", shapes::hex(&hash))))?;
     let mut answer = shapes::tx(&info);
-    if params.flag("prove")? {
+    if prove {
         let signed = service.handle.block(info.height).await?;
         let signed = signed.ok_or_else(|| not_kept(info.height))?;
         answer["proof"] = tx_proof(&signed, info.index as usize);
@@ -246,7 +271,7 @@ async fn tx(service: &Service, params: &Params) -> Result<Value, RpcError> {
 }
 
 /// Proof that a transaction is under the header's data hash.
-fn tx_proof(signed: &SignedBlock, index: usize) -> Value {
+pub(super) fn tx_proof(signed: &SignedBlock, index: usize) -> Value {
     let proof = r3mes_consensus::block::tx_proof(&signed.block.data, index);
     let aunts: Vec<String> = proof
         .aunts
@@ -277,23 +302,32 @@ fn abci_info(service: &Service) -> Value {
 }
 
 async fn abci_query(service: &Service, params: &Params) -> Result<Value, RpcError> {
-    let answer = service.handle.query(query(params)?).await?;
+    let answer = match query(params)? {
+        Some(query) => service.handle.query(query).await?,
+        None => QueryResult::below_zero(),
+    };
     Ok(shapes::query_answer(&answer))
 }
 
-/// The question of an `abci_query`.
-pub(super) fn query(params: &Params) -> Result<Query, RpcError> {
-    Ok(Query {
-        path: params.text("path")?,
-        data: params.bytes("data", JsonBytes::Hex)?,
-        height: params.height("height")?,
-        prove: params.flag("prove")?,
-    })
+/// The question of an `abci_query`; none if it is about a height below zero.
+pub(super) fn query(params: &Params) -> Result<Option<Query>, RpcError> {
+    let (path, data) = (params.text("path")?, params.bytes("data", JsonBytes::Hex)?);
+    let prove = params.flag("prove")?;
+    let Ok(height) = u64::try_from(params.integer("height")?.unwrap_or_default()) else {
+        return Ok(None);
+    };
+    Ok(Some(Query {
+        path,
+        data,
+        height: (height > 0).then_some(height),
+        prove,
+    }))
 }
 
-async fn broadcast(service: &Service, params: &Params) -> Result<Value, RpcError> {
+async fn broadcast(service: &Service, method: &str, params: &Params) -> Result<Value, RpcError> {
     let tx = params.bytes("tx", JsonBytes::Base64)?;
-    Ok(added(service.handle.broadcast(tx).await?))
+    let offered = service.handle.broadcast(tx).await?;
+    offered_answer(service, method, offered).await
 }
 
 /// Whether a method offers a transaction and answers after its check, so that several of them in one
@@ -302,44 +336,75 @@ pub(super) fn broadcasts(method: &str) -> bool {
     matches!(method, "broadcast_tx_async" | "broadcast_tx_sync")
 }
 
-/// What `broadcast_tx_sync` answers to each of several calls.
+/// What is answered to each of several calls that offer transactions, methods with their parameters.
 pub(super) async fn broadcast_all(
     service: &Service,
-    calls: &[&Params],
+    calls: &[(&str, &Params)],
 ) -> Vec<Result<Value, RpcError>> {
-    let txs = calls.iter().map(|call| call.bytes("tx", JsonBytes::Base64));
+    let txs = calls.iter();
+    let txs = txs.map(|(_, call)| call.bytes("tx", JsonBytes::Base64));
     let (mut good, mut answers) = (Vec::new(), Vec::new());
     for tx in txs {
         answers.push(tx.map(|tx| good.push(tx)));
     }
     let offered = service.handle.broadcast_all(good).await;
     let mut offered = offered.map(Vec::into_iter).map_err(RpcError::from);
-    let mut answer = |()| {
-        let offered = offered.as_mut().map_err(|stopped| stopped.clone())?;
-        let offered = offered.next().expect("every transaction has its answer");
-        Ok(added(offered.map_err(BroadcastError::from)?))
-    };
-    answers
-        .into_iter()
-        .map(|read| read.and_then(&mut answer))
-        .collect()
+    let mut answered = Vec::with_capacity(calls.len());
+    for ((method, _), read) in calls.iter().zip(answers) {
+        let next = read.and_then(|()| {
+            let offered = offered.as_mut().map_err(|stopped| stopped.clone())?;
+            let next = offered.next().expect("every transaction has its answer");
+            Ok(next.map_err(BroadcastError::from)?)
+        });
+        answered.push(match next {
+            Ok(offered) => offered_answer(service, method, offered).await,
+            Err(error) => Err(error),
+        });
+    }
+    answered
 }
 
-fn added(added: Added) -> Value {
-    json!({
-        "code": added.check.code,
+/// What is answered to an offer. `broadcast_tx_async` tells nothing of the check.
+async fn offered_answer(
+    service: &Service,
+    method: &str,
+    offered: Added,
+) -> Result<Value, RpcError> {
+    if is_known(service, &offered).await? {
+        return Err(RpcError::internal(ALREADY_KNOWN));
+    }
+    let check = match method {
+        "broadcast_tx_async" => TxResult::default(),
+        _ => offered.check,
+    };
+    Ok(json!({
+        "code": check.code,
         "data": "",
-        "log": added.check.log,
-        "codespace": added.check.codespace,
-        "hash": shapes::hex(&added.hash),
-    })
+        "log": check.log,
+        "codespace": check.codespace,
+        "hash": shapes::hex(&offered.hash),
+    }))
+}
+
+/// Whether a transaction is refused for the reason that it stands in a block already: CometBFT remembers
+/// those, and says so rather than what became of them since.
+async fn is_known(service: &Service, offered: &Added) -> Result<bool, RpcError> {
+    Ok(offered.check.code != 0 && service.handle.tx(offered.hash).await?.is_some())
 }
 
 async fn broadcast_commit(service: &Service, params: &Params) -> Result<Value, RpcError> {
     let tx = params.bytes("tx", JsonBytes::Base64)?;
     let longest = service.limits.longest_wait;
-    let (check, result, hash, height) = match service.handle.broadcast_and_wait(tx, longest).await?
+    let in_commit =
+        |why: &RpcError| RpcError::internal(format!("error on broadcastTxCommit: {}", why.data));
+    let offered = service.handle.broadcast_and_wait(tx, longest).await;
+    let offered = offered.map_err(|error| in_commit(&error.into()))?;
+    if let Inclusion::Refused(refused) = &offered
+        && is_known(service, refused).await?
     {
+        return Err(in_commit(&RpcError::internal(ALREADY_KNOWN)));
+    }
+    let (check, result, hash, height) = match offered {
         Inclusion::Included(info) => (TxResult::default(), info.result, info.hash, info.height),
         Inclusion::Refused(added) | Inclusion::Dropped(added) => {
             (added.check, TxResult::default(), added.hash, 0)
@@ -388,18 +453,43 @@ async fn block_at(service: &Service, params: &Params) -> Result<SignedBlock, Rpc
 
 /// The height asked for, or the newest; refused when it is not there yet.
 fn known_height(service: &Service, params: &Params) -> Result<u64, RpcError> {
-    let newest = service.handle.latest().height;
-    match params.height("height")? {
-        None => Ok(newest),
-        Some(height) if height <= newest => Ok(height),
-        Some(height) => Err(beyond(height, newest)),
+    height_up_to(service.handle.latest().height, params)
+}
+
+/// The height asked for, up to `newest`, or else that one.
+fn height_up_to(newest: u64, params: &Params) -> Result<u64, RpcError> {
+    let Some(asked) = params.integer("height")? else {
+        return Ok(newest);
+    };
+    match u64::try_from(asked) {
+        Ok(height) if height > newest => Err(RpcError::internal(format!(
+            "height {height} must be less than or equal to the current blockchain height {newest}"
+        ))),
+        Ok(height) if height > 0 => Ok(height),
+        _ => Err(RpcError::internal(format!(
+            "height must be greater than 0, but got {asked}"
+        ))),
     }
 }
 
-fn beyond(height: u64, newest: u64) -> RpcError {
-    RpcError::internal(format!(
-        "height {height} must be less than or equal to the current blockchain height {newest}"
-    ))
+/// Which of `total` entries the page has that is asked for.
+pub(super) fn page_of(params: &Params, total: usize) -> Result<Range<usize>, RpcError> {
+    let (usual, most) = PAGES;
+    let size = params
+        .integer("per_page")?
+        .and_then(|size| usize::try_from(size).ok());
+    let size = size.filter(|size| *size > 0).unwrap_or(usual).min(most);
+    let pages = total.div_ceil(size).max(1);
+    let asked = params.integer("page")?.unwrap_or(1);
+    let page = usize::try_from(asked)
+        .ok()
+        .filter(|page| (1..=pages).contains(page));
+    let page = page.ok_or_else(|| {
+        let why = format!("page should be within [1, {pages}] range, given {asked}");
+        RpcError::internal(why)
+    })?;
+    let first = (page - 1) * size;
+    Ok(first..(first + size).min(total))
 }
 
 fn not_kept(height: u64) -> RpcError {

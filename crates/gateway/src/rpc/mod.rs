@@ -4,7 +4,7 @@
 //! JSON-RPC 2.0 by `POST /`: `health`, `status`, `net_info`, `genesis`, `blockchain`, `header`, `block`,
 //! `block_by_hash`, `block_results`, `commit`, `validators`, `consensus_params`, `tx`,
 //! `tx_search`, `num_unconfirmed_txs`, `abci_info`, `abci_query`, `broadcast_tx_async`, `broadcast_tx_sync`,
-//! `broadcast_tx_commit`. `broadcast_tx_async` answers after the check, like `broadcast_tx_sync`.
+//! `broadcast_tx_commit`. `broadcast_tx_async` answers after the check too, and tells nothing of it.
 //!
 //! Two methods are our own, so that clients follow the chain without asking all the time:
 //!

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use r3mes_consensus::application::QueryResult;
 use r3mes_consensus::cometbft::CometHandle;
 use r3mes_consensus::genesis::Genesis;
 use r3mes_consensus::local::{TxState, WaitError};
@@ -119,7 +120,10 @@ impl Relay {
     pub(super) async fn call(&self, method: &str, params: &Params) -> Result<Value, RpcError> {
         match method {
             "abci_query" => {
-                let answer = self.handle.query(methods::query(params)?).await?;
+                let answer = match methods::query(params)? {
+                    Some(query) => self.handle.query(query).await?,
+                    None => QueryResult::below_zero(),
+                };
                 Ok(shapes::query_answer(&answer))
             }
             "wait_height" => self.wait_height(params).await,

@@ -115,24 +115,27 @@ impl Params {
         match params {
             None | Some(Value::Null) => Ok(Self::Json(Map::new())),
             Some(Value::Object(named)) => Ok(Self::Json(named)),
-            Some(Value::Array(values)) if values.len() <= names.len() => {
+            Some(Value::Array(values)) if values.len() == names.len() => {
                 let names = names.iter().map(|name| (*name).to_owned());
                 Ok(Self::Json(names.zip(values).collect()))
             }
-            Some(Value::Array(_)) => Err(RpcError::invalid_params("too many parameters")),
+            Some(Value::Array(values)) => Err(RpcError::invalid_params(format!(
+                "expected {} parameters ([{}]), got {}",
+                names.len(),
+                names.join(" "),
+                values.len()
+            ))),
             Some(_) => Err(RpcError::invalid_params(
                 "parameters are an object or an array",
             )),
         }
     }
 
-    /// A text; empty if it is not there.
+    /// A text; empty if it is not there. In a query string it is quoted, or `0x` and hexadecimal digits.
     pub(super) fn text(&self, name: &str) -> Result<String, RpcError> {
         match self {
-            Self::Uri(params) => Ok(params
-                .get(name)
-                .map(|text| unquoted(text))
-                .unwrap_or_default()),
+            Self::Uri(_) => String::from_utf8(self.bytes(name, JsonBytes::Base64)?)
+                .map_err(|_| wrong(name, "a text")),
             Self::Json(params) => match params.get(name) {
                 None | Some(Value::Null) => Ok(String::new()),
                 Some(Value::String(text)) => Ok(text.clone()),
@@ -141,14 +144,32 @@ impl Params {
         }
     }
 
-    /// A number; none if it is not there.
+    /// A number of CometBFT's, which JSON writes as a string; none if it is not there.
+    pub(super) fn integer(&self, name: &str) -> Result<Option<i64>, RpcError> {
+        let text = match self {
+            Self::Uri(params) => params.get(name).map(|text| unquoted(text)),
+            Self::Json(params) => match params.get(name) {
+                None | Some(Value::Null) => None,
+                Some(Value::String(text)) => Some(text.as_str()),
+                Some(_) => return Err(wrong(name, "a whole number in quotes")),
+            },
+        };
+        let is_there = |text: &&str| !(text.is_empty() && matches!(self, Self::Uri(_)));
+        let number = text.filter(is_there).map(str::parse).transpose();
+        number.map_err(|_| wrong(name, "a whole number"))
+    }
+
+    /// A number of one of our own methods, in quotes or not; none if it is not there.
     pub(super) fn number(&self, name: &str) -> Result<Option<u64>, RpcError> {
         let text = match self {
             Self::Json(params) => match params.get(name) {
                 Some(Value::Number(number)) => number.to_string(),
                 _ => self.text(name)?,
             },
-            Self::Uri(_) => self.text(name)?,
+            Self::Uri(params) => {
+                let text = params.get(name).map(|text| unquoted(text));
+                text.unwrap_or_default().to_owned()
+            }
         };
         if text.is_empty() {
             return Ok(None);
@@ -157,44 +178,46 @@ impl Params {
         Ok(Some(number))
     }
 
-    /// A height; none if it is not there or 0, which stands for the newest.
-    pub(super) fn height(&self, name: &str) -> Result<Option<u64>, RpcError> {
-        Ok(self.number(name)?.filter(|height| *height > 0))
-    }
-
     /// Yes or no; no if it is not there.
     pub(super) fn flag(&self, name: &str) -> Result<bool, RpcError> {
-        if let Self::Json(params) = self
-            && let Some(Value::Bool(flag)) = params.get(name)
-        {
-            return Ok(*flag);
-        }
-        match self.text(name)?.as_str() {
-            "" | "false" | "0" => Ok(false),
-            "true" | "1" => Ok(true),
+        let flag = match self {
+            Self::Json(params) => params.get(name).unwrap_or(&Value::Null).clone(),
+            Self::Uri(params) => match params.get(name).map_or("", String::as_str) {
+                "" => Value::Null,
+                text => serde_json::from_str(text).unwrap_or(Value::String(text.to_owned())),
+            },
+        };
+        match flag {
+            Value::Null => Ok(false),
+            Value::Bool(flag) => Ok(flag),
             _ => Err(wrong(name, "true or false")),
         }
     }
 
-    /// Bytes; empty if they are not there. In a query string `0x` and hexadecimal digits, or quoted
-    /// text for its own bytes.
+    /// Bytes; empty if they are not there. In a query string `0x` and hexadecimal digits, or a text in
+    /// quotes for its own bytes.
     pub(super) fn bytes(&self, name: &str, form: JsonBytes) -> Result<Vec<u8>, RpcError> {
         match self {
             Self::Uri(params) => {
-                let text = params.get(name).map(String::as_str).unwrap_or_default();
-                match text.strip_prefix("0x") {
-                    Some(digits) => {
-                        hex::decode(digits).map_err(|_| wrong(name, "0x and hexadecimal digits"))
-                    }
-                    None => Ok(unquoted(text).into_bytes()),
+                let text = params.get(name).map_or("", String::as_str);
+                if text.is_empty() {
+                    return Ok(Vec::new());
                 }
+                if let Some(digits) = text.strip_prefix("0x") {
+                    return hex::decode(digits).map_err(|_| wrong(name, "hexadecimal digits"));
+                }
+                let quoted = serde_json::from_str::<String>(text);
+                let text =
+                    quoted.map_err(|_| wrong(name, "quoted, or 0x and hexadecimal digits"))?;
+                Ok(text.into_bytes())
             }
             Self::Json(_) => {
                 let text = self.text(name)?;
                 match form {
                     JsonBytes::Base64 => STANDARD.decode(&text).map_err(|_| wrong(name, "base64")),
-                    JsonBytes::Hex => hex::decode(text.strip_prefix("0x").unwrap_or(&text))
-                        .map_err(|_| wrong(name, "hexadecimal digits")),
+                    JsonBytes::Hex => {
+                        hex::decode(&text).map_err(|_| wrong(name, "hexadecimal digits"))
+                    }
                 }
             }
         }
@@ -209,11 +232,11 @@ impl Params {
     }
 }
 
-fn unquoted(text: &str) -> String {
+fn unquoted(text: &str) -> &str {
     let inner = text
         .strip_prefix('"')
         .and_then(|text| text.strip_suffix('"'));
-    inner.unwrap_or(text).to_owned()
+    inner.unwrap_or(text)
 }
 
 fn wrong(name: &str, expected: &str) -> RpcError {
@@ -230,8 +253,10 @@ mod tests {
 
     #[test]
     fn both_ways_of_asking_give_the_same_values() {
-        assert_eq!(uri("h", "5").number("h"), Ok(Some(5)));
-        assert_eq!(uri("h", "\"5\"").number("h"), Ok(Some(5)));
+        for digits in ["5", "\"5\""] {
+            assert_eq!(uri("h", digits).number("h"), Ok(Some(5)));
+            assert_eq!(uri("h", digits).integer("h"), Ok(Some(5)));
+        }
         assert_eq!(uri("p", "\"/a\"").text("p"), Ok("/a".into()));
         assert_eq!(
             uri("d", "0x0aFF").bytes("d", JsonBytes::Hex),
@@ -245,13 +270,14 @@ mod tests {
         let params = json!({"h": "5", "n": 5, "d": "0aff", "b": "Cv8=", "f": true});
         let json = Params::from_json(Some(params), &[]).unwrap();
         assert_eq!(json.number("h"), Ok(Some(5)));
-        assert_eq!(json.height("n"), Ok(Some(5)));
+        assert_eq!(json.number("n"), Ok(Some(5)));
+        assert_eq!(json.integer("h"), Ok(Some(5)));
         assert_eq!(json.bytes("d", JsonBytes::Hex), Ok(vec![10, 255]));
         assert_eq!(json.bytes("b", JsonBytes::Base64), Ok(vec![10, 255]));
         assert_eq!(json.flag("f"), Ok(true));
         assert_eq!(json.number("missing"), Ok(None));
         let placed = Params::from_json(Some(json!(["7"])), &["h"]).unwrap();
-        assert_eq!(placed.height("h"), Ok(Some(7)));
+        assert_eq!(placed.integer("h"), Ok(Some(7)));
     }
 
     #[test]
@@ -265,6 +291,12 @@ mod tests {
         ] {
             assert_eq!(params.number("h"), Err(RpcError::invalid_params(why)));
         }
+        let numbers = Params::from_json(Some(json!({"h": 5, "x": "x"})), &[]).unwrap();
+        for wrong in ["h", "x"] {
+            assert!(numbers.integer(wrong).is_err(), "{wrong}");
+        }
+        assert!(uri("p", "bare").text("p").is_err());
+        assert!(uri("f", "maybe").flag("f").is_err());
         assert!(uri("d", "0xzz").bytes("d", JsonBytes::Hex).is_err());
         assert!(uri("d", "0x00").hash("d").is_err());
         assert!(Params::from_json(Some(json!([1, 2])), &["a"]).is_err());

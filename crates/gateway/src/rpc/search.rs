@@ -13,6 +13,7 @@ use r3mes_consensus::block::tx_hash;
 use r3mes_consensus::local::TxInfo;
 use serde_json::{Value, json};
 
+use crate::rpc::methods::{page_of, tx_proof};
 use crate::rpc::request::{Params, RpcError};
 use crate::rpc::serve::Service;
 use crate::rpc::shapes;
@@ -21,8 +22,6 @@ use crate::rpc::shapes;
 const MAX_HEIGHTS: u64 = 10_000;
 /// Conditions of one search.
 const MAX_CONDITIONS: usize = 16;
-/// Transactions of one page, when none is asked for and at the most, as in CometBFT.
-const PAGES: (u64, u64) = (30, 100);
 
 /// Where a transaction is: height and place in the block.
 type Place = (u64, u32);
@@ -43,6 +42,7 @@ struct Wanted {
 
 /// Answers `tx_search`.
 pub(super) async fn tx_search(service: &Service, params: &Params) -> Result<Value, RpcError> {
+    let prove = params.flag("prove")?;
     let wanted = Wanted::parse(&params.text("query")?, TX_HEIGHT)?;
     let mut found: Vec<Place> = match wanted.hash {
         Some(hash) => {
@@ -53,7 +53,7 @@ pub(super) async fn tx_search(service: &Service, params: &Params) -> Result<Valu
         None => wanted.txs(service).await?,
     };
     let page = page(&mut found, params, "asc")?;
-    let txs = at(service, page).await?;
+    let txs = at(service, page, prove).await?;
     Ok(json!({"txs": txs, "total_count": found.len().to_string()}))
 }
 
@@ -81,19 +81,16 @@ fn page<T: Copy>(found: &mut [T], params: &Params, usual_order: &str) -> Result<
     match order {
         "asc" => (),
         "desc" => found.reverse(),
-        _ => return Err(RpcError::invalid_params("order_by must be asc or desc")),
+        _ => {
+            let why = "expected order_by to be either `asc` or `desc` or empty";
+            return Err(RpcError::internal(why));
+        }
     }
-    let (usual, most) = PAGES;
-    let size = params.number("per_page")?.filter(|size| *size > 0);
-    let size = size.unwrap_or(usual).min(most);
-    let page = params.number("page")?.unwrap_or(1).max(1);
-    let before = usize::try_from((page - 1).saturating_mul(size)).unwrap_or(usize::MAX);
-    let size = usize::try_from(size).unwrap_or(usize::MAX);
-    Ok(found.iter().copied().skip(before).take(size).collect())
+    Ok(found[page_of(params, found.len())?].to_vec())
 }
 
 /// The transactions at these places, each block read once where neighbours share it.
-async fn at(service: &Service, places: Vec<Place>) -> Result<Vec<Value>, RpcError> {
+async fn at(service: &Service, places: Vec<Place>, prove: bool) -> Result<Vec<Value>, RpcError> {
     let mut txs = Vec::new();
     for places in places.chunk_by(|a, b| a.0 == b.0) {
         let height = places[0].0;
@@ -107,13 +104,17 @@ async fn at(service: &Service, places: Vec<Place>) -> Result<Vec<Value>, RpcErro
             let place = index as usize;
             let tx = signed.block.data.get(place);
             if let Some((tx, result)) = tx.zip(output.tx_results.get(place)) {
-                txs.push(shapes::tx(&TxInfo {
+                let mut found = shapes::tx(&TxInfo {
                     hash: tx_hash(tx),
                     height,
                     index,
                     tx: tx.clone(),
                     result: result.clone(),
-                }));
+                });
+                if prove {
+                    found["proof"] = tx_proof(&signed, place);
+                }
+                txs.push(found);
             }
         }
     }
@@ -126,13 +127,13 @@ impl Wanted {
         let conditions: Vec<&str> = query.split(" AND ").map(str::trim).collect();
         if query.trim().is_empty() || conditions.len() > MAX_CONDITIONS {
             let why = format!("query must have 1 to {MAX_CONDITIONS} conditions joined by AND");
-            return Err(RpcError::invalid_params(why));
+            return Err(RpcError::internal(why));
         }
         let mut wanted = Self::default();
         for condition in conditions {
             wanted.add(condition, height).ok_or_else(|| {
                 let hash = if height == TX_HEIGHT { "tx.hash='HASH', " } else { "" };
-                RpcError::invalid_params(format!(
+                RpcError::internal(format!(
                     "the condition {condition:?} is not one of {hash}{height}=N (or >=, >, <=, <), KIND.KEY='VALUE', KIND.KEY EXISTS"
                 ))
             })?;
@@ -187,7 +188,7 @@ impl Wanted {
         let lowest = self.lowest.max(status.earliest.unwrap_or(newest + 1));
         let highest = self.highest.unwrap_or(newest).min(newest);
         if highest.saturating_sub(lowest) >= MAX_HEIGHTS {
-            return Err(RpcError::invalid_params(format!(
+            return Err(RpcError::internal(format!(
                 "a search looks at no more than {MAX_HEIGHTS} heights: add {height}>={}",
                 highest + 1 - MAX_HEIGHTS
             )));

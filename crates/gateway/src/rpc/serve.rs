@@ -27,6 +27,9 @@ use crate::rpc::socket::{self, MAX_SOCKETS};
 /// block's transaction and cost the asker nothing. More wait, without keeping other questions waiting.
 static SIMULATIONS: Semaphore = Semaphore::const_new(2);
 
+/// Searches that this process does at once, over all its surfaces: each may read thousands of blocks.
+static SEARCHES: Semaphore = Semaphore::const_new(2);
+
 /// What the methods work on under engine `local`.
 #[derive(Clone, Debug)]
 pub struct Service {
@@ -114,9 +117,11 @@ impl Chain {
             return Err(RpcError::unknown_method(method));
         }
         let simulates = method == "abci_query" && params.text("path")? == SimulateRequest::PATH;
-        let _place = match simulates {
-            true => SIMULATIONS.acquire().await.ok(),
-            false => None,
+        let searches = matches!(method, "tx_search" | "block_search");
+        let _place = match (simulates, searches) {
+            (true, _) => SIMULATIONS.acquire().await.ok(),
+            (_, true) => SEARCHES.acquire().await.ok(),
+            _ => None,
         };
         match self {
             Self::Local(service) => methods::call(service, method, params).await,
@@ -168,7 +173,6 @@ async fn by_uri(
     let status = match &answer {
         Ok(_) => StatusCode::OK,
         Err(error) if error.code == -32601 => StatusCode::NOT_FOUND,
-        Err(error) if error.code == -32602 => StatusCode::BAD_REQUEST,
         Err(error) if error.is_unavailable() => StatusCode::SERVICE_UNAVAILABLE,
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
@@ -176,20 +180,13 @@ async fn by_uri(
 }
 
 async fn json_rpc(State(served): State<Arc<Served>>, body: Bytes) -> Response {
-    let request: Value = match serde_json::from_slice(&body) {
-        Ok(request) => request,
-        Err(error) => return refuse(RpcError::parse(error.to_string())),
-    };
-    let most = served.chain.limits().batch;
-    let (calls, batch) = match request {
-        Value::Array(calls) => (calls, true),
-        request => (vec![request], false),
-    };
-    if calls.is_empty() || calls.len() > most {
-        return refuse(RpcError::invalid_request(format!(
-            "a batch has 1 to {most} calls"
-        )));
+    if body.is_empty() {
+        return list(State(served)).await;
     }
+    let calls = match calls(&body, served.chain.limits().batch) {
+        Ok(calls) => calls,
+        Err(error) => return refuse(error),
+    };
     let mut answers = Vec::with_capacity(calls.len());
     let mut status = StatusCode::OK;
     for (id, answer) in several(&served.chain, calls).await {
@@ -198,11 +195,40 @@ async fn json_rpc(State(served): State<Arc<Served>>, body: Bytes) -> Response {
         }
         answers.push(envelope(id, answer));
     }
-    let answer = match batch {
-        true => Value::Array(answers),
-        false => answers.swap_remove(0),
+    let answer = match answers.len() {
+        // Nobody waits for an answer.
+        0 => return status.into_response(),
+        1 => answers.swap_remove(0),
+        _ => Value::Array(answers),
     };
     (status, axum::Json(answer)).into_response()
+}
+
+/// The calls of a request that want an answer: notifications, which have no id, do nothing.
+fn calls(body: &[u8], most: usize) -> Result<Vec<Value>, RpcError> {
+    let request = serde_json::from_slice(body);
+    let request = request.map_err(|error| RpcError::parse(error.to_string()))?;
+    let calls = match request {
+        Value::Array(calls) => calls,
+        request => vec![request],
+    };
+    if calls.len() > most {
+        let why = format!("a batch has at most {most} calls");
+        return Err(RpcError::invalid_request(why));
+    }
+    for call in &calls {
+        let what = match (call.is_object(), &call["id"], &call["method"]) {
+            (false, ..) => "a call is an object",
+            (_, Value::Bool(_) | Value::Array(_) | Value::Object(_), _) => {
+                "an id is a text or a number"
+            }
+            (_, _, Value::Null | Value::String(_)) => continue,
+            _ => "a call's method is a text",
+        };
+        return Err(RpcError::parse(what));
+    }
+    let is_call = |call: &Value| !call["id"].is_null();
+    Ok(calls.into_iter().filter(is_call).collect())
 }
 
 /// The ids of calls, and their answers, one after another. Transactions that are offered one after
@@ -220,10 +246,11 @@ async fn several(chain: &Chain, requests: Vec<Value>) -> Vec<(Value, Result<Valu
         let offered = rest.iter().take_while(offers).count();
         if let (Chain::Local(service), 1..) = (chain, offered) {
             let (together, after) = rest.split_at(offered);
-            let params = together.iter().filter_map(|(_, call)| call.as_ref().ok());
-            let params: Vec<&Params> = params.map(|(_, params)| params).collect();
+            let offers = together.iter().filter_map(|(_, call)| call.as_ref().ok());
+            let offers = offers.map(|(method, params)| (method.as_str(), params));
+            let offers: Vec<(&str, &Params)> = offers.collect();
             let ids = together.iter().map(|(id, _)| id.clone());
-            answers.extend(ids.zip(methods::broadcast_all(service, &params).await));
+            answers.extend(ids.zip(methods::broadcast_all(service, &offers).await));
             rest = after;
             continue;
         }
@@ -257,9 +284,9 @@ fn parse(chain: &Chain, request: Value) -> (Value, Call) {
         return (Value::Null, Err(why));
     };
     let id = request.remove("id").unwrap_or(Value::Null);
-    let Some(Value::String(method)) = request.remove("method") else {
-        let why = RpcError::invalid_request("a call names its method");
-        return (id, Err(why));
+    let method = match request.remove("method") {
+        Some(Value::String(method)) => method,
+        _ => String::new(),
     };
     let Some(names) = chain.parameters(&method) else {
         return (id, Err(RpcError::unknown_method(&method)));
@@ -270,12 +297,17 @@ fn parse(chain: &Chain, request: Value) -> (Value, Call) {
 
 fn refuse(error: RpcError) -> Response {
     let body = axum::Json(envelope(Value::Null, Err(error)));
-    (StatusCode::BAD_REQUEST, body).into_response()
+    (StatusCode::INTERNAL_SERVER_ERROR, body).into_response()
 }
 
+/// An answer as JSON-RPC writes it; without an id where the call was not understood.
 pub(super) fn envelope(id: Value, answer: Result<Value, RpcError>) -> Value {
-    match answer {
-        Ok(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
-        Err(error) => json!({"jsonrpc": "2.0", "id": id, "error": error.to_json()}),
+    let mut envelope = match answer {
+        Ok(result) => json!({"jsonrpc": "2.0", "result": result}),
+        Err(error) => json!({"jsonrpc": "2.0", "error": error.to_json()}),
+    };
+    if !id.is_null() {
+        envelope["id"] = id;
     }
+    envelope
 }

@@ -169,7 +169,7 @@ pub(super) fn block_results(height: u64, output: &BlockOutput) -> Value {
         "height": height.to_string(),
         "txs_results": results,
         "finalize_block_events": events,
-        "validator_updates": updates,
+        "validator_updates": (!updates.is_empty()).then_some(updates),
         "consensus_param_updates": null,
         "app_hash": base64(&output.app_hash),
     })

@@ -14,6 +14,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::rpc::client::{Client, ClientError, Refusal, TxOutcome, TxState};
+use crate::rpc::methods::ALREADY_KNOWN;
 
 /// How long a transaction is waited for, in all.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,8 +30,6 @@ const SDK: &str = "sdk";
 const UNKNOWN_ACCOUNT: u32 = 9;
 const INSUFFICIENT_FEE: u32 = 13;
 const WRONG_SEQUENCE: u32 = 32;
-/// What CometBFT says of a transaction that waits already.
-const ALREADY_WAITING: &str = "tx already exists in cache";
 
 /// Sends what one key signs. Clones share the key's sequence, so that they can send at the same time.
 ///
@@ -250,7 +249,7 @@ impl TxClient {
             // Whether it arrived is found out by looking for it.
             Err(ClientError::Unreachable { .. }) => (),
             // The same bytes, sent before this process started.
-            Err(ClientError::Call { message, .. }) if message.contains(ALREADY_WAITING) => (),
+            Err(ClientError::Call { message, .. }) if message.contains(ALREADY_KNOWN) => (),
             Err(error) => return Err(error.into()),
         }
         Ok(Ok(sent))

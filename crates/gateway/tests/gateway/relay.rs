@@ -40,7 +40,7 @@ use super::support;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// CometBFT in a process of its own, killed when it is dropped.
-struct Comet(Child);
+pub(super) struct Comet(Child);
 
 impl Drop for Comet {
     fn drop(&mut self) {
@@ -50,7 +50,7 @@ impl Drop for Comet {
     }
 }
 
-fn start_comet(program: &Path, directory: &Path) -> Comet {
+pub(super) fn start_comet(program: &Path, directory: &Path) -> Comet {
     let socket = |name: &str| format!("unix://{}", directory.join(name).display());
     let settings = Settings {
         moniker: "relayed".into(),
@@ -84,16 +84,16 @@ fn start_comet(program: &Path, directory: &Path) -> Comet {
 }
 
 /// The ledger listening for CometBFT, and the RPC in front of it.
-struct Relayed {
+pub(super) struct Relayed {
     chain: Chain,
-    url: String,
+    pub(super) url: String,
     shutdown: CancellationToken,
     server: JoinHandle<()>,
     engine: JoinHandle<Result<(), EngineError>>,
 }
 
 impl Relayed {
-    async fn start(directory: &Path, limits: RpcLimits) -> Self {
+    pub(super) async fn start(directory: &Path, limits: RpcLimits) -> Self {
         let genesis = ledger_genesis();
         let chain = Genesis::of_network(&genesis).unwrap();
         let beacon = HashChains::new(DEVELOPMENT_SECRET, DEVELOPMENT_CHAIN);
@@ -119,7 +119,7 @@ impl Relayed {
         }
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.shutdown.cancel();
         self.server.await.unwrap();
         self.engine.await.unwrap().unwrap();
@@ -127,7 +127,7 @@ impl Relayed {
 }
 
 /// Waits for the first block.
-async fn has_begun(client: &Client) {
+pub(super) async fn has_begun(client: &Client) {
     while client.wait_height(0).await.unwrap() == 0 {}
 }
 

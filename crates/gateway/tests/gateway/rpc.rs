@@ -260,7 +260,11 @@ async fn both_ways_of_asking_answer_alike_in_cometbft_s_shapes() {
             json!(["1", "1"]),
         ),
         ("block?height=1".into(), "block", json!({"height": "1"})),
-        ("header?height=\"1\"".into(), "header", json!({"height": 1})),
+        (
+            "header?height=\"1\"".into(),
+            "header",
+            json!({"height": "1"}),
+        ),
         (
             "block_results".into(),
             "block_results",
@@ -608,9 +612,9 @@ async fn what_is_not_a_call_is_refused_with_a_reason() {
         )
     };
     assert_eq!(get("nothing").await, (404, json!(-32601)));
-    assert_eq!(get("block?height=x").await, (400, json!(-32602)));
+    assert_eq!(get("block?height=x").await, (500, json!(-32602)));
     assert_eq!(get("block?height=99").await, (500, json!(-32603)));
-    assert_eq!(get("tx?hash=0x00").await, (400, json!(-32602)));
+    assert_eq!(get("wait_tx?hash=0x00").await, (500, json!(-32602)));
     let absent = format!("tx?hash=0x{}", "00".repeat(32));
     assert_eq!(get(&absent).await, (500, json!(-32603)));
 
@@ -622,14 +626,14 @@ async fn what_is_not_a_call_is_refused_with_a_reason() {
         )
     };
     let (status, answer) = post("{".into()).await;
-    assert_eq!((status, &answer["error"]["code"]), (400, &json!(-32700)));
+    assert_eq!((status, &answer["error"]["code"]), (500, &json!(-32700)));
     let call = json!({"jsonrpc": "2.0", "id": 3, "method": "health"});
     let (status, answer) = post(json!([call, {"id": 4}]).to_string()).await;
     assert_eq!(status, 200);
     assert_eq!(answer[0], json!({"jsonrpc": "2.0", "id": 3, "result": {}}));
-    assert_eq!(answer[1]["error"]["code"], -32600);
-    let (status, _) = post(Value::Array(vec![call; 17]).to_string()).await;
-    assert_eq!(status, 400);
+    assert_eq!(answer[1]["error"]["code"], -32601);
+    let (status, answer) = post(Value::Array(vec![call; 17]).to_string()).await;
+    assert_eq!((status, &answer["error"]["code"]), (500, &json!(-32600)));
     let large = vec![b' '; RpcLimits::default().body_bytes + 1];
     let answer = http.post(&node.url).body(large).send().await.unwrap();
     assert_eq!(answer.status().as_u16(), 413);

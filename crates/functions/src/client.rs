@@ -12,7 +12,9 @@ use crate::{
     serve::Hub,
     wire::{
         Flags, Frame, Kind,
-        messages::{Ask, CallHead, Head, Hello, PROTOCOL, Progress, Question, Welcome},
+        messages::{
+            Ask, CallHead, Head, Hello, PROTOCOL, Progress, Question, Queued, Started, Welcome,
+        },
     },
 };
 
@@ -264,6 +266,19 @@ impl Upload {
     }
 }
 
+/// What happens to a call.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// It waits for a node behind so many others.
+    Queued(u32),
+    /// This node has it, after it has waited.
+    Started(String),
+    /// The function says how far it has come.
+    Progress(Progress),
+    /// An item of its result.
+    Item(Bytes),
+}
+
 /// What comes back. Dropped before the end, it cancels the call.
 #[derive(Debug)]
 pub struct Reply {
@@ -278,6 +293,22 @@ impl Reply {
     /// # Errors
     /// How the call failed; nothing follows then.
     pub async fn item(&mut self) -> Result<Option<Bytes>, Failure> {
+        loop {
+            match self.event().await? {
+                None => return Ok(None),
+                Some(Event::Item(item)) => return Ok(Some(item)),
+                Some(Event::Progress(progress)) => self.progress = Some(progress),
+                Some(Event::Queued(_) | Event::Started(_)) => {}
+            }
+        }
+    }
+
+    /// What happens next, an item or anything else; `None` after the last item. To be called until it
+    /// returns: what has come of an item is lost when it is given up.
+    ///
+    /// # Errors
+    /// How the call failed; nothing follows then.
+    pub async fn event(&mut self) -> Result<Option<Event>, Failure> {
         let mut item = BytesMut::new();
         while !self.over {
             let Some(frame) = self.frames.next().await else {
@@ -285,10 +316,18 @@ impl Reply {
             };
             match frame.kind {
                 Kind::Data => {}
-                Kind::Progress => {
-                    self.progress = Progress::decode(&frame.head).ok();
-                    continue;
-                }
+                Kind::Progress => match Progress::decode(&frame.head) {
+                    Ok(progress) if item.is_empty() => return Ok(Some(Event::Progress(progress))),
+                    _ => continue,
+                },
+                Kind::Queued => match Queued::decode(&frame.head) {
+                    Ok(queued) => return Ok(Some(Event::Queued(queued.before))),
+                    Err(_) => continue,
+                },
+                Kind::Started => match Started::decode(&frame.head) {
+                    Ok(started) => return Ok(Some(Event::Started(started.node))),
+                    Err(_) => continue,
+                },
                 Kind::Failed => {
                     self.finish();
                     return Err(failure_of(&frame));
@@ -299,10 +338,10 @@ impl Reply {
                 self.finish();
             }
             match (frame.flags.ends_item(), item.is_empty()) {
-                (true, true) => return Ok(Some(frame.body)),
+                (true, true) => return Ok(Some(Event::Item(frame.body))),
                 (true, false) => {
                     item.extend_from_slice(&frame.body);
-                    return Ok(Some(item.freeze()));
+                    return Ok(Some(Event::Item(item.freeze())));
                 }
                 (false, _) => item.extend_from_slice(&frame.body),
             }

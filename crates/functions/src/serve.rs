@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
-    io,
+    fmt, io,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -51,6 +51,12 @@ pub struct Hub {
 struct State {
     broker: Broker,
     outboxes: HashMap<PeerId, Arc<Outbox>>,
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").finish_non_exhaustive()
+    }
 }
 
 impl Hub {
@@ -235,6 +241,11 @@ impl Hub {
             });
             waiting.reserve(READ_BYTES);
         }
+    }
+
+    /// When this broker began, in microseconds since 1970.
+    pub fn began_us(&self) -> u64 {
+        self.began_us
     }
 
     /// New tokens in place of those before.

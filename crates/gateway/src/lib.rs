@@ -23,10 +23,12 @@
 //! [`server`] runs a router with limits and a clean end; [`ipfs`] hands out blobs and fetches them
 //! from other nodes; [`flight`] does both over Arrow Flight, and shows adapters and packages as
 //! tables; [`openai`] answers prompts, on a serving node itself or by passing them on;
+//! [`functions`] is remote functions, beside their own frames;
 //! [`metrics`] counts; [`rpc`] is the chain, in CometBFT's shape, [`cosmos`] in the Cosmos SDK's.
 
 pub mod cosmos;
 pub mod flight;
+pub mod functions;
 pub mod ipfs;
 pub mod metrics;
 pub mod openai;

@@ -9,6 +9,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
@@ -36,7 +37,23 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 ///
 /// Handlers find the client's address as [`ConnectInfo<SocketAddr>`].
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let stop = shutdown.clone();
+    serve_each(listener, MAX_CONNECTIONS, shutdown, |stream, client| {
+        serve_connection(stream, client, router.clone(), stop.clone())
+    })
+    .await;
+}
+
+/// Gives each connection of `listener`, of at most `most` at a time, to `handle` until `shutdown`.
+pub(crate) async fn serve_each<F>(
+    listener: TcpListener,
+    most: usize,
+    shutdown: CancellationToken,
+    handle: impl Fn(TcpStream, SocketAddr) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(most));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -45,9 +62,13 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
         };
         while connections.try_join_next().is_some() {}
         if let Some((stream, client, place)) = accepted {
-            let (router, shutdown) = (router.clone(), shutdown.clone());
+            // Streamed answers are many small writes that must not wait for each other.
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, %client, "cannot set TCP_NODELAY");
+            }
+            let handling = handle(stream, client);
             connections.spawn(async move {
-                serve_connection(stream, client, router, shutdown).await;
+                handling.await;
                 drop(place);
             });
         }
@@ -71,16 +92,15 @@ async fn accept(
     }
 }
 
-async fn serve_connection(
-    stream: TcpStream,
+/// Serves HTTP on one connection.
+pub(crate) async fn serve_connection<S>(
+    stream: S,
     client: SocketAddr,
     router: Router,
     shutdown: CancellationToken,
-) {
-    // Streamed answers are many small writes that must not wait for each other.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, %client, "cannot set TCP_NODELAY");
-    }
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(client));

@@ -28,6 +28,7 @@ pub(super) struct Call {
     user: String,
     groups: Vec<String>,
     target: Target,
+    came: Moment,
     deadline: Moment,
     /// Whether the client named the deadline.
     own_deadline: bool,
@@ -154,6 +155,7 @@ impl Broker {
             user,
             groups,
             target,
+            came: now,
             forwarded,
             deadline: now.after(micros),
             own_deadline: head.deadline_ms.is_some(),
@@ -261,6 +263,7 @@ impl Broker {
             return;
         };
         let frames = std::mem::take(frames);
+        self.recent.given(call.came, now);
         node.running += 1;
         offer.running += 1;
         offer.breaker.begin();
@@ -556,6 +559,7 @@ impl Broker {
             result_bytes: call.answer_bytes,
         };
         self.meter.add(call.user(), function, spent);
+        self.recent.ended(call.came, failure.is_some(), now);
         if let Some(quota) = running.quota {
             self.usage.end(call.user(), function, quota, busy_us, now);
             self.tell_used(&Used {

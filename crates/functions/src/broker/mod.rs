@@ -17,7 +17,7 @@ use self::{calls::Call, queue::Queue, session::Peer};
 use crate::{
     Moment,
     failure::Failure,
-    registry::{Meter, Node, Router, Usage},
+    registry::{Meter, Node, Recent, Router, Usage},
     tokens::Tokens,
     wire::{
         Frame, Kind,
@@ -97,6 +97,7 @@ pub struct Broker {
     deadlines: BinaryHeap<Reverse<(Moment, CallId)>>,
     usage: Usage,
     meter: Meter,
+    recent: Recent,
     router: Router,
     next_peer: PeerId,
     next_call: CallId,
@@ -124,6 +125,7 @@ impl Broker {
             deadlines: BinaryHeap::new(),
             usage: Usage::default(),
             meter: Meter::default(),
+            recent: Recent::default(),
             router: Router::new(seed),
             next_peer: 1,
             next_call: 1,

@@ -203,7 +203,7 @@ impl Broker {
                 self.pong(id, now);
                 Ok(())
             }
-            (Kind::Ask, _) => self.answer(id, &frame),
+            (Kind::Ask, _) => self.answer(id, &frame, now),
             (Kind::Call, _) => self.call(id, frame, now),
             (
                 Kind::Data
@@ -365,7 +365,7 @@ impl Broker {
         }
     }
 
-    fn answer(&mut self, id: PeerId, frame: &Frame) -> Result<(), String> {
+    fn answer(&mut self, id: PeerId, frame: &Frame, now: Moment) -> Result<(), String> {
         let ask = Ask::decode(&frame.head).map_err(|error| error.to_string())?;
         let Some(peer) = self.peers.get(&id) else {
             return Ok(());
@@ -373,7 +373,7 @@ impl Broker {
         let body = match ask.question {
             Question::Nodes => rmp_serde::to_vec_named(&self.node_views()),
             Question::Functions => {
-                rmp_serde::to_vec_named(&self.function_views(&peer.user, &peer.groups))
+                rmp_serde::to_vec_named(&self.function_views(&peer.user, &peer.groups, now))
             }
         };
         let body = body.map_err(|error| error.to_string())?;

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::Broker;
-use crate::registry::{Capabilities, FunctionInfo, Node, Spent};
+use crate::{
+    Moment,
+    registry::{Capabilities, FunctionInfo, Node, Spent, Sums},
+};
 
 /// A connected node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +51,8 @@ pub struct FunctionView {
     pub failed: u64,
     /// Seconds for which calls of it have run.
     pub busy_s: f64,
+    /// Whether calls are given to it: it has not failed by the node's fault over and over.
+    pub healthy: bool,
 }
 
 /// The broker at a glance.
@@ -84,19 +89,26 @@ impl Broker {
     }
 
     /// The functions that a caller may call; the user is empty for one without a token.
-    pub fn function_views(&self, user: &str, groups: &[String]) -> Vec<FunctionView> {
+    pub fn function_views(&self, user: &str, groups: &[String], now: Moment) -> Vec<FunctionView> {
+        let all = self.all_function_views(now).into_iter();
+        let admitted = |view: &FunctionView| view.info.access.admits(!user.is_empty(), groups);
+        all.filter(admitted).collect()
+    }
+
+    /// Every function, for whoever looks after the broker.
+    pub fn all_function_views(&self, now: Moment) -> Vec<FunctionView> {
         let nodes = self.nodes.values().map(|(_, node)| node);
         let all = nodes.flat_map(|node| node.functions.values().map(move |offer| (node, offer)));
-        all.filter(|(_, offer)| offer.info.access.admits(!user.is_empty(), groups))
-            .map(|(node, offer)| FunctionView {
-                node: node.id.clone(),
-                info: offer.info.clone(),
-                running: offer.running,
-                succeeded: offer.succeeded,
-                failed: offer.failed,
-                busy_s: offer.busy_us as f64 / 1e6,
-            })
-            .collect()
+        all.map(|(node, offer)| FunctionView {
+            node: node.id.clone(),
+            info: offer.info.clone(),
+            running: offer.running,
+            succeeded: offer.succeeded,
+            failed: offer.failed,
+            busy_s: offer.busy_us as f64 / 1e6,
+            healthy: offer.breaker.admits(now),
+        })
+        .collect()
     }
 
     /// What one user has used of each function, or what all have.
@@ -108,6 +120,25 @@ impl Broker {
             spent,
         })
         .collect()
+    }
+
+    /// What the first node that offers a function says of it: on the node that is named, or on any.
+    pub fn function(&self, node: Option<&str>, function: &str) -> Option<&FunctionInfo> {
+        let nodes = self.nodes.values().map(|(_, node)| node);
+        nodes
+            .filter(|known| node.is_none_or(|id| known.id == id))
+            .find_map(|known| known.functions.get(function))
+            .map(|offer| &offer.info)
+    }
+
+    /// What all calls have used since the broker started.
+    pub fn totals(&self) -> Spent {
+        self.meter.total()
+    }
+
+    /// How the last minute went.
+    pub fn recent(&self, now: Moment) -> Sums {
+        self.recent.sums(now)
     }
 
     /// The broker at a glance.

@@ -33,6 +33,7 @@ impl Spent {
 #[derive(Debug, Default)]
 pub struct Meter {
     spent: BTreeMap<String, BTreeMap<String, Spent>>,
+    total: Spent,
     entries: usize,
 }
 
@@ -44,6 +45,7 @@ impl Meter {
 
     /// Counts what a call used.
     pub fn add(&mut self, user: &str, function: &str, spent: Spent) {
+        self.total.add(spent);
         if let Some(known) = self.spent.get_mut(user).and_then(|of| of.get_mut(function)) {
             return known.add(spent);
         }
@@ -54,6 +56,11 @@ impl Meter {
         let of_user = self.spent.entry(user.to_owned()).or_default();
         self.entries += usize::from(!of_user.contains_key(function));
         of_user.entry(function.to_owned()).or_default().add(spent);
+    }
+
+    /// What all have used.
+    pub fn total(&self) -> Spent {
+        self.total
     }
 
     /// What each user has used, by function: of one user, or of all.

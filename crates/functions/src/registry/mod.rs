@@ -5,6 +5,7 @@ mod capability;
 mod function;
 mod meter;
 mod quota;
+mod recent;
 mod routing;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ pub use self::{
     function::{Access, FunctionInfo, MAX_NAME, MAX_NODE_ID, is_function_name, is_node_id},
     meter::{Meter, Spent},
     quota::{Amount, Period, Quota, Usage},
+    recent::{Recent, Sums, WINDOW_S},
     routing::{Router, Strategy, Target},
 };
 use crate::{Moment, wire::messages::Load};

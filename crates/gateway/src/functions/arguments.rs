@@ -1,0 +1,109 @@
+//! A request's body as the arguments of a call: one item, the MessagePack array `[args, kwargs]`.
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, Multipart, Request},
+    http::{StatusCode, header},
+};
+use rmpv::Value as Packed;
+use serde_json::Value;
+
+use super::{problem::Problem, values};
+
+/// Kinds of bodies that are understood.
+const KINDS: &str = "application/json, multipart/form-data or application/msgpack";
+
+/// Reads the arguments.
+///
+/// - JSON: an object gives arguments by name, a list gives them by position, nothing gives none.
+/// - `multipart/form-data`: every field is an argument by name; a file is bytes, another field is JSON
+///   or, where it is none, text.
+/// - MessagePack: the item itself.
+pub(super) async fn read(request: Request) -> Result<Bytes, Problem> {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_owned();
+    match kind.as_str() {
+        "multipart/form-data" => {
+            let form = Multipart::from_request(request, &()).await;
+            let form = form.map_err(|error| Problem::new(error.status(), error.body_text()))?;
+            encode(Vec::new(), fields(form).await?)
+        }
+        "application/msgpack" | "application/vnd.msgpack" => item(body(request).await?),
+        "" | "application/json" => json(&body(request).await?),
+        other => {
+            let words = format!("a body of {other} is not understood: send {KINDS}");
+            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, words))
+        }
+    }
+}
+
+async fn body(request: Request) -> Result<Bytes, Problem> {
+    let body = Bytes::from_request(request, &()).await;
+    body.map_err(|error| Problem::new(error.status(), error.body_text()))
+}
+
+fn json(body: &[u8]) -> Result<Bytes, Problem> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return encode(Vec::new(), Vec::new());
+    }
+    let value: Value = serde_json::from_slice(body)
+        .map_err(|error| Problem::invalid(format!("the body is not valid JSON: {error}")))?;
+    let pack = |value| values::pack(value).map_err(|error| Problem::invalid(error.to_string()));
+    match value {
+        Value::Object(fields) => {
+            let named = fields.into_iter().map(|(k, v)| Ok((k.into(), pack(v)?)));
+            encode(Vec::new(), named.collect::<Result<_, Problem>>()?)
+        }
+        Value::Array(items) => {
+            let items: Result<Vec<_>, _> = items.into_iter().map(pack).collect();
+            encode(items?, Vec::new())
+        }
+        _ => Err(Problem::invalid(
+            "the body must be an object with arguments by name, or a list of them by position",
+        )),
+    }
+}
+
+async fn fields(mut form: Multipart) -> Result<Vec<(Packed, Packed)>, Problem> {
+    let mut named = Vec::new();
+    let refused = |error: axum::extract::multipart::MultipartError| {
+        Problem::new(error.status(), error.body_text())
+    };
+    while let Some(field) = form.next_field().await.map_err(refused)? {
+        let Some(name) = field.name().map(str::to_owned) else {
+            return Err(Problem::invalid("a field of the form has no name"));
+        };
+        let is_file = field.file_name().is_some();
+        let bytes = field.bytes().await.map_err(refused)?;
+        let value = match (is_file, std::str::from_utf8(&bytes)) {
+            (false, Ok(text)) => match serde_json::from_str(text) {
+                Ok(value) => values::pack(value).map_err(|e| Problem::invalid(e.to_string()))?,
+                Err(_) => text.into(),
+            },
+            _ => Packed::Binary(bytes.into()),
+        };
+        named.push((name.into(), value));
+    }
+    Ok(named)
+}
+
+fn encode(args: Vec<Packed>, kwargs: Vec<(Packed, Packed)>) -> Result<Bytes, Problem> {
+    let mut bytes = Vec::new();
+    let whole = Packed::Array(vec![Packed::Array(args), Packed::Map(kwargs)]);
+    match rmpv::encode::write_value(&mut bytes, &whole) {
+        Ok(()) => Ok(bytes.into()),
+        Err(error) => Err(Problem::invalid(error.to_string())),
+    }
+}
+
+/// An item that the caller packed.
+fn item(bytes: Bytes) -> Result<Bytes, Problem> {
+    let mut rest = &bytes[..];
+    let form = "the body must be the MessagePack array [args, kwargs]";
+    let pair = rmp::decode::read_array_len(&mut rest);
+    match pair.map_err(|_| Problem::invalid(form))? {
+        2 => Ok(bytes),
+        _ => Err(Problem::invalid(form)),
+    }
+}

@@ -1,0 +1,234 @@
+//! Calls: who calls, what is called, and in which form the answer is wanted.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    Json,
+    extract::{ConnectInfo, Path, Query, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use r3mes_functions::{
+    registry::{Requirements, Strategy},
+    wire::messages::{CallHead, Caller},
+};
+use serde::Deserialize;
+
+use super::{
+    CALL_HEADER, Shared,
+    answer::{self, Form},
+    arguments,
+    jobs::{Begun, Job},
+    problem::Problem,
+};
+
+pub(super) const PREFER: HeaderName = HeaderName::from_static("prefer");
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Says that a result is one that an earlier call with the same key had.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+/// Most characters of an idempotency key.
+const MAX_KEY: usize = 255;
+
+/// What a call asks for besides its arguments.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wishes {
+    /// Only on a node that can do this.
+    capability: Option<String>,
+    /// Only on a node that has this: a JSON object such as `{"gpu_memory": "16GB"}`.
+    requirements: Option<String>,
+    /// How a node is chosen.
+    strategy: Option<Strategy>,
+    /// Milliseconds in which the call must end.
+    deadline_ms: Option<u64>,
+}
+
+/// `POST /api/{node_id}.{function}`
+pub(super) async fn by_node(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    Path(target): Path<String>,
+    Query(wishes): Query<Wishes>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let Some((node, function)) = target.rsplit_once('.') else {
+        let words = format!(
+            "{target:?} names no function: POST /api/NODE.FUNCTION, or /api/fn/FUNCTION for any node"
+        );
+        return Err(Problem::new(StatusCode::NOT_FOUND, words));
+    };
+    let mut head = CallHead::new(function);
+    head.node = Some(node.to_owned());
+    call(&shared, address, head, wishes, request).await
+}
+
+/// `POST /api/fn/{function}`
+pub(super) async fn by_function(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    Path(function): Path<String>,
+    Query(wishes): Query<Wishes>,
+    request: Request,
+) -> Result<Response, Problem> {
+    call(&shared, address, CallHead::new(function), wishes, request).await
+}
+
+async fn call(
+    shared: &Arc<Shared>,
+    address: SocketAddr,
+    mut head: CallHead,
+    wishes: Wishes,
+    request: Request,
+) -> Result<Response, Problem> {
+    let headers = request.headers().clone();
+    let who = caller(shared, &headers)?;
+    shared.rate.admit(&who.user, address.ip())?;
+    let id = new_id()?;
+    head.capability = wishes.capability;
+    head.strategy = wishes.strategy;
+    head.deadline_ms = wishes.deadline_ms;
+    if let Some(text) = wishes.requirements {
+        let read: Result<Requirements, _> = serde_json::from_str(&text);
+        head.requirements = read.map_err(|error| {
+            let form = r#"a JSON object such as {"gpu_memory": "16GB"}"#;
+            Problem::invalid(format!("requirements must be {form}: {error}"))
+        })?;
+    }
+    head.caller = Some(Caller {
+        call: id.clone(),
+        ..who.clone()
+    });
+    let streams = shared.hub.with(|broker, _| {
+        let info = broker.function(head.node.as_deref(), &head.function);
+        info.is_some_and(|info| info.streams)
+    });
+    let form = Form::of(&headers, streams)?;
+    let asynchronous = headers.get_all(PREFER).iter().any(is_respond_async);
+    let key = idempotency_key(&headers)?;
+    let arguments = arguments::read(request).await?;
+    if !asynchronous && key.is_none() {
+        let reply = shared.client.call(&head, arguments).await?;
+        let mut response = answer::stream(reply, form).await?;
+        response.headers_mut().insert(CALL_HEADER, value_of(&id));
+        return Ok(response);
+    }
+    let begun = begin(shared, &id, &who, key, head, arguments)?;
+    let (job, replayed) = match begun {
+        Begun::New(job) => (job, false),
+        Begun::Known(job) => (job, true),
+    };
+    let mut response = match asynchronous {
+        true => {
+            let location = value_of(&format!("/api/calls/{}", job.id()));
+            let body = Json(job.view());
+            (StatusCode::ACCEPTED, [(header::LOCATION, location)], body).into_response()
+        }
+        false => answer::whole(&job.ended().await?, form)?,
+    };
+    let headers = response.headers_mut();
+    headers.insert(CALL_HEADER, value_of(job.id()));
+    if replayed {
+        headers.insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+fn begin(
+    shared: &Arc<Shared>,
+    id: &str,
+    who: &Caller,
+    key: Option<String>,
+    head: CallHead,
+    arguments: Bytes,
+) -> Result<Begun, Problem> {
+    let calling = Arc::clone(shared);
+    shared.jobs.begin(
+        id,
+        who,
+        key,
+        &head.clone(),
+        &arguments.clone(),
+        async move { calling.client.call(&head, arguments).await },
+    )
+}
+
+/// `GET /api/calls/{id}`
+pub(super) async fn poll(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let job = known(&shared, &headers, &id)?;
+    Ok(Json(job.view()).into_response())
+}
+
+/// `DELETE /api/calls/{id}`: nobody waits for it any more.
+pub(super) async fn cancel(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let job = known(&shared, &headers, &id)?;
+    job.cancel();
+    Ok(Json(job.view()).into_response())
+}
+
+fn known(shared: &Shared, headers: &HeaderMap, id: &str) -> Result<Arc<Job>, Problem> {
+    let who = caller(shared, headers)?;
+    shared.jobs.get(id, &who.user).ok_or_else(|| {
+        let words = format!("there is no call {id:?} of yours, or its result is kept no longer");
+        Problem::new(StatusCode::NOT_FOUND, words)
+    })
+}
+
+/// Whose a request is: `Authorization: Bearer TOKEN`, or nobody's in particular.
+pub(super) fn caller(shared: &Shared, headers: &HeaderMap) -> Result<Caller, Problem> {
+    let token = match headers.get(header::AUTHORIZATION) {
+        None => None,
+        Some(value) => {
+            let text = value.to_str().unwrap_or_default();
+            let token = text.strip_prefix("Bearer ").map(str::trim);
+            let form = "the Authorization header must be: Bearer TOKEN";
+            let denied = || Problem::new(StatusCode::UNAUTHORIZED, form);
+            Some(token.ok_or_else(denied)?)
+        }
+    };
+    let known = shared.hub.with(|broker, now| broker.identify(token, now));
+    Ok(known?)
+}
+
+fn is_respond_async(value: &HeaderValue) -> bool {
+    let text = value.to_str().unwrap_or_default();
+    let mut wishes = text.split([',', ';']);
+    wishes.any(|wish| wish.trim().eq_ignore_ascii_case("respond-async"))
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else {
+        return Ok(None);
+    };
+    match value.to_str() {
+        Ok(key) if !key.is_empty() && key.len() <= MAX_KEY => Ok(Some(key.to_owned())),
+        _ => Err(Problem::invalid(format!(
+            "Idempotency-Key must be 1 to {MAX_KEY} printable characters"
+        ))),
+    }
+}
+
+/// 32 hexadecimal digits that nobody guesses: whoever knows them may ask for the call's result.
+fn new_id() -> Result<String, Problem> {
+    let mut bytes = [0; 16];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => Ok(hex::encode(bytes)),
+        Err(error) => Err(Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("the operating system gives no random bytes: {error}"),
+        )),
+    }
+}
+
+/// Hexadecimal digits and slashes are valid in a header.
+fn value_of(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+}

@@ -1,0 +1,373 @@
+//! Asynchronous calls, and calls with an idempotency key: their results are kept for a while.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use axum::http::StatusCode;
+use bytes::Bytes;
+use r3mes_functions::{
+    Failure, Reason,
+    client::{Event, Reply},
+    wire::messages::{CallHead, Caller},
+};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{HttpLimits, problem::Problem, values};
+
+/// Time between two looks at what is old.
+const TIDYING: Duration = Duration::from_secs(10);
+
+/// How a call stands.
+#[derive(Clone, Debug)]
+enum State {
+    Waiting { before: Option<u32> },
+    Running { done: Option<f64>, note: String },
+    Succeeded(Arc<[Bytes]>),
+    Failed(Failure),
+}
+
+impl State {
+    fn is_over(&self) -> bool {
+        matches!(self, Self::Succeeded(_) | Self::Failed(_))
+    }
+}
+
+/// A call whose result is kept.
+#[derive(Debug)]
+pub(super) struct Job {
+    id: String,
+    user: String,
+    function: String,
+    node: Option<String>,
+    came: SystemTime,
+    state: watch::Sender<State>,
+    over: Mutex<Option<Instant>>,
+    cancelled: CancellationToken,
+}
+
+impl Job {
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// As `GET /api/calls/{id}` shows it.
+    pub(super) fn view(&self) -> Value {
+        let came = self.came.duration_since(SystemTime::UNIX_EPOCH);
+        let mut view = json!({
+            "id": self.id,
+            "function": self.function,
+            "node": self.node,
+            "created_at_us": came.map_or(0, |since| since.as_micros() as u64),
+        });
+        let (status, further) = match &*self.state.borrow() {
+            State::Waiting { before } => ("waiting", json!({ "before": before })),
+            State::Running { done, note } => (
+                "running",
+                json!({ "progress": { "done": done, "note": note } }),
+            ),
+            State::Succeeded(items) => ("succeeded", results(items)),
+            State::Failed(failure) => {
+                let cancelled = failure.reason == Reason::Cancelled;
+                let status = if cancelled { "cancelled" } else { "failed" };
+                let problem = Problem::from(failure.clone());
+                (status, json!({ "error": problem.body() }))
+            }
+        };
+        view["status"] = status.into();
+        if let (Some(view), Value::Object(further)) = (view.as_object_mut(), further) {
+            view.extend(further);
+        }
+        view
+    }
+
+    /// Waits for its items.
+    ///
+    /// # Errors
+    /// How it failed.
+    pub(super) async fn ended(&self) -> Result<Arc<[Bytes]>, Failure> {
+        let mut states = self.state.subscribe();
+        let state = states.wait_for(State::is_over).await;
+        match state.as_deref() {
+            Ok(State::Succeeded(items)) => Ok(Arc::clone(items)),
+            Ok(State::Failed(failure)) => Err(failure.clone()),
+            // The sender lives as long as the job.
+            _ => Err(Failure::new(Reason::Internal, "the call was forgotten")),
+        }
+    }
+
+    /// Nobody waits for it any more.
+    pub(super) fn cancel(&self) {
+        self.cancelled.cancel();
+        self.finish(State::Failed(Failure::new(
+            Reason::Cancelled,
+            "the caller cancelled",
+        )));
+    }
+
+    fn finish(&self, state: State) {
+        let changed = self.state.send_if_modified(|known| {
+            let open = !known.is_over();
+            if open {
+                *known = state;
+            }
+            open
+        });
+        if changed {
+            *self.over.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match &*self.state.borrow() {
+            State::Succeeded(items) => items.iter().map(Bytes::len).sum(),
+            _ => 0,
+        }
+    }
+
+    fn is_older_than(&self, life: Duration) -> bool {
+        let over = *self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        over.is_some_and(|at| at.elapsed() >= life)
+    }
+
+    fn is_over(&self) -> bool {
+        self.state.borrow().is_over()
+    }
+
+    async fn run(
+        &self,
+        call: impl Future<Output = Result<Reply, Failure>>,
+        most_bytes: usize,
+    ) -> Result<Vec<Bytes>, Failure> {
+        let mut reply = call.await?;
+        let (mut items, mut bytes) = (Vec::new(), 0);
+        while let Some(event) = reply.event().await? {
+            let state = match event {
+                Event::Item(item) => {
+                    bytes += item.len();
+                    if bytes > most_bytes {
+                        let words = format!(
+                            "the result has more than {most_bytes} bytes, which is \
+                            more than is kept: call it without Prefer and Idempotency-Key"
+                        );
+                        return Err(Failure::new(Reason::Invalid, words));
+                    }
+                    items.push(item);
+                    continue;
+                }
+                Event::Queued(before) => State::Waiting {
+                    before: Some(before),
+                },
+                Event::Started(_) => State::Running {
+                    done: None,
+                    note: String::new(),
+                },
+                Event::Progress(progress) => State::Running {
+                    done: progress.done,
+                    note: progress.note,
+                },
+            };
+            self.state.send_if_modified(|known| {
+                let open = !known.is_over();
+                if open {
+                    *known = state;
+                }
+                open
+            });
+        }
+        Ok(items)
+    }
+}
+
+/// One result, or all items of a stream; what JSON cannot show says so in its place.
+fn results(items: &[Bytes]) -> Value {
+    let show = |item: &Bytes| {
+        values::unpack(item).unwrap_or_else(|error| Problem::invalid(error.to_string()).body())
+    };
+    match items {
+        [one] => json!({ "result": show(one) }),
+        many => json!({ "items": many.iter().map(show).collect::<Vec<_>>() }),
+    }
+}
+
+/// A call that was asked for.
+#[derive(Debug)]
+pub(super) enum Begun {
+    /// It runs from now on.
+    New(Arc<Job>),
+    /// It is the one that had the same key before.
+    Known(Arc<Job>),
+}
+
+/// All kept calls.
+#[derive(Debug)]
+pub(super) struct Jobs {
+    limits: HttpLimits,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    jobs: HashMap<String, Arc<Job>>,
+    /// By user and key: which call has it, and what it was called with.
+    keys: HashMap<(String, String), (String, [u8; 32])>,
+}
+
+impl Jobs {
+    pub(super) fn new(limits: HttpLimits) -> Self {
+        Self {
+            limits,
+            kept: Mutex::default(),
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a call, unless the same user had one with the same key.
+    ///
+    /// # Errors
+    /// When too many are kept, or when that one was another call.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        id: &str,
+        who: &Caller,
+        key: Option<String>,
+        head: &CallHead,
+        arguments: &[u8],
+        call: impl Future<Output = Result<Reply, Failure>> + Send + 'static,
+    ) -> Result<Begun, Problem> {
+        let same = digest(head, arguments);
+        let mut kept = self.kept();
+        let key = key.map(|key| (who.user.clone(), key));
+        if let Some((known, with)) = key.as_ref().and_then(|key| kept.keys.get(key))
+            && let Some(job) = kept.jobs.get(known)
+        {
+            return match *with == same {
+                true => Ok(Begun::Known(Arc::clone(job))),
+                false => Err(Problem::new(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "this Idempotency-Key belongs to a call of another function or with other arguments",
+                )),
+            };
+        }
+        if kept.jobs.len() >= self.limits.jobs {
+            let words = format!("{} calls are kept already", kept.jobs.len());
+            let mut busy = Failure::new(Reason::Busy, words);
+            busy.retry_after_ms = Some(TIDYING.as_millis() as u64);
+            return Err(busy.into());
+        }
+        let job = Arc::new(Job {
+            id: id.to_owned(),
+            user: who.user.clone(),
+            function: head.function.clone(),
+            node: head.node.clone(),
+            came: SystemTime::now(),
+            state: watch::Sender::new(State::Waiting { before: None }),
+            over: Mutex::default(),
+            cancelled: CancellationToken::new(),
+        });
+        kept.jobs.insert(id.to_owned(), Arc::clone(&job));
+        if let Some(key) = key {
+            kept.keys.insert(key, (id.to_owned(), same));
+        }
+        drop(kept);
+        let (jobs, running, most) = (Arc::clone(self), Arc::clone(&job), self.limits.job_bytes);
+        tokio::spawn(async move {
+            let result = tokio::select! {
+                result = running.run(call, most) => result,
+                () = running.cancelled.cancelled() => return,
+            };
+            running.finish(match result {
+                Ok(items) => State::Succeeded(items.into()),
+                Err(failure) => State::Failed(failure),
+            });
+            jobs.make_room();
+        });
+        Ok(Begun::New(job))
+    }
+
+    /// A call, if it is this user's.
+    pub(super) fn get(&self, id: &str, user: &str) -> Option<Arc<Job>> {
+        let kept = self.kept();
+        kept.jobs.get(id).filter(|job| job.user == user).cloned()
+    }
+
+    /// A user's calls; none of those who have no token.
+    pub(super) fn of(&self, user: &str) -> Vec<Value> {
+        let kept = self.kept();
+        let mine = kept
+            .jobs
+            .values()
+            .filter(|job| !user.is_empty() && job.user == user);
+        let mut views: Vec<Value> = mine.map(|job| job.view()).collect();
+        views.sort_by_key(|view| view["created_at_us"].as_u64());
+        views
+    }
+
+    /// Forgets results that are old, until `shutdown`.
+    pub(super) fn forget_old(
+        self: &Arc<Self>,
+        shutdown: CancellationToken,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let jobs = Arc::clone(self);
+        async move {
+            let mut ticks = tokio::time::interval(TIDYING);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+                let life = jobs.limits.job_life;
+                jobs.kept().retain(|job| !job.is_older_than(life));
+            }
+        }
+    }
+
+    /// Forgets the oldest results while there are more bytes than are kept.
+    fn make_room(&self) {
+        let mut kept = self.kept();
+        let mut ended: Vec<_> = kept
+            .jobs
+            .values()
+            .filter(|job| job.is_over())
+            .cloned()
+            .collect();
+        let mut bytes: usize = ended.iter().map(|job| job.bytes()).sum();
+        ended.sort_by_key(|job| job.came);
+        for job in ended {
+            if bytes <= self.limits.job_bytes {
+                return;
+            }
+            bytes -= job.bytes();
+            kept.retain(|known| known.id != job.id);
+        }
+    }
+}
+
+impl Kept {
+    fn retain(&mut self, keep: impl Fn(&Job) -> bool) {
+        self.jobs.retain(|_, job| keep(job));
+        let jobs = &self.jobs;
+        self.keys.retain(|_, (id, _)| jobs.contains_key(id));
+    }
+}
+
+/// What makes two calls the same: target and arguments.
+fn digest(head: &CallHead, arguments: &[u8]) -> [u8; 32] {
+    let target = json!([head.node, head.function, head.capability, head.requirements]);
+    let target = target.to_string();
+    Sha256::new()
+        .chain_update((target.len() as u64).to_le_bytes())
+        .chain_update(target)
+        .chain_update(arguments)
+        .finalize()
+        .into()
+}

@@ -1,0 +1,144 @@
+//! Remote functions over HTTP, beside their own frames on the same port: `POST /api/{node}.{function}`
+//! and `POST /api/fn/{function}`, lists, asynchronous calls, an OpenAPI description, figures.
+//!
+//! A call from here takes the same way through the broker as one over frames: access, quotas, routing,
+//! deadlines and credits are the broker's. A caller that goes away cancels its call; one that reads
+//! slowly holds up nothing but its own answer.
+
+mod answer;
+mod arguments;
+mod call;
+mod figures;
+mod jobs;
+mod limit;
+mod listen;
+mod lists;
+mod openapi;
+mod problem;
+mod values;
+
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::{HeaderName, Method, header},
+    response::Redirect,
+    routing::{get, post},
+};
+use r3mes_functions::{client::Client, serve::Hub};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower_http::cors::{Any, CorsLayer};
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use self::{jobs::Jobs, limit::RateLimit};
+use crate::metrics::Metrics;
+
+/// Which call an answer belongs to.
+const CALL_HEADER: HeaderName = HeaderName::from_static("x-r3mes-call");
+
+/// What the API allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpLimits {
+    /// Bytes of a request's body. Frames have no such limit.
+    pub body_bytes: usize,
+    /// Calls that one token, or one address without one, may begin in a minute.
+    pub calls_per_minute: NonZeroU32,
+    /// Asynchronous calls that are kept, ended ones included.
+    pub jobs: usize,
+    /// Bytes of results that are kept for asynchronous calls.
+    pub job_bytes: usize,
+    /// How long the result of an asynchronous call is kept.
+    pub job_life: Duration,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 64 << 20,
+            calls_per_minute: NonZeroU32::new(60_000).expect("it is not zero"),
+            jobs: 10_000,
+            job_bytes: 256 << 20,
+            job_life: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// What every handler needs.
+#[derive(Debug)]
+struct Shared {
+    hub: Arc<Hub>,
+    client: Client,
+    jobs: Arc<Jobs>,
+    rate: RateLimit,
+    limits: HttpLimits,
+}
+
+/// The API of a broker. To be made inside a runtime.
+#[derive(Clone, Debug)]
+pub struct Functions {
+    shared: Arc<Shared>,
+    metrics: Metrics,
+}
+
+impl Functions {
+    /// An API for `hub`, whose figures join `metrics`.
+    #[must_use]
+    pub fn new(hub: Arc<Hub>, metrics: &Metrics, limits: HttpLimits) -> Self {
+        figures::register(metrics, &hub);
+        let shared = Shared {
+            client: Client::within(Arc::clone(&hub)),
+            jobs: Arc::new(Jobs::new(limits)),
+            rate: RateLimit::new(limits.calls_per_minute),
+            hub,
+            limits,
+        };
+        Self {
+            shared: Arc::new(shared),
+            metrics: metrics.clone(),
+        }
+    }
+
+    /// Everything that is answered over HTTP.
+    pub fn router(&self) -> Router {
+        let cors = CorsLayer::new()
+            .allow_origin(Any)
+            .allow_methods([Method::GET, Method::POST, Method::DELETE])
+            .allow_headers([
+                header::ACCEPT,
+                header::AUTHORIZATION,
+                header::CONTENT_TYPE,
+                call::PREFER,
+                call::IDEMPOTENCY_KEY,
+            ])
+            .expose_headers([CALL_HEADER, header::LOCATION, header::RETRY_AFTER]);
+        let documentation = SwaggerUi::new("/docs").config(Config::from("/openapi.json"));
+        Router::new()
+            .route("/api/fn/{function}", post(call::by_function))
+            .route("/api/{target}", post(call::by_node))
+            .route("/api/nodes", get(lists::nodes))
+            .route("/api/functions", get(lists::functions))
+            .route("/api/usage", get(lists::usage))
+            .route("/api/calls", get(lists::calls))
+            .route("/api/calls/{id}", get(call::poll).delete(call::cancel))
+            .route("/api/metrics", get(figures::gateway))
+            .route("/openapi.json", get(openapi::document))
+            .route("/health", get(lists::health))
+            .route("/", get(Redirect::temporary("/docs")))
+            .fallback(problem::no_such_path)
+            .layer(DefaultBodyLimit::max(self.shared.limits.body_bytes))
+            .with_state(Arc::clone(&self.shared))
+            .merge(documentation)
+            .merge(self.metrics.router())
+            .layer(cors)
+    }
+
+    /// Serves HTTP and frames on `listener` until `shutdown`.
+    pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) {
+        let hub = Arc::clone(&self.shared.hub);
+        let forget = self.shared.jobs.forget_old(shutdown.clone());
+        let serving = listen::serve(listener, self.router(), hub, shutdown);
+        tokio::join!(serving, forget);
+    }
+}

@@ -44,8 +44,15 @@ pub struct LedgerApp {
     chains: Option<Mutex<HashChains>>,
     /// The newest version, taken once per block.
     latest: RwLock<Option<Arc<Snapshot>>>,
-    pending: Mutex<Option<Staged>>,
+    pending: Mutex<Option<Finalized>>,
     verified: RwLock<Verified<Tx>>,
+}
+
+/// What the block that was executed last leaves to be written.
+enum Finalized {
+    Staged(Staged),
+    /// Its state is there already: an engine that was started again gives its newest block once more.
+    Written,
 }
 
 impl LedgerApp {
@@ -113,7 +120,7 @@ impl LedgerApp {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pending(&self) -> MutexGuard<'_, Option<Staged>> {
+    fn pending(&self) -> MutexGuard<'_, Option<Finalized>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -236,12 +243,13 @@ impl Application for LedgerApp {
         let output = Ledger::finalize_block(&*before, block, &|tx| self.known(tx))
             .map_err(stopped("executing a block"))?;
         let app_hash = if again {
+            *self.pending() = Some(Finalized::Written);
             latest.root()
         } else {
             let staged = self.storage.stage(block.height, output.changes);
             let staged = staged.map_err(failed("working out the state's root"))?;
             let root = staged.root();
-            *self.pending() = Some(staged);
+            *self.pending() = Some(Finalized::Staged(staged));
             root
         };
         let mut verified = self.verified();
@@ -259,12 +267,15 @@ impl Application for LedgerApp {
     }
 
     fn commit(&self) -> Result<(), ApplicationError> {
-        let staged = self.pending().take();
-        let staged = staged.expect("engines commit only what they have finalized");
-        self.storage
-            .write(staged)
-            .map_err(failed("writing the state"))?;
-        self.forget_latest();
+        let finalized = self.pending().take();
+        match finalized.expect("engines commit only what they have finalized") {
+            Finalized::Staged(staged) => {
+                let written = self.storage.write(staged);
+                written.map_err(failed("writing the state"))?;
+                self.forget_latest();
+            }
+            Finalized::Written => (),
+        }
         Ok(())
     }
 

@@ -296,14 +296,24 @@ fn make(folder: &Path, height: u64, state: &dyn Read) -> io::Result<()> {
         }
     }
     let hashes = chunks.finish()?;
-    fs::write(draft.join(HASHES), hashes)?;
+    write(&draft.join(HASHES), &hashes)?;
+    // On the disk before the name says that it is whole, and the name before an older one goes.
+    fs::File::open(&draft)?.sync_all()?;
     fs::rename(&draft, folder.join(height.to_string()))?;
+    fs::File::open(folder)?.sync_all()?;
     let mut kept = heights(folder);
     kept.sort_unstable();
     for old in kept.iter().rev().skip(KEPT) {
         fs::remove_dir_all(folder.join(old.to_string()))?;
     }
     Ok(())
+}
+
+/// Writes a file that outlives a power failure.
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = fs::File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 /// Cuts a stream into files.
@@ -330,8 +340,7 @@ impl Chunks {
     fn close(&mut self) -> io::Result<()> {
         let number = self.hashes.len() / HASH_BYTES;
         self.hashes.extend_from_slice(&sha256(&self.open));
-        let mut file = fs::File::create(self.folder.join(number.to_string()))?;
-        file.write_all(&self.open)?;
+        write(&self.folder.join(number.to_string()), &self.open)?;
         self.open.clear();
         Ok(())
     }

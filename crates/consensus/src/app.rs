@@ -50,7 +50,7 @@ pub struct LedgerApp {
 
 /// What the block that was executed last leaves to be written.
 enum Finalized {
-    Staged(Staged),
+    Staged(Box<Staged>),
     /// Its state is there already: an engine that was started again gives its newest block once more.
     Written,
 }
@@ -249,7 +249,7 @@ impl Application for LedgerApp {
             let staged = self.storage.stage(block.height, output.changes);
             let staged = staged.map_err(failed("working out the state's root"))?;
             let root = staged.root();
-            *self.pending() = Some(Finalized::Staged(staged));
+            *self.pending() = Some(Finalized::Staged(Box::new(staged)));
             root
         };
         let mut verified = self.verified();
@@ -270,7 +270,7 @@ impl Application for LedgerApp {
         let finalized = self.pending().take();
         match finalized.expect("engines commit only what they have finalized") {
             Finalized::Staged(staged) => {
-                let written = self.storage.write(staged);
+                let written = self.storage.write(*staged);
                 written.map_err(failed("writing the state"))?;
                 self.forget_latest();
             }

@@ -1,7 +1,7 @@
 //! What training is made of: a packed model with its tokenizer, and texts cut into shards. Both are kept
 //! as blobs, and described as the ledger takes them.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
 use r3mes_blobs::{BlobStore, Pin, PinName};
@@ -20,52 +20,53 @@ use r3mes_types::{
 
 /// Where materials are put: in each of some stores, under a pin.
 pub struct Shelf {
-    /// Each with what it kept under the pin already.
-    stores: Vec<(Arc<dyn BlobStore>, BTreeSet<Pin>)>,
+    stores: Vec<Arc<dyn BlobStore>>,
     pin: PinName,
+    /// What this shelf has pinned and nobody before, with the store's place.
+    put: Mutex<Vec<(usize, Cid)>>,
 }
 
 impl Shelf {
     /// A shelf over stores; what is put there is kept until the pin is taken away.
     ///
     /// # Errors
-    /// When the pin is no name for one, or a store cannot be used.
+    /// When the pin is no name for one.
     pub fn new(stores: Vec<Arc<dyn BlobStore>>, pin: &str) -> anyhow::Result<Self> {
-        let pin = PinName::new(pin)?;
-        let with_pins = |store: Arc<dyn BlobStore>| {
-            let pins = store.pins()?.into_iter().collect();
-            anyhow::Ok((store, pins))
-        };
-        let stores = stores
-            .into_iter()
-            .map(with_pins)
-            .collect::<Result<_, _>>()?;
-        Ok(Self { stores, pin })
+        Ok(Self {
+            stores,
+            pin: PinName::new(pin)?,
+            put: Mutex::default(),
+        })
     }
 
     fn put(&self, bytes: &[u8]) -> anyhow::Result<Cid> {
         let mut put = None;
-        for (store, _) in &self.stores {
-            let cid = store.put(bytes)?;
-            store.pin(&cid, &self.pin)?;
-            put = Some(cid);
+        for (place, store) in self.stores.iter().enumerate() {
+            let root = store.put(bytes)?;
+            let name = self.pin.clone();
+            if !store.pins()?.contains(&Pin { root, name }) {
+                store.pin(&root, &self.pin)?;
+                self.pinned().push((place, root));
+            }
+            put = Some(root);
         }
         put.context("there is no store to put blobs in")
     }
 
-    /// Lets go of everything that was not there before: the ledger has refused it.
+    /// Lets go of what this shelf was the first to pin: the ledger has refused it. What others pinned
+    /// under the same name, before or since, stays.
     ///
     /// # Errors
     /// When a store cannot be used.
     pub fn take_back(&self) -> anyhow::Result<()> {
-        for (store, before) in &self.stores {
-            for pin in store.pins()? {
-                if pin.name == self.pin && !before.contains(&pin) {
-                    store.unpin(&pin.root, &pin.name)?;
-                }
-            }
+        for (place, root) in self.pinned().drain(..) {
+            self.stores[place].unpin(&root, &self.pin)?;
         }
         Ok(())
+    }
+
+    fn pinned(&self) -> MutexGuard<'_, Vec<(usize, Cid)>> {
+        self.put.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -187,6 +188,8 @@ fn store_shard(shelf: &Shelf, shard: &Shard) -> anyhow::Result<DataShard> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use r3mes_blobs::MemoryStore;
 
     use super::*;
@@ -235,12 +238,12 @@ mod tests {
         let again = shelf();
         again.put(b"earlier").unwrap();
         again.put(b"refused").unwrap();
+        // Another command, at the same time and under the same name.
+        let other = shelf().put(b"another's").unwrap();
         again.take_back().unwrap();
         let pins = store.pins().unwrap();
-        assert_eq!(
-            pins.iter().map(|pin| pin.root).collect::<Vec<_>>(),
-            [earlier]
-        );
+        let kept: BTreeSet<Cid> = pins.iter().map(|pin| pin.root).collect();
+        assert_eq!(kept, BTreeSet::from([earlier, other]));
     }
 
     #[test]

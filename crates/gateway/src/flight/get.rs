@@ -163,7 +163,7 @@ fn file<'s>(
     FileReader::open(store, cid).map_err(unreadable)
 }
 
-fn absent(cid: &Cid) -> Status {
+pub(super) fn absent(cid: &Cid) -> Status {
     Status::not_found(format!("{cid} is not stored here"))
 }
 

@@ -27,7 +27,7 @@ use tokio::{
 
 use super::{
     Catalogue, CatalogueError, Listed, Name, Token, actions,
-    get::{Asked, Opened, blocking, broken, open},
+    get::{Asked, Opened, absent, blocking, broken, open},
     put::{self, Target},
     token::AUTHORIZATION,
 };
@@ -106,6 +106,10 @@ impl Service {
     async fn asked(&self, name: Name) -> Result<Asked, Status> {
         match name {
             Name::Adapter(cid) => {
+                // Nobody needs to ask the ledger about what is not here.
+                if !self.has(cid).await? {
+                    return Err(absent(&cid));
+                }
                 let facts = self.catalogue.adapter(cid).await.map_err(silent)?;
                 let facts = facts.ok_or_else(|| {
                     Status::not_found(format!(
@@ -122,6 +126,13 @@ impl Service {
             Name::Blob(cid) => Ok(Asked::Blob(cid)),
             Name::Block(cid) => Ok(Asked::Block(cid)),
         }
+    }
+
+    async fn has(&self, cid: Cid) -> Result<bool, Status> {
+        blocking(&self.store, move |store| {
+            store.contains(&cid).map_err(|error| broken(&error))
+        })
+        .await
     }
 
     /// The package that the ledger records under `gradients/MINER/ROUND`.
@@ -142,12 +153,9 @@ impl Service {
     /// The flight that is listed, if its blob is here and is what its name says.
     async fn listed(&self, listed: Listed) -> Option<Result<FlightInfo, Status>> {
         let cid = listed.cid;
-        let here = blocking(&self.store, move |store| {
-            store.contains(&cid).map_err(|error| broken(&error))
-        });
         let told = async {
-            if !here.await? {
-                return Err(Status::not_found("not stored here"));
+            if !self.has(cid).await? {
+                return Err(absent(&cid));
             }
             let asked = match listed.name {
                 Name::Gradients { .. } => Asked::Package(cid),

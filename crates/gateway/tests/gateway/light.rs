@@ -101,6 +101,7 @@ fn from_genesis() -> Settings {
         },
         max_age: None,
         first_wait: Duration::ZERO,
+        patience: Settings::PATIENCE,
         file: None,
     }
 }
@@ -169,6 +170,41 @@ async fn one_s_own_transaction_is_in_the_next_answer() {
     let (answer, made) = tokio::join!(client.query(&question), node.handle.make_block());
     assert_eq!(answer.unwrap().amount, Amount::remes(1_005));
     assert_eq!(made.unwrap().height, sent.height + 1);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_block_that_is_not_there_is_forgotten_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = node(directory.path()).await;
+    let proxy = Proxy::start(&node).await;
+    let settings = Settings {
+        patience: Duration::from_millis(50),
+        ..from_genesis()
+    };
+    let client = proxy.client(ledger_genesis(), settings);
+    proxy.lies(|method, _, answer| {
+        if method == "wait_tx" {
+            answer["tx"]["height"] = u64::MAX.to_string().into();
+        }
+    });
+    let sender = TxClient::new(client.clone(), key(1));
+    let messages = send(&key(1), &key(2), Amount::remes(1));
+    assert_eq!(sender.send(messages).await.unwrap().height, u64::MAX);
+    let lie = caught(&client).await;
+    assert!(
+        matches!(lie, LightError::NoHeader { height: u64::MAX }),
+        "{lie}"
+    );
+    // The next question is not about that block any more.
+    assert_eq!(
+        client.query(&of(2)).await.unwrap().amount,
+        Amount::remes(1_004)
+    );
+    let refused = client.app_hash_after(u64::MAX).await.unwrap_err();
+    assert!(matches!(refused, ClientError::Call { .. }), "{refused}");
+    let refused = client.query_at(&of(2), Some(u64::MAX)).await;
+    assert!(refused.is_err());
     node.stop().await;
 }
 
@@ -426,6 +462,7 @@ async fn trust_begins_with_a_header_and_outlives_a_restart() {
         options: TrustOptions::default(),
         max_age: None,
         first_wait: Duration::ZERO,
+        patience: Settings::PATIENCE,
         file: Some(file.clone()),
     };
     let client = proxy.client(ledger_genesis(), settings([9; 32]));

@@ -87,6 +87,7 @@ impl Light {
             },
             max_age: self.max_header_age_s.map(Duration::from_secs),
             first_wait: PROOF_FOLLOWS,
+            patience: light::Settings::PATIENCE,
             file,
         })
     }

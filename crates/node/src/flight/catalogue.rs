@@ -23,10 +23,14 @@ use r3mes_types::{
 };
 use tokio::sync::Mutex;
 
+use crate::agents::chain::newest_round;
+
 /// Rounds of the newest run whose packages are listed.
 const LISTED_ROUNDS: u32 = 16;
 /// Newest adapters that are listed.
 const LISTED_ADAPTERS: usize = 256;
+/// Newest versions that are remembered; older ones are adapters of no known shape.
+const REMEMBERED_VERSIONS: usize = 65_536;
 
 /// Asks the ledger what blobs are; the shape of a model stands in its packed file, which the store must
 /// have.
@@ -42,6 +46,23 @@ struct Versions {
     by_adapter: HashMap<Cid, Version>,
     /// Where the last page of each model begins, which is read again when a version is unknown.
     last_pages: BTreeMap<Hash, Blob<MAX_PAGE_KEY>>,
+}
+
+impl Versions {
+    /// Takes versions in, and forgets the oldest of more than `most`.
+    fn remember(&mut self, told: impl Iterator<Item = Version>, most: usize) {
+        self.by_adapter
+            .extend(told.map(|version| (version.adapter, version)));
+        let Some(too_many) = self.by_adapter.len().checked_sub(most + 1) else {
+            return;
+        };
+        let age = |version: &Version| (version.registered_at, version.number, version.adapter);
+        let mut ages: Vec<_> = self.by_adapter.values().map(age).collect();
+        let (_, newest_forgotten, _) = ages.select_nth_unstable(too_many);
+        let newest_forgotten = *newest_forgotten;
+        self.by_adapter
+            .retain(|_, version| age(version) > newest_forgotten);
+    }
 }
 
 impl LedgerCatalogue {
@@ -122,10 +143,7 @@ impl LedgerCatalogue {
                 page: Some(page),
             };
             let answer = self.chain.query(&question).await?;
-            let told = answer.versions.iter().cloned();
-            versions
-                .by_adapter
-                .extend(told.map(|version| (version.adapter, version)));
+            versions.remember(answer.versions.iter().cloned(), REMEMBERED_VERSIONS);
             if answer.next.is_empty() {
                 return Ok(());
             }
@@ -181,7 +199,10 @@ impl LedgerCatalogue {
         let Some(run) = self.newest_run().await? else {
             return Ok(listed);
         };
-        for round in (run.round.saturating_sub(LISTED_ROUNDS - 1)..=run.round).rev() {
+        let Some(newest) = newest_round(&run) else {
+            return Ok(listed);
+        };
+        for round in (newest.saturating_sub(LISTED_ROUNDS - 1)..=newest).rev() {
             for entry in self.entries(run.id, round).await? {
                 let miner = entry.miner;
                 listed.extend(entry.package.map(|package| Listed {
@@ -218,5 +239,35 @@ fn silent(error: anyhow::Error) -> CatalogueError {
         _ => CatalogueError::Silent {
             source: error.into(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use r3mes_types::Time;
+
+    use super::*;
+
+    #[test]
+    fn the_oldest_versions_are_forgotten() {
+        let version = |number: u32| Version {
+            model: Hash::of(b"a model"),
+            number,
+            run: 1,
+            round: number.into(),
+            adapter: Cid::raw(&number.to_le_bytes()),
+            adapter_hash: Hash::of(&number.to_le_bytes()),
+            registered_at: Time::from_nanos(number.into()),
+        };
+        let mut versions = Versions::default();
+        versions.remember((0..10).rev().map(version), 4);
+        versions.remember([version(10)].into_iter(), 4);
+        let mut kept: Vec<u32> = versions
+            .by_adapter
+            .values()
+            .map(|kept| kept.number)
+            .collect();
+        kept.sort_unstable();
+        assert_eq!(kept, [7, 8, 9, 10]);
     }
 }

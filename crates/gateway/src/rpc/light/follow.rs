@@ -32,8 +32,6 @@ const MAX_WALK: u64 = 2000;
 const PAGE: u32 = 100;
 /// Pages of validators that are read at most.
 const MAX_PAGES: u32 = 100;
-/// How long the header that proves a state is waited for.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// How long the node is asked to wait at a time.
 const LONG_POLL: Duration = Duration::from_secs(5);
 /// How often what was verified is written down at most.
@@ -66,6 +64,9 @@ pub struct Settings {
     /// How long the first answer waits for the block that proves the newest state, so that it knows
     /// what happened a moment ago. Later ones are about what is proved already.
     pub first_wait: Duration,
+    /// How long the block is waited for that proves a transaction of this process, which the node says is
+    /// in one. After that its word is forgotten.
+    pub patience: Duration,
     /// Where the newest verified header is kept, so that a restart goes on from it.
     pub file: Option<PathBuf>,
 }
@@ -78,6 +79,9 @@ struct Kept {
 }
 
 impl Settings {
+    /// A patience that any network's next block comes within.
+    pub const PATIENCE: Duration = Duration::from_secs(20);
+
     /// The block that was verified before, from the same beginning of trust. A file that is of another
     /// one, or damaged, is as none: it is written anew.
     #[must_use]
@@ -264,17 +268,23 @@ impl LightClient {
                     .await?;
             }
         }
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + self.settings.patience;
         let seen = self.seen.load(Ordering::Relaxed);
         loop {
             let newest = self.newest_height(client).await?;
             if newest > seen || seen == 0 {
                 return Ok(newest.saturating_sub(1));
             }
-            if Instant::now() > until {
-                return Err(LightError::NoHeader { height: seen + 1 });
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                // Nothing shows that there is such a block. One false word must not last.
+                let forget = (Ordering::Relaxed, Ordering::Relaxed);
+                // A later transaction stays.
+                let _ = self.seen.compare_exchange(seen, 0, forget.0, forget.1);
+                let height = seen.saturating_add(1);
+                return Err(LightError::NoHeader { height });
             }
-            client.wait_height_for(newest, LONG_POLL).await?;
+            client.wait_height_for(newest, left.min(LONG_POLL)).await?;
         }
     }
 
@@ -309,7 +319,8 @@ impl LightClient {
     }
 
     async fn app_hash_after(&self, client: &Client, height: u64) -> Result<[u8; 32], LightError> {
-        let height = height + 1;
+        // No chain is so long that its last block has none after it.
+        let height = height.saturating_add(1);
         if let Some(known) = self.verified.lock().await.app_hashes.get(&height) {
             return Ok(*known);
         }
@@ -549,7 +560,7 @@ async fn fetch(client: &Client, height: u64) -> Result<LightBlock, LightError> {
     let (signed, validators, next_validators) = tokio::try_join!(
         signed,
         validators_at(client, height),
-        validators_at(client, height + 1),
+        validators_at(client, height.saturating_add(1)),
     )?;
     let got = signed.header.height.value();
     if got != height {

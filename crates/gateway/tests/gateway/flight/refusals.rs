@@ -57,6 +57,7 @@ async fn names_that_lead_nowhere_say_so() {
     let node = Node::start(FlightLimits::default()).await;
     let mut client = node.client().await;
     let absent = Cid::raw(b"nobody has this");
+    let unknown = node.store.put(b"the ledger has not heard of this").unwrap();
     for (path, code, says) in [
         (
             "tree/x".to_owned(),
@@ -67,6 +68,11 @@ async fn names_that_lead_nowhere_say_so() {
         (format!("block/{absent}"), Code::NotFound, "not stored here"),
         (
             format!("adapter/{absent}"),
+            Code::NotFound,
+            "not stored here",
+        ),
+        (
+            format!("adapter/{unknown}"),
             Code::NotFound,
             "knows no adapter",
         ),

@@ -10,6 +10,7 @@ mod gateway {
     mod light;
     mod light_client;
     mod likeness;
+    mod mcp;
     mod network;
     mod openai;
     mod outside;

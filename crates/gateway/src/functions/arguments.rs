@@ -6,7 +6,7 @@ use axum::{
     http::{StatusCode, header},
 };
 use rmpv::Value as Packed;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{problem::Problem, values};
 
@@ -49,12 +49,8 @@ fn json(body: &[u8]) -> Result<Bytes, Problem> {
     }
     let value: Value = serde_json::from_slice(body)
         .map_err(|error| Problem::invalid(format!("the body is not valid JSON: {error}")))?;
-    let pack = |value| values::pack(value).map_err(|error| Problem::invalid(error.to_string()));
     match value {
-        Value::Object(fields) => {
-            let named = fields.into_iter().map(|(k, v)| Ok((k.into(), pack(v)?)));
-            encode(Vec::new(), named.collect::<Result<_, Problem>>()?)
-        }
+        Value::Object(fields) => named(fields),
         Value::Array(items) => {
             let items: Result<Vec<_>, _> = items.into_iter().map(pack).collect();
             encode(items?, Vec::new())
@@ -63,6 +59,19 @@ fn json(body: &[u8]) -> Result<Bytes, Problem> {
             "the body must be an object with arguments by name, or a list of them by position",
         )),
     }
+}
+
+/// Arguments by name.
+///
+/// # Errors
+/// When one of them cannot be packed.
+pub(super) fn named(fields: Map<String, Value>) -> Result<Bytes, Problem> {
+    let named = fields.into_iter().map(|(k, v)| Ok((k.into(), pack(v)?)));
+    encode(Vec::new(), named.collect::<Result<_, Problem>>()?)
+}
+
+fn pack(value: Value) -> Result<Packed, Problem> {
+    values::pack(value).map_err(|error| Problem::invalid(error.to_string()))
 }
 
 async fn fields(mut form: Multipart) -> Result<Vec<(Packed, Packed)>, Problem> {
@@ -78,7 +87,7 @@ async fn fields(mut form: Multipart) -> Result<Vec<(Packed, Packed)>, Problem> {
         let bytes = field.bytes().await.map_err(refused)?;
         let value = match (is_file, std::str::from_utf8(&bytes)) {
             (false, Ok(text)) => match serde_json::from_str(text) {
-                Ok(value) => values::pack(value).map_err(|e| Problem::invalid(e.to_string()))?,
+                Ok(value) => pack(value)?,
                 Err(_) => text.into(),
             },
             _ => Packed::Binary(bytes.into()),

@@ -217,7 +217,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 }
 
 /// 32 hexadecimal digits that nobody guesses: whoever knows them may ask for the call's result.
-fn new_id() -> Result<String, Problem> {
+pub(super) fn new_id() -> Result<String, Problem> {
     let mut bytes = [0; 16];
     match getrandom::fill(&mut bytes) {
         Ok(()) => Ok(hex::encode(bytes)),

@@ -8,11 +8,13 @@
 mod answer;
 mod arguments;
 mod call;
+mod dashboard;
 mod figures;
 mod jobs;
 mod limit;
 mod listen;
 mod lists;
+mod mcp;
 mod openapi;
 mod problem;
 mod values;
@@ -23,7 +25,6 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     http::{HeaderName, Method, header},
-    response::Redirect,
     routing::{get, post},
 };
 use r3mes_functions::{client::Client, serve::Hub};
@@ -111,6 +112,9 @@ impl Functions {
                 header::CONTENT_TYPE,
                 call::PREFER,
                 call::IDEMPOTENCY_KEY,
+                mcp::PROTOCOL_VERSION,
+                mcp::METHOD,
+                mcp::NAME,
             ])
             .expose_headers([CALL_HEADER, header::LOCATION, header::RETRY_AFTER]);
         let documentation = SwaggerUi::new("/docs").config(Config::from("/openapi.json"));
@@ -125,11 +129,12 @@ impl Functions {
             .route("/api/metrics", get(figures::gateway))
             .route("/openapi.json", get(openapi::document))
             .route("/health", get(lists::health))
-            .route("/", get(Redirect::temporary("/docs")))
             .fallback(problem::no_such_path)
             .layer(DefaultBodyLimit::max(self.shared.limits.body_bytes))
             .with_state(Arc::clone(&self.shared))
             .merge(documentation)
+            .merge(dashboard::router())
+            .merge(mcp::router(Arc::clone(&self.shared)))
             .merge(self.metrics.router())
             .layer(cors)
     }

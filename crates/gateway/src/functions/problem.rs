@@ -28,6 +28,11 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
+    /// What was wrong, in words.
+    pub(super) fn detail(&self) -> &str {
+        &self.failure.message
+    }
+
     /// The body, for where it stands inside of another.
     pub(super) fn body(&self) -> Value {
         let failure = &self.failure;

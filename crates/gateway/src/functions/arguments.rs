@@ -49,6 +49,18 @@ fn json(body: &[u8]) -> Result<Bytes, Problem> {
     }
     let value: Value = serde_json::from_slice(body)
         .map_err(|error| Problem::invalid(format!("the body is not valid JSON: {error}")))?;
+    arguments(value)
+}
+
+/// Arguments as JSON has them, as a call carries them: an object gives them by name, a list by position.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn arguments_of(value: Value) -> Result<Bytes, String> {
+    arguments(value).map_err(|problem| problem.to_string())
+}
+
+fn arguments(value: Value) -> Result<Bytes, Problem> {
     match value {
         Value::Object(fields) => named(fields),
         Value::Array(items) => {
@@ -56,7 +68,7 @@ fn json(body: &[u8]) -> Result<Bytes, Problem> {
             encode(items?, Vec::new())
         }
         _ => Err(Problem::invalid(
-            "the body must be an object with arguments by name, or a list of them by position",
+            "arguments must be an object, by name, or a list, by position",
         )),
     }
 }

@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tower_http::cors::{Any, CorsLayer};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+pub use self::{arguments::arguments_of, values::value_of};
 use self::{jobs::Jobs, limit::RateLimit};
 use crate::metrics::Metrics;
 

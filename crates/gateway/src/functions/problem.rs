@@ -9,7 +9,8 @@ use r3mes_functions::{Failure, Reason};
 use serde_json::{Value, json};
 
 /// What was wrong with a request or a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{failure}")]
 pub(super) struct Problem {
     status: StatusCode,
     failure: Failure,

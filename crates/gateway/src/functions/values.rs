@@ -82,6 +82,14 @@ pub(super) fn unpack(item: &[u8]) -> Result<Value, ValueError> {
     show(packed)
 }
 
+/// One item of a result as JSON, for programs that show it.
+///
+/// # Errors
+/// What JSON cannot show of it.
+pub fn value_of(item: &[u8]) -> Result<Value, String> {
+    unpack(item).map_err(|error| error.to_string())
+}
+
 /// A value as JSON.
 ///
 /// # Errors

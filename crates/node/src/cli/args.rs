@@ -1,6 +1,7 @@
 //! The command line as typed.
 
 mod examples;
+mod functions;
 mod overrides;
 mod reading;
 mod registry;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use r3mes_types::{Address, Role};
 
+pub(super) use functions::*;
 pub(super) use overrides::Overrides;
 pub(super) use registry::{ChainRegistry, NetworkKind};
 pub(super) use tx::*;
@@ -77,6 +79,9 @@ pub enum Command {
     Generate(Generate),
     /// Pack a checkpoint in Hugging Face layout into one file for the network
     Pack(Pack),
+    /// Share this machine's functions, or call those of others: the gateway, its tokens, calls
+    #[command(after_help = examples::FUNCTIONS)]
+    Functions(Functions),
     /// Run a whole network on this machine: train, verify, aggregate and serve
     #[command(after_help = examples::DEMO)]
     Demo(Demo),
@@ -158,7 +163,8 @@ pub struct Start {
     /// Play these roles, whatever the configuration names
     #[arg(long, value_delimiter = ',', value_name = "ROLE,...")]
     pub roles: Vec<Role>,
-    /// Run these services, whatever the configuration names: node is the ledger, api the gateway.
+    /// Run these services, whatever the configuration names: node is the ledger, api the gateway,
+    /// functions the gateway of remote functions.
     /// Without --roles no role runs beside them
     #[arg(long, value_delimiter = ',', value_name = "SERVICE,...")]
     pub services: Vec<StartService>,
@@ -175,6 +181,8 @@ pub enum StartService {
     Node,
     /// The public API
     Api,
+    /// The gateway of remote functions
+    Functions,
 }
 
 /// `r3mes run`

@@ -4,6 +4,7 @@ mod args;
 mod compute;
 mod demo;
 mod export;
+mod functions;
 mod init;
 mod keys;
 mod output;
@@ -42,6 +43,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Generate(typed) => compute::generate(typed, &cli.overrides, &out),
         Command::Pack(typed) => compute::pack(typed, &out),
         Command::Golden(typed) => compute::golden(typed.hashes, &cli.overrides, &out),
+        Command::Functions(typed) => functions::run(&home, typed, &cli.overrides, &out),
         Command::Demo(typed) => demo::run(typed, &cli.overrides, &out),
         Command::Testnet(typed) => testnet::run(typed, &cli.overrides, &out),
         Command::Version(typed) => output::version(typed.backends, &out),

@@ -267,7 +267,7 @@ mod tests {
         ledger.grpc_listen = Some(([0, 0, 0, 0], 9090).into());
         let listens = Listens::of(&Services {
             ledger: Some(ledger),
-            gateway: None,
+            ..Services::default()
         });
         assert_eq!((listens.rest, listens.grpc), (usual, None));
         assert!(!listens.cometbft && listens.peer.is_none());

@@ -74,6 +74,8 @@ fn choose(config: &mut Config, typed: &Start) {
         services.ledger = ledger.then(|| services.ledger.take().unwrap_or_default());
         services.gateway =
             wanted(StartService::Api).then(|| services.gateway.take().unwrap_or_default());
+        services.functions =
+            wanted(StartService::Functions).then(|| services.functions.take().unwrap_or_default());
         config.set_roles(&typed.roles);
     } else if !typed.roles.is_empty() {
         config.set_roles(&typed.roles);
@@ -125,6 +127,9 @@ async fn start_all(
     if config.services.gateway.is_some() {
         supervisor.add(spec(Service::Gateway));
     }
+    if config.services.functions.is_some() {
+        supervisor.add(spec(Service::Functions));
+    }
     supervisor.all_ready().await?;
     tracing::info!("everything is ready; stop with Ctrl-C");
     Ok(())
@@ -151,6 +156,7 @@ pub(super) fn run_service(
             Service::CometBft => unreachable!("it is another program by now"),
             Service::Ledger => services::ledger::run(home, &config, shutdown).await,
             Service::Gateway => services::gateway::run(home, &config, shutdown).await,
+            Service::Functions => services::functions::run(home, &config, shutdown).await,
             Service::Role(role) => {
                 agents::run(home, &config, role, typed.lie.as_deref(), shutdown).await
             }

@@ -4,6 +4,7 @@
 
 mod checks;
 mod flight;
+mod functions;
 mod network;
 mod roles;
 mod services;
@@ -18,10 +19,14 @@ use garde::Validate;
 use r3mes_types::Role;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::checks::{is_amount, is_hash, is_host_and_port, is_http_url};
 use self::checks::{is_kernels, is_log_filter};
+pub(crate) use self::{
+    checks::{is_amount, is_hash, is_host_and_port, is_http_url},
+    functions::is_nats_url,
+};
 pub use self::{
     flight::Flight,
+    functions::{Functions, Nats},
     network::{Light, Network, TrustedHeader},
     roles::{BlobBackEnd, Blobs, RoleConfig, Roles},
     services::{Attach, CometBft, Engine, Gateway, Ledger, Services, StateSync},
@@ -43,7 +48,7 @@ pub struct Config {
     /// The network this node belongs to.
     #[garde(dive)]
     pub network: Network,
-    /// Services that hold no role: the ledger and the gateway.
+    /// Services that hold no role: the ledger and the gateways.
     #[garde(dive)]
     pub services: Services,
     /// Roles this node plays, each in a process of its own.
@@ -308,6 +313,9 @@ impl Config {
         }
         if let Some(gateway) = &self.services.gateway {
             found.push(("services.gateway.listen".to_owned(), gateway.listen));
+        }
+        if let Some(functions) = &self.services.functions {
+            found.push(("services.functions.listen".to_owned(), functions.listen));
         }
         for (role, config) in self.enabled_roles() {
             let optional = [

@@ -6,6 +6,7 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    Functions,
     checks::{is_abci, is_comet_rpc, is_hash, is_host_and_port, is_http_url, is_peer},
     loopback,
 };
@@ -22,6 +23,10 @@ pub struct Services {
     #[garde(dive)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<Gateway>,
+    /// The gateway of remote functions.
+    #[garde(dive)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub functions: Option<Functions>,
 }
 
 /// The ledger: consensus engine, RPC and the network's bootstrap blob store.

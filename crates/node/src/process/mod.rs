@@ -26,6 +26,8 @@ pub enum Service {
     CometBft,
     /// The public API.
     Gateway,
+    /// The gateway of remote functions.
+    Functions,
     /// An agent that plays one role.
     Role(Role),
 }
@@ -39,6 +41,7 @@ impl std::fmt::Display for Service {
             Self::Ledger => f.write_str("ledger"),
             Self::CometBft => f.write_str("cometbft"),
             Self::Gateway => f.write_str("gateway"),
+            Self::Functions => f.write_str("functions"),
             Self::Role(role) => write!(f, "{role}"),
         }
     }
@@ -52,8 +55,9 @@ impl std::str::FromStr for Service {
             "ledger" => Ok(Self::Ledger),
             "cometbft" => Ok(Self::CometBft),
             "gateway" => Ok(Self::Gateway),
+            "functions" => Ok(Self::Functions),
             role => role.parse().map(Self::Role).map_err(|_| {
-                format!("unknown service {role:?}: ledger, cometbft, gateway, miner, serving, validator or proposer")
+                format!("unknown service {role:?}: ledger, cometbft, gateway, functions, miner, serving, validator or proposer")
             }),
         }
     }

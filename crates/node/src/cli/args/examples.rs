@@ -41,6 +41,13 @@ Examples:
   r3mes generate --temperature 0 --max-tokens 20 \"The little dog\"
   r3mes --json generate --adapter FILE \"Once upon a time\"  with what a network trained";
 
+pub(super) const FUNCTIONS: &str = "\
+Examples:
+  r3mes functions serve                              a gateway on port 8080 of this machine
+  r3mes functions token create alice --groups team   a token, shown once
+  r3mes functions list                               what can be called
+  r3mes functions call add '{\"a\": 2, \"b\": 3}'      call a function wherever it is";
+
 pub(super) const DEMO: &str = "\
 Examples:
   r3mes demo                         train for 12 rounds, then answer prompts until Ctrl-C

@@ -32,6 +32,7 @@ fn used(command: &str) -> &'static [&'static str] {
         "generate" | "golden" => &["json", "kernels", "threads"],
         "demo" => &["json", "engine", "kernels", "threads", "log_level"],
         "testnet" => &["json", "kernels", "threads", "log_level"],
+        "functions" => &["home", "json", "log_level"],
         "pack" | "version" => &["json"],
         _ => &[],
     }

@@ -1,0 +1,101 @@
+//! `r3mes functions` as typed.
+
+use std::net::SocketAddr;
+
+use clap::{Args, Subcommand};
+
+/// `r3mes functions`
+#[derive(Debug, Args)]
+pub struct Functions {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: FunctionsCommand,
+}
+
+/// What to do with remote functions.
+#[derive(Debug, Subcommand)]
+pub enum FunctionsCommand {
+    /// Run a gateway in this process until Ctrl-C. It needs no ledger, and no `r3mes init`
+    Serve(Serve),
+    /// Who may come and call: tokens of this home's gateway
+    Token(Token),
+    /// Nodes that are connected
+    Nodes(At),
+    /// Functions that can be called
+    List(At),
+    /// Call a function and print what it returns, a line for each item of a stream
+    Call(Call),
+}
+
+/// `r3mes functions serve`
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Address to listen on, over services.functions.listen; 0.0.0.0:8080 lets other machines in
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Meet other gateways at these NATS servers, over services.functions.nats
+    #[arg(long, value_delimiter = ',', value_name = "URL,...")]
+    pub nats: Vec<String>,
+    /// Let nobody come without a token
+    #[arg(long)]
+    pub token_required: bool,
+}
+
+/// `r3mes functions token`
+#[derive(Debug, Args)]
+pub struct Token {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub command: TokenCommand,
+}
+
+/// What to do with tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token and print it: it cannot be shown again
+    Create {
+        /// Whose it is; usage is counted by it
+        user: String,
+        /// Groups it carries, which open the functions that are for them
+        #[arg(long, value_delimiter = ',', value_name = "GROUP,...")]
+        groups: Vec<String>,
+        /// Days until it ends; it never does when absent
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        days: Option<u32>,
+    },
+    /// List tokens by the beginning of their hashes
+    List,
+    /// Revoke tokens: all of a user, or the one whose hash begins so
+    Revoke {
+        /// A user, or the first 8 or more digits of a hash
+        which: String,
+    },
+}
+
+/// Where a gateway is.
+#[derive(Clone, Debug, Args)]
+pub struct At {
+    /// The gateway, as HOST:PORT; of several, with commas between them, the first that answers
+    /// [default: where this home's gateway listens, or 127.0.0.1:8080]
+    #[arg(long, env = "R3MES_GATEWAY", value_name = "HOST:PORT")]
+    pub gateway: Option<String>,
+}
+
+/// `r3mes functions call`
+#[derive(Debug, Args)]
+pub struct Call {
+    /// The function, or NODE.FUNCTION
+    pub function: String,
+    /// Its arguments as JSON: an object by name, or a list by position
+    #[arg(default_value = "[]")]
+    pub arguments: String,
+    /// Only on a node that can do this
+    #[arg(long)]
+    pub capability: Option<String>,
+    /// Seconds in which it must end
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub timeout: Option<u64>,
+    /// Where the gateway is.
+    #[command(flatten)]
+    pub at: At,
+}

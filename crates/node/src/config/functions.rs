@@ -1,0 +1,121 @@
+//! Remote functions: where their gateway listens, and what it allows.
+
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf};
+
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+
+use super::loopback;
+
+/// The gateway of remote functions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Functions {
+    /// Address that nodes, clients and HTTP come to.
+    #[garde(skip)]
+    pub listen: SocketAddr,
+    /// Whether nobody may come without a token; `r3mes functions token create` makes them.
+    #[garde(skip)]
+    pub token_required: bool,
+    /// Calls over HTTP that one token, or one address without one, may begin in a minute.
+    #[garde(skip)]
+    pub calls_per_minute: NonZeroU32,
+    /// Bytes of a request's body over HTTP. Frames have no such limit.
+    #[garde(range(min = 1024, max = 1 << 40))]
+    pub max_body_bytes: usize,
+    /// The NATS cluster where this gateway meets others.
+    #[garde(dive)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nats: Option<Nats>,
+}
+
+impl Default for Functions {
+    fn default() -> Self {
+        Self {
+            listen: loopback(8080),
+            token_required: false,
+            calls_per_minute: NonZeroU32::new(60_000).expect("it is not zero"),
+            max_body_bytes: 64 << 20,
+            nats: None,
+        }
+    }
+}
+
+/// Where gateways meet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Nats {
+    /// Servers, each nats://HOST:PORT or tls://HOST:PORT.
+    #[garde(length(min = 1, max = 64), inner(custom(is_nats_url)))]
+    pub servers: Vec<String>,
+    /// The credentials file that the cluster's owner gave out.
+    #[garde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials_file: Option<PathBuf>,
+    /// What this network's subjects begin with; gateways with another prefix are not met.
+    #[garde(custom(is_prefix))]
+    pub prefix: String,
+    /// Servers that keep each record: 1, 3 or 5.
+    #[garde(custom(is_replicas))]
+    pub replicas: usize,
+}
+
+impl Default for Nats {
+    fn default() -> Self {
+        Self {
+            servers: Vec::new(),
+            credentials_file: None,
+            prefix: "r3mes".into(),
+            replicas: 1,
+        }
+    }
+}
+
+fn is_prefix(prefix: &str, _: &()) -> garde::Result {
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    match !prefix.is_empty() && prefix.len() <= 32 && prefix.bytes().all(word) {
+        true => Ok(()),
+        false => Err(garde::Error::new(
+            "must be 1 to 32 letters, digits, '-' and '_'",
+        )),
+    }
+}
+
+fn is_replicas(count: &usize, _: &()) -> garde::Result {
+    match count {
+        1 | 3 | 5 => Ok(()),
+        _ => Err(garde::Error::new("must be 1, 3 or 5")),
+    }
+}
+
+/// A password belongs into a credentials file, not into a URL that is logged.
+pub(crate) fn is_nats_url(value: &str, _: &()) -> garde::Result {
+    let rest = value
+        .strip_prefix("nats://")
+        .or_else(|| value.strip_prefix("tls://"));
+    match rest {
+        Some(host) if host.contains('@') => Err(garde::Error::new(
+            "must not hold a password: use credentials_file",
+        )),
+        Some(host) if super::is_host_and_port(host, &()).is_ok() => Ok(()),
+        _ => Err(garde::Error::new(
+            "must be nats://HOST:PORT or tls://HOST:PORT",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_a_url_is_refused_without_being_shown() {
+        is_nats_url("nats://10.0.0.1:4222", &()).unwrap();
+        let refusal = is_nats_url("nats://me:secret@10.0.0.1:4222", &())
+            .unwrap_err()
+            .to_string();
+        assert!(refusal.contains("credentials_file") && !refusal.contains("secret"));
+        assert!(is_nats_url("http://10.0.0.1:4222", &()).is_err());
+        assert!(is_nats_url("nats://10.0.0.1", &()).is_err());
+    }
+}

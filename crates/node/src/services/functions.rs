@@ -1,0 +1,332 @@
+//! The gateway of remote functions: a broker whose tokens and owners of node ids are kept in the home.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context;
+use r3mes_functions::{
+    broker::{Broker, Limits},
+    federation::{Federation, FederationConfig, Owners},
+    serve::{Hub, Owned},
+    tokens::{Token, Tokens},
+};
+use r3mes_gateway::{
+    functions::{Functions, HttpLimits},
+    metrics::Metrics,
+};
+use serde::{Deserialize, Serialize};
+use tokio::{sync::mpsc, time::MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    agents,
+    config::{Config, Nats},
+    home::Home,
+    process,
+};
+
+/// Time between two looks at the file of tokens.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Runs the gateway until `shutdown`.
+///
+/// # Errors
+/// When its address is taken, what it keeps cannot be read, or NATS is not reached.
+pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let settings = config.services.functions.clone().unwrap_or_default();
+    let listener = agents::listen(settings.listen, "services.functions.listen").await?;
+    let kept = Kept::open(home)?;
+    let limits = Limits {
+        token_required: settings.token_required,
+        ..Limits::default()
+    };
+    let (owned, taken) = mpsc::unbounded_channel();
+    let tokens = Tokens::new(kept.tokens()?);
+    let broker = Broker::new(limits, tokens, kept.owners()?, seed()?);
+    let hub = Arc::new(Hub::new(broker, owned));
+    let metrics = Metrics::new();
+    let http = HttpLimits {
+        body_bytes: settings.max_body_bytes,
+        calls_per_minute: settings.calls_per_minute,
+        ..HttpLimits::default()
+    };
+    let api = Functions::new(Arc::clone(&hub), &metrics, http);
+    let federation = match &settings.nats {
+        Some(nats) => Some(Federation::connect(federated(config, nats)).await?),
+        None => None,
+    };
+    let owners = federation
+        .as_ref()
+        .map(|federation| federation.owners().clone());
+    let meeting = async {
+        match &federation {
+            Some(federation) => federation.run(Arc::clone(&hub), shutdown.clone()).await,
+            None => {
+                shutdown.cancelled().await;
+                Ok(())
+            }
+        }
+    };
+    let address = listener.local_addr()?;
+    tracing::info!(%address, "the gateway of remote functions is ready");
+    process::announce_ready();
+    let result = tokio::select! {
+        ((), met) = async { tokio::join!(api.serve(listener, shutdown.clone()), meeting) } => {
+            met.map_err(anyhow::Error::from)
+        }
+        result = remember(&kept, owners, &hub, taken) => result,
+        result = follow_tokens(&kept, &hub) => result,
+    };
+    result
+}
+
+fn federated(config: &Config, nats: &Nats) -> FederationConfig {
+    let name = match config.node.moniker.as_str() {
+        "" => "gateway",
+        moniker => moniker,
+    };
+    FederationConfig {
+        servers: nats.servers.clone(),
+        credentials: nats.credentials_file.clone(),
+        name: name.into(),
+        prefix: nats.prefix.clone(),
+        replicas: nats.replicas,
+    }
+}
+
+/// What decides among equal nodes.
+fn seed() -> anyhow::Result<u64> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).context("the operating system gives no random bytes")?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// Keeps every id that is taken, and claims it at all gateways.
+async fn remember(
+    kept: &Kept,
+    owners: Option<Owners>,
+    hub: &Hub,
+    mut taken: mpsc::UnboundedReceiver<Owned>,
+) -> anyhow::Result<()> {
+    while let Some((id, key)) = taken.recv().await {
+        let owner = match &owners {
+            Some(owners) => owners.claim(&id, key).await?,
+            None => key,
+        };
+        if owner != key {
+            hub.with(|broker, now| broker.set_owner(&id, owner, now));
+        }
+        kept.add_owner(&id, owner)?;
+    }
+    Ok(())
+}
+
+/// Tells the broker whenever the file of tokens has changed.
+async fn follow_tokens(kept: &Kept, hub: &Hub) -> anyhow::Result<()> {
+    let mut seen = kept.tokens_changed();
+    let mut looks = tokio::time::interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let changed = kept.tokens_changed();
+        if changed == seen {
+            continue;
+        }
+        seen = changed;
+        match kept.tokens() {
+            Ok(tokens) => hub.set_tokens(Tokens::new(tokens)),
+            Err(error) => tracing::error!("the tokens stay as they were: {error:#}"),
+        }
+    }
+}
+
+/// What a gateway of remote functions keeps in its home.
+#[derive(Debug)]
+pub struct Kept {
+    tokens: PathBuf,
+    owners: PathBuf,
+}
+
+/// A line of the file of owners.
+#[derive(Serialize, Deserialize)]
+struct Owner {
+    id: String,
+    key: String,
+}
+
+impl Kept {
+    /// The files of a home; their folder is made.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn open(home: &Home) -> anyhow::Result<Self> {
+        let folder = home.data("functions");
+        fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        let kept = Self {
+            tokens: folder.join("tokens.json"),
+            owners: folder.join("owners.jsonl"),
+        };
+        kept.drop_cut_line()
+            .with_context(|| format!("cannot mend {}", kept.owners.display()))?;
+        Ok(kept)
+    }
+
+    /// Drops a line that was being written when the machine lost its power.
+    fn drop_cut_line(&self) -> io::Result<()> {
+        let bytes = match fs::read(&self.owners) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let whole = bytes
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |at| at + 1);
+        match whole < bytes.len() {
+            true => fs::OpenOptions::new()
+                .write(true)
+                .open(&self.owners)?
+                .set_len(whole as u64),
+            false => Ok(()),
+        }
+    }
+
+    /// All tokens, as their hashes.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn tokens(&self) -> anyhow::Result<Vec<Token>> {
+        let Some(text) = read(&self.tokens)? else {
+            return Ok(Vec::new());
+        };
+        serde_json::from_str(&text)
+            .with_context(|| format!("{} is not a list of tokens", self.tokens.display()))
+    }
+
+    /// Keeps these tokens in place of those before.
+    ///
+    /// # Errors
+    /// When the file cannot be written; nothing has changed then.
+    pub fn set_tokens(&self, tokens: &[Token]) -> anyhow::Result<()> {
+        let text = serde_json::to_string_pretty(tokens)?;
+        replace(&self.tokens, &text)
+            .with_context(|| format!("cannot write {}", self.tokens.display()))
+    }
+
+    fn tokens_changed(&self) -> Option<(SystemTime, u64)> {
+        let known = fs::metadata(&self.tokens).ok()?;
+        Some((known.modified().ok()?, known.len()))
+    }
+
+    fn owners(&self) -> anyhow::Result<BTreeMap<String, [u8; 32]>> {
+        let text = read(&self.owners)?.unwrap_or_default();
+        let mut owners = BTreeMap::new();
+        for (number, line) in text.lines().enumerate() {
+            let entry = serde_json::from_str::<Owner>(line).ok();
+            let key = |owner: &Owner| {
+                let mut key = [0; 32];
+                hex::decode_to_slice(&owner.key, &mut key)
+                    .ok()
+                    .map(|()| key)
+            };
+            let entry = entry
+                .as_ref()
+                .and_then(|owner| Some((owner.id.clone(), key(owner)?)));
+            let (id, key) = entry.with_context(|| {
+                let path = self.owners.display();
+                format!(
+                    "line {} of {path} does not say whose a node's id is",
+                    number + 1
+                )
+            })?;
+            owners.insert(id, key);
+        }
+        Ok(owners)
+    }
+
+    fn add_owner(&self, id: &str, key: [u8; 32]) -> anyhow::Result<()> {
+        let owner = Owner {
+            id: id.to_owned(),
+            key: hex::encode(key),
+        };
+        let write = || -> io::Result<()> {
+            let mut options = fs::OpenOptions::new();
+            let mut file = options
+                .append(true)
+                .create(true)
+                .mode(0o600)
+                .open(&self.owners)?;
+            writeln!(file, "{}", serde_json::to_string(&owner)?)?;
+            file.sync_data()
+        };
+        write().with_context(|| format!("cannot write {}", self.owners.display()))
+    }
+}
+
+/// Writes a file anew, as a whole or not at all.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let draft = path.with_extension("draft");
+    let mut options = fs::OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&draft)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&draft, path)
+}
+
+fn read(path: &Path) -> anyhow::Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use r3mes_functions::tokens::Secret;
+
+    use super::*;
+
+    #[test]
+    fn tokens_and_owners_outlast_the_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::new(folder.path());
+        let kept = Kept::open(&home).unwrap();
+        assert!(kept.tokens().unwrap().is_empty() && kept.owners().unwrap().is_empty());
+        let token = Secret::new().unwrap().kept("alice", Vec::new(), None);
+        kept.set_tokens(std::slice::from_ref(&token)).unwrap();
+        kept.add_owner("a", [1; 32]).unwrap();
+        kept.add_owner("b", [2; 32]).unwrap();
+        let again = Kept::open(&home).unwrap();
+        assert_eq!(again.tokens().unwrap(), [token]);
+        assert_eq!(again.owners().unwrap()["b"], [2; 32]);
+    }
+
+    #[test]
+    fn a_line_cut_short_is_left_out_and_a_wrong_one_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = Kept::open(&Home::new(folder.path())).unwrap();
+        kept.add_owner("a", [1; 32]).unwrap();
+        let whole = fs::read_to_string(&kept.owners).unwrap();
+        fs::write(&kept.owners, format!("{whole}{{\"id\":")).unwrap();
+        let kept = Kept::open(&Home::new(folder.path())).unwrap();
+        kept.add_owner("b", [2; 32]).unwrap();
+        assert_eq!(kept.owners().unwrap().len(), 2);
+        fs::write(&kept.owners, format!("nonsense\n{whole}")).unwrap();
+        let refusal = kept.owners().unwrap_err().to_string();
+        assert!(refusal.contains("line 1"), "{refusal}");
+    }
+}

@@ -1,0 +1,159 @@
+#![expect(clippy::unwrap_used, reason = "a test")]
+//! The gateway of remote functions as a process: started, called from the command line, killed, and
+//! started again.
+
+use std::{
+    collections::BTreeMap,
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
+
+use ed25519_consensus::SigningKey;
+use r3mes_functions::{
+    node::{self, Node, NodeConfig, NodeError},
+    registry::FunctionInfo,
+};
+use serde_json::Value;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Long enough for anything that should happen; only failures wait so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A gateway in a process of its own, killed when it is dropped.
+struct Gateway {
+    child: Child,
+    address: String,
+}
+
+impl Gateway {
+    fn start(home: &Path) -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap().to_string();
+        drop(free);
+        let child = Command::new(env!("CARGO_BIN_EXE_r3mes"))
+            .args(["functions", "serve", "--listen", &address, "--home"])
+            .arg(home)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { child, address }
+    }
+
+    fn run(&self, home: &Path, token: Option<&str>, words: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_r3mes"));
+        command
+            .args(["--json", "functions"])
+            .args(words)
+            .arg("--home")
+            .arg(home)
+            .env("R3MES_GATEWAY", &self.address)
+            .env_remove("R3MES_FUNCTIONS_TOKEN");
+        if let Some(token) = token {
+            command.env("R3MES_FUNCTIONS_TOKEN", token);
+        }
+        command.output().unwrap()
+    }
+
+    fn json(&self, home: &Path, words: &[&str]) -> Value {
+        let output = self.run(home, None, words);
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)))
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A node with an echo for everybody and one for a team.
+fn offer(gateway: &Gateway, key: u8) -> JoinHandle<Result<(), NodeError>> {
+    let mut node = Node::new(NodeConfig {
+        broker: gateway.address.clone(),
+        id: "lab".into(),
+        key: SigningKey::from([key; 32]),
+        token: None,
+        capabilities: Default::default(),
+        max_concurrent: 4,
+        resources: BTreeMap::new(),
+    });
+    let guarded = FunctionInfo {
+        access: "team".parse().unwrap(),
+        ..FunctionInfo::new("guarded")
+    };
+    for info in [FunctionInfo::new("echo"), guarded] {
+        node.register(info, |call| node::answer(call, async |bytes| Ok(bytes)))
+            .unwrap();
+    }
+    tokio::spawn(node.run(CancellationToken::new()))
+}
+
+/// Tries until it succeeds.
+async fn until(what: &str, mut good: impl FnMut() -> bool) {
+    let trying = async {
+        let mut pace = tokio::time::interval(Duration::from_millis(50));
+        loop {
+            pace.tick().await;
+            if good() {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, trying)
+        .await
+        .unwrap_or_else(|_| panic!("it did not come to this: {what}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_is_used_from_the_command_line_and_keeps_what_it_knows() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path();
+    let gateway = Gateway::start(home);
+    let _node = offer(&gateway, 1);
+    let said = |words: &[&str], token: Option<&str>| {
+        let output = gateway.run(home, token, words);
+        let text = match output.status.success() {
+            true => output.stdout,
+            false => output.stderr,
+        };
+        String::from_utf8(text).unwrap()
+    };
+    until("the node's functions are listed", || {
+        said(&["list"], None).contains("echo")
+    })
+    .await;
+    // An echo returns its arguments as they are carried.
+    let answer = gateway.json(home, &["call", "lab.echo", "[1, 2]"]);
+    assert_eq!(answer, serde_json::json!([[1, 2], {}]));
+    let denied = said(&["call", "guarded"], None);
+    assert!(denied.contains("team"), "{denied}");
+    let made = gateway.json(home, &["token", "create", "alice", "--groups", "team"]);
+    let token = made["token"].as_str().unwrap();
+    let kept = std::fs::read_to_string(home.join("data/functions/tokens.json")).unwrap();
+    assert!(!kept.contains(token), "tokens are kept as hashes");
+    until("the token is known", || {
+        said(&["call", "guarded"], Some(token)).contains("[]")
+    })
+    .await;
+    gateway.json(home, &["token", "revoke", "alice"]);
+    until("the token is revoked", || {
+        said(&["call", "guarded"], Some(token)).contains("revoked")
+    })
+    .await;
+    drop(gateway);
+
+    let again = Gateway::start(home);
+    until("the gateway answers again", || {
+        again.run(home, None, &["list"]).status.success()
+    })
+    .await;
+    let thief = tokio::time::timeout(PATIENCE, offer(&again, 2)).await;
+    let refusal = thief.unwrap().unwrap().unwrap_err().to_string();
+    assert!(refusal.contains("another key"), "{refusal}");
+}

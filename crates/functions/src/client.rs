@@ -203,6 +203,7 @@ impl Client {
             frames: incoming,
             over: false,
             progress: None,
+            most_bytes: usize::MAX,
         };
         Ok((Upload(outgoing), reply))
     }
@@ -285,9 +286,17 @@ pub struct Reply {
     frames: Incoming,
     over: bool,
     progress: Option<Progress>,
+    most_bytes: usize,
 }
 
 impl Reply {
+    /// Lets no item be longer than `bytes`: one that is fails the call, before more of it is kept.
+    #[must_use]
+    pub fn bounded(mut self, bytes: usize) -> Self {
+        self.most_bytes = bytes;
+        self
+    }
+
     /// The next item; `None` after the last.
     ///
     /// # Errors
@@ -334,6 +343,10 @@ impl Reply {
                 }
                 _ => continue,
             }
+            if item.len() + frame.body.len() > self.most_bytes {
+                self.over = true;
+                return Err(self.too_long());
+            }
             if frame.flags.ends_stream() {
                 self.finish();
             }
@@ -363,6 +376,15 @@ impl Reply {
     /// What the function said of its progress last, of what was read so far.
     pub fn progress(&self) -> Option<&Progress> {
         self.progress.as_ref()
+    }
+
+    fn too_long(&self) -> Failure {
+        let words = format!(
+            "an item of the result is longer than the {} bytes that can be answered here: call the \
+             function with a client for Python or Rust",
+            self.most_bytes
+        );
+        Failure::new(Reason::Invalid, words)
     }
 
     fn finish(&mut self) {

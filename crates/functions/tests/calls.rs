@@ -141,6 +141,20 @@ async fn sum(mut call: Invocation) -> Result<(), Failure> {
 }
 
 #[tokio::test]
+async fn an_item_that_is_longer_than_it_may_be_fails_the_call_and_no_other() {
+    let network = Network::open().await;
+    let (_running, _stop) = network.started("n").await;
+    let client = network.client().await;
+    let reply = client.call(&CallHead::new("echo"), vec![7; 1 << 20]).await;
+    let refused = reply.unwrap().bounded(100_000).item().await.unwrap_err();
+    assert_eq!(refused.reason, Reason::Invalid);
+    assert!(refused.message.contains("100000 bytes"), "{refused}");
+    let reply = client.call(&CallHead::new("echo"), vec![7; 1000]).await;
+    let item = reply.unwrap().bounded(1000).item().await.unwrap().unwrap();
+    assert_eq!(item.len(), 1000);
+}
+
+#[tokio::test]
 async fn a_call_returns_what_the_function_returns() {
     let network = Network::open().await;
     let _node = network.started("a").await;

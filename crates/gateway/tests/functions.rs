@@ -110,6 +110,7 @@ impl Network {
         node.register(streams, count).unwrap();
         let guarded = FunctionInfo {
             access: "academic".parse().unwrap(),
+            quota: Some("4_calls_daily".parse().unwrap()),
             ..info("simulate")
         };
         node.register(guarded, add_nothing).unwrap();
@@ -553,6 +554,41 @@ async fn what_there_is_can_be_read() {
         .unwrap();
     let text = text.text().await.unwrap();
     assert!(text.contains("r3mes_functions_calls_ended 1"), "{text}");
+}
+
+#[tokio::test]
+async fn what_is_used_of_a_quota_is_told() {
+    let network = Network::open().await;
+    let called = network.post("/api/fn/simulate").bearer_auth(&network.alice);
+    assert_eq!(called.send().await.unwrap().status(), StatusCode::OK);
+    let asked = network.http.get(network.url("/api/functions"));
+    let listed = asked.bearer_auth(&network.alice).send().await.unwrap();
+    let listed: Value = listed.json().await.unwrap();
+    let used = |name: &str| {
+        let functions = listed["functions"].as_array().unwrap();
+        let function = functions.iter().find(|f| f["function_name"] == name);
+        function.unwrap()["quota_used"].clone()
+    };
+    assert_eq!((used("simulate"), used("add")), (json!(0.25), Value::Null));
+}
+
+#[tokio::test]
+async fn the_page_finds_all_its_parts_and_runs_nothing_else() {
+    let network = Network::open().await;
+    let page = network.http.get(network.url("/")).send().await.unwrap();
+    let policy = page.headers()[header::CONTENT_SECURITY_POLICY].clone();
+    assert!(policy.to_str().unwrap().contains("script-src 'self'"));
+    let page = page.text().await.unwrap();
+    for (part, kind) in [
+        ("/dashboard.js", "text/javascript"),
+        ("/dashboard.css", "text/css"),
+    ] {
+        assert!(page.contains(&format!("\"{part}\"")), "{part}");
+        let found = network.http.get(network.url(part)).send().await.unwrap();
+        assert_eq!(found.status(), StatusCode::OK);
+        let found = found.headers()[header::CONTENT_TYPE].to_str().unwrap();
+        assert!(found.starts_with(kind), "{found}");
+    }
 }
 
 #[tokio::test]

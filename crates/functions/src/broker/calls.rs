@@ -15,6 +15,8 @@ use crate::{
 
 /// Numbers of calls that the broker gives on a node's connection have this bit, the node's own do not.
 const BROKERS: u32 = 1 << 31;
+/// What callers without a token are counted by.
+pub(super) const ANONYMOUS: &str = "anonymous";
 /// Microseconds between two reports of progress that are passed on.
 const PROGRESS_US: u64 = 50_000;
 /// Most grants that are kept for a call before a node has it.
@@ -77,7 +79,7 @@ impl Call {
     /// What usage is counted by.
     fn user(&self) -> &str {
         match self.user.as_str() {
-            "" => "anonymous",
+            "" => ANONYMOUS,
             user => user,
         }
     }

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Broker;
+use super::{Broker, calls::ANONYMOUS};
 use crate::{
     Moment,
-    registry::{Capabilities, FunctionInfo, Node, Spent, Sums},
+    registry::{Amount, Capabilities, FunctionInfo, Node, Quota, Spent, Sums},
 };
 
 /// A connected node.
@@ -120,6 +120,18 @@ impl Broker {
             spent,
         })
         .collect()
+    }
+
+    /// The share of a function's quota that a user has used in its running period, 1 when nothing is
+    /// left. The user is empty for one without a token.
+    pub fn quota_used(&self, user: &str, function: &str, quota: Quota, now: Moment) -> f64 {
+        let user = if user.is_empty() { ANONYMOUS } else { user };
+        let (calls, micros) = self.usage.used(user, function, quota, now);
+        let share = match quota.amount {
+            Amount::Calls(most) => calls as f64 / most as f64,
+            Amount::Seconds(most) => micros as f64 / 1e6 / most as f64,
+        };
+        share.min(1.0)
     }
 
     /// What the first node that offers a function says of it: on the node that is named, or on any.

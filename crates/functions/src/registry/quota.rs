@@ -171,6 +171,14 @@ impl Usage {
         entry.micros = entry.micros.saturating_add(used.micros);
     }
 
+    /// Calls and microseconds that a user has used of an allowance in its running period.
+    pub fn used(&self, user: &str, function: &str, quota: Quota, now: Moment) -> (u64, u64) {
+        let used = self.used.get(&(user.to_owned(), function.to_owned()));
+        let window = now.0 / quota.per.micros();
+        let used = used.filter(|used| used.window == window);
+        used.map_or((0, 0), |used| (used.calls, used.micros))
+    }
+
     fn entry(&mut self, user: &str, function: &str, quota: Quota, now: Moment) -> &mut Used {
         if self.used.len() >= Self::MOST {
             self.used.retain(|_, used| used.ends > now);
@@ -197,6 +205,16 @@ mod tests {
     use super::*;
 
     const DAY: u64 = 24 * 3600 * 1_000_000;
+
+    #[test]
+    fn what_was_used_is_told_until_the_period_ends() {
+        let (mut usage, quota) = (Usage::default(), "2_hours_daily".parse().unwrap());
+        usage.begin("alice", "train", quota, Moment(DAY)).unwrap();
+        usage.end("alice", "train", quota, 5, Moment(DAY + 5));
+        let used = |user, at| usage.used(user, "train", quota, Moment(at));
+        assert_eq!(used("alice", 2 * DAY - 1), (1, 5));
+        assert_eq!((used("alice", 2 * DAY), used("bob", DAY)), ((0, 0), (0, 0)));
+    }
 
     #[test]
     fn quotas_are_read_and_written() {

@@ -109,6 +109,7 @@ async fn call(
     let arguments = arguments::read(request).await?;
     if !asynchronous && key.is_none() {
         let reply = shared.client.call(&head, arguments).await?;
+        let reply = reply.bounded(shared.limits.body_bytes);
         let mut response = answer::stream(reply, form).await?;
         response.headers_mut().insert(CALL_HEADER, value_of(&id));
         return Ok(response);

@@ -148,7 +148,7 @@ impl Job {
         call: impl Future<Output = Result<Reply, Failure>>,
         most_bytes: usize,
     ) -> Result<Vec<Bytes>, Failure> {
-        let mut reply = call.await?;
+        let mut reply = call.await?.bounded(most_bytes);
         let (mut items, mut bytes) = (Vec::new(), 0);
         while let Some(event) = reply.event().await? {
             let state = match event {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::http::HeaderMap;
 use axum::{Json, extract::State};
+use r3mes_functions::broker::FunctionView;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -54,10 +55,17 @@ pub(super) async fn functions(
     headers: HeaderMap,
 ) -> Result<Json<Value>, Problem> {
     let caller = caller(&shared, &headers)?;
-    let views = shared
-        .hub
-        .with(|broker, now| broker.function_views(&caller.user, &caller.groups, now));
-    let functions = views.into_iter().map(|view| {
+    let user = &caller.user;
+    let views = shared.hub.with(|broker, now| {
+        let views = broker.function_views(user, &caller.groups, now);
+        let used = |view: FunctionView| {
+            let quota = view.info.quota;
+            let used = quota.map(|quota| broker.quota_used(user, &view.info.name, quota, now));
+            (view, used)
+        };
+        views.into_iter().map(used).collect::<Vec<_>>()
+    });
+    let functions = views.into_iter().map(|(view, quota_used)| {
         let info = view.info;
         json!({
             "node_id": view.node,
@@ -69,6 +77,7 @@ pub(super) async fn functions(
             "streams": info.streams,
             "access_level": info.access.to_string(),
             "quota_per_user": info.quota.map(|quota| quota.to_string()),
+            "quota_used": quota_used,
             "max_concurrent": info.max_concurrent,
             "timeout_s": info.timeout_ms.map(|ms| ms as f64 / 1e3),
             "requirements": info.requirements,

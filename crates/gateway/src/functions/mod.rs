@@ -43,7 +43,7 @@ const CALL_HEADER: HeaderName = HeaderName::from_static("x-r3mes-call");
 /// What the API allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HttpLimits {
-    /// Bytes of a request's body. Frames have no such limit.
+    /// Bytes of a request's body, and of an item of a result. Frames have no such limit.
     pub body_bytes: usize,
     /// Calls that one token, or one address without one, may begin in a minute.
     pub calls_per_minute: NonZeroU32,

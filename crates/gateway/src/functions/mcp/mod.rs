@@ -183,7 +183,8 @@ impl Tools {
         listener: Option<(Peer<RoleServer>, ProgressToken)>,
         streams: bool,
     ) -> Result<Value, Failure> {
-        let mut reply = self.shared.client.call(head, arguments).await?;
+        let reply = self.shared.client.call(head, arguments).await?;
+        let mut reply = reply.bounded(MAX_RESULT_BYTES);
         let (mut items, mut bytes, mut reports) = (Vec::new(), 0, 0);
         while let Some(event) = reply.event().await? {
             match event {

@@ -92,7 +92,7 @@ const showFigures = (gateway, broker) => {
     figure("Failed", gateway.error_rate, share(gateway.error_rate), failing),
     figure("Response time", gateway.avg_response_time, seconds(gateway.avg_response_time)),
     figure("Time to a node", gateway.request_routing_latency, seconds(gateway.request_routing_latency)),
-    figure("Balance of nodes", gateway.node_utilization_balance, share(gateway.node_utilization_balance)),
+    figure("Balance", gateway.node_utilization_balance, share(gateway.node_utilization_balance)),
   );
 };
 
@@ -120,7 +120,8 @@ const showNodes = (nodes, metrics) => {
   fill("nodes", rows, "No node is connected.");
 };
 
-const quota = ({ quota_per_user: text }) => (text ? text.replaceAll("_", " ") : element("span", { class: "quiet" }, "none"));
+const quota = ({ quota_per_user: text, quota_used: used }) =>
+  text ? meter(used, `${share(used)} of ${text.replaceAll("_", " ")}`) : element("td", { class: "quiet" }, "none");
 
 const showFunctions = (functions) => {
   const wanted = find("filter").value.trim().toLowerCase();
@@ -138,7 +139,7 @@ const showFunctions = (functions) => {
         {},
         element("td", {}, title, tag(f.streams, "stream"), tag(f.idempotent, "idempotent"), failing, description),
         element("td", {}, f.access_level),
-        element("td", {}, quota(f)),
+        quota(f),
         meter(f.running / f.max_concurrent, `${f.running} of ${f.max_concurrent}`),
         number(whole(ended)),
         failures(f.failed, ended),

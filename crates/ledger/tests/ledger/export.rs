@@ -10,7 +10,7 @@ use r3mes_types::wire::{List, Wire};
 use r3mes_types::{Amount, ConsensusKey};
 
 use super::chain::{Chain, FEE, GAS, address, key};
-use super::second::{founding, params};
+use super::play::{founding, params};
 
 const NEW: &str = "r3mes-next";
 const NEW_SECRET: [u8; 32] = [8; 32];

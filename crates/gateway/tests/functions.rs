@@ -557,6 +557,33 @@ async fn what_there_is_can_be_read() {
 }
 
 #[tokio::test]
+async fn what_would_take_far_more_memory_than_it_has_bytes_is_refused() {
+    let network = Network::open().await;
+    let list = format!("[{}0]", "0,".repeat(1 << 20));
+    let field = format!(
+        "--x\r\ncontent-disposition: form-data; name=\"a\"\r\n\r\n{}\r\n--x--\r\n",
+        " ".repeat((2 << 20) + 1)
+    );
+    for (kind, body, status, word) in [
+        ("application/json", list, 400, "values"),
+        ("multipart/form-data; boundary=x", field, 413, "as files"),
+    ] {
+        let asked = network.post("/api/fn/add").body(body);
+        let asked = asked
+            .header(header::CONTENT_TYPE, kind)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(asked.status().as_u16(), status);
+        let problem: Value = asked.json().await.unwrap();
+        assert!(
+            problem["detail"].as_str().unwrap().contains(word),
+            "{problem}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn what_is_used_of_a_quota_is_told() {
     let network = Network::open().await;
     let called = network.post("/api/fn/simulate").bearer_auth(&network.alice);

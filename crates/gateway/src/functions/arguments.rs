@@ -13,6 +13,9 @@ use super::{problem::Problem, values};
 /// Kinds of bodies that are understood.
 const KINDS: &str = "application/json, multipart/form-data or application/msgpack";
 
+/// Bytes of a form's fields that are no files, together. They may be JSON, which takes far more memory.
+const MAX_FIELD_BYTES: usize = 2 << 20;
+
 /// Reads the arguments.
 ///
 /// - JSON: an object gives arguments by name, a list gives them by position, nothing gives none.
@@ -47,8 +50,7 @@ fn json(body: &[u8]) -> Result<Bytes, Problem> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return encode(Vec::new(), Vec::new());
     }
-    let value: Value = serde_json::from_slice(body)
-        .map_err(|error| Problem::invalid(format!("the body is not valid JSON: {error}")))?;
+    let value = values::parse(body).map_err(|error| Problem::invalid(error.to_string()))?;
     arguments(value)
 }
 
@@ -87,7 +89,7 @@ fn pack(value: Value) -> Result<Packed, Problem> {
 }
 
 async fn fields(mut form: Multipart) -> Result<Vec<(Packed, Packed)>, Problem> {
-    let mut named = Vec::new();
+    let (mut named, mut written) = (Vec::new(), 0);
     let refused = |error: axum::extract::multipart::MultipartError| {
         Problem::new(error.status(), error.body_text())
     };
@@ -98,10 +100,20 @@ async fn fields(mut form: Multipart) -> Result<Vec<(Packed, Packed)>, Problem> {
         let is_file = field.file_name().is_some();
         let bytes = field.bytes().await.map_err(refused)?;
         let value = match (is_file, std::str::from_utf8(&bytes)) {
-            (false, Ok(text)) => match serde_json::from_str(text) {
-                Ok(value) => pack(value)?,
-                Err(_) => text.into(),
-            },
+            (false, Ok(text)) => {
+                written += text.len();
+                if written > MAX_FIELD_BYTES {
+                    let words = format!(
+                        "the fields that are no files have more than {MAX_FIELD_BYTES} bytes: send \
+                         long ones as files"
+                    );
+                    return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, words));
+                }
+                match values::parse(text.as_bytes()) {
+                    Ok(value) => pack(value)?,
+                    Err(_) => text.into(),
+                }
+            }
             _ => Packed::Binary(bytes.into()),
         };
         named.push((name.into(), value));

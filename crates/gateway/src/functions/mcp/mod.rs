@@ -48,6 +48,8 @@ use super::{
 pub(super) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 pub(super) const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 pub(super) const NAME: HeaderName = HeaderName::from_static("mcp-name");
+/// Most bytes of a request: models write them.
+const MAX_REQUEST_BYTES: usize = 4 << 20;
 /// Most bytes of a result: models read it whole.
 const MAX_RESULT_BYTES: usize = 4 << 20;
 
@@ -62,7 +64,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         StreamableHttpServerConfig::default()
             .with_legacy_session_mode(false)
             .with_json_response(true)
-            .with_max_request_body_bytes(shared.limits.body_bytes)
+            .with_max_request_body_bytes(MAX_REQUEST_BYTES.min(shared.limits.body_bytes))
             .disable_allowed_hosts(),
     );
     Router::new()

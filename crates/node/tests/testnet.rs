@@ -401,11 +401,27 @@ fn with_tmkms_the_home_holds_no_key_and_nothing_is_signed_while_it_is_away() {
     let base64: Value = serde_json::from_str(&base64.expect("it is still here")).expect("JSON");
     let base64 = base64["priv_key"]["value"].as_str().expect("a key")[..40].to_owned();
     json(r3mes(&home).args(["keys", "tmkms", "--dir"]).arg(&vault));
+    let (earlier, said) = (
+        folder.path().join("earlier"),
+        folder.path().join("tmkms.log"),
+    );
+    copy(&home, &earlier);
     let node = start(&home, &["--services", "node"]);
     let signer = || {
+        let log = fs::File::create(&said).expect("it can be written");
         let mut command = Command::new(&tmkms);
         command.arg("start").arg("-c").arg(vault.join("tmkms.toml"));
-        Started(command.stdout(Stdio::null()).spawn().expect("tmkms starts"))
+        Started(command.stdout(log).spawn().expect("tmkms starts"))
+    };
+    // The height, round and step that it signed last.
+    let signed = || {
+        let state = fs::read_to_string(vault.join("state.json")).expect("it is there");
+        let state: Value = serde_json::from_str(&state).expect("JSON");
+        let number = |name: &str| match &state[name] {
+            Value::String(text) => text.parse().expect("a number"),
+            number => number.as_u64().expect("a number"),
+        };
+        (number("height"), number("round"), number("step"))
     };
     let mut kms = signer();
     let at = status(&home, "tmkms signs", |status| height(status) > before + 2);
@@ -419,11 +435,16 @@ fn with_tmkms_the_home_holds_no_key_and_nothing_is_signed_while_it_is_away() {
         });
         height(&json(r3mes(&home).arg("status")))
     };
+    let last = signed();
+    assert!(last.0 >= height(&at), "{last:?} {at}");
     assert_eq!(alone("failures=1"), alone("failures=2"));
-    let _kms = signer();
+    assert_eq!(signed(), last);
+    let kms = signer();
     status(&home, "it signs again", |status| {
         height(status) > height(&at) + 3
     });
+    // It went on from its own record, which a kill leaves whole.
+    assert!(signed() > last, "{last:?} {:?}", signed());
     for file in files(&home) {
         let bytes = fs::read(&file).unwrap_or_default();
         let holds = |secret: &[u8]| bytes.windows(secret.len()).any(|part| part == secret);
@@ -432,6 +453,37 @@ fn with_tmkms_the_home_holds_no_key_and_nothing_is_signed_while_it_is_away() {
         assert!(!found, "{} holds the consensus key", file.display());
     }
     drop(node);
+
+    // The node from before it signed all that asks for other blocks of the same heights. Killed and
+    // started again, it refuses.
+    let mut kms = kms;
+    kms.0.kill().expect("it runs");
+    kms.0.wait().expect("it ends");
+    let last = signed();
+    fs::rename(&home, folder.path().join("later")).expect("it can be moved");
+    fs::rename(&earlier, &home).expect("it can be moved");
+    let _node = start(&home, &["--services", "node"]);
+    let _kms = signer();
+    until("tmkms refuses", || {
+        let said = fs::read_to_string(&said).ok()?;
+        said.contains("regression").then_some(())
+    });
+    assert_eq!(signed(), last);
+}
+
+/// Copies a folder, as it is while nothing runs in it.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).expect("it can be made");
+    for entry in fs::read_dir(from).expect("it is there") {
+        let entry = entry.expect("it can be read");
+        let (kind, to) = (entry.file_type(), to.join(entry.file_name()));
+        match kind.expect("it has a kind") {
+            kind if kind.is_dir() => copy(&entry.path(), &to),
+            kind if kind.is_file() => drop(fs::copy(entry.path(), &to).expect("it can be copied")),
+            // Sockets are made anew.
+            _ => (),
+        }
+    }
 }
 
 /// All files under a folder.

@@ -133,15 +133,31 @@ impl Home {
 
     /// Starts what the arguments name.
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Running {
-        let child = Command::new(env!("CARGO_BIN_EXE_r3mes"))
-            .arg("--home")
-            .arg(&self.dir)
-            .arg("start")
-            .args(arguments)
-            .stdout(Stdio::null())
-            .spawn()
+        Running(self.starting(arguments).spawn().unwrap())
+    }
+
+    /// As [`Home::spawn`], by the ledger that `R3MES_BLOCKCHAIN_URL` names.
+    pub(crate) fn spawn_by(&self, ledger: &str, arguments: &[&str]) -> Running {
+        let mut command = self.starting(arguments);
+        Running(command.env("R3MES_BLOCKCHAIN_URL", ledger).spawn().unwrap())
+    }
+
+    /// What `r3mes start` complains of when `R3MES_BLOCKCHAIN_URL` names this ledger.
+    pub(crate) fn complaint_by(&self, ledger: &str) -> String {
+        let mut command = self.starting(&["--services", "api"]);
+        let output = command
+            .env("R3MES_BLOCKCHAIN_URL", ledger)
+            .output()
             .unwrap();
-        Running(child)
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn starting(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_r3mes"));
+        command.arg("--home").arg(&self.dir).arg("start");
+        command.args(arguments).stdout(Stdio::null());
+        command
     }
 }
 

@@ -1,6 +1,6 @@
 //! Chains on this machine, used from the command line: proofs from far away, and networks that go on
-//! under another name, training that an operator begins, training over Arrow Flight only, and files for the
-//! chain registry.
+//! under another name, training that an operator begins, training over Arrow Flight only, files for the
+//! chain registry, and one service alone.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -11,4 +11,5 @@ mod flight;
 mod homes;
 mod proofs;
 mod registry;
+mod services;
 mod training;

@@ -49,10 +49,15 @@ impl Site {
     }
 }
 
-/// The files of a round that a miner has trained.
+/// What a miner keeps of a round on disk.
+#[derive(Default)]
 struct Files {
+    /// The states so far: first the one before the first step, then that after each.
     states: Vec<Vec<u8>>,
+    /// The error feedback that the round began with.
     old_feedback: Option<Vec<u8>>,
+    /// The package and the error feedback that it leaves, once the round is trained.
+    result: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 /// A simulated node.
@@ -76,8 +81,8 @@ pub struct Node {
     secret: [u8; 32],
     /// The newest round in which it has sent a commitment.
     committed: Option<u32>,
+    /// On disk, as the error feedback is.
     files: BTreeMap<RoundKey, Files>,
-    /// Survives a crash.
     feedback: BTreeMap<Hash, Vec<u8>>,
     /// What it sent in the round before.
     last_package: Option<Vec<u8>>,
@@ -108,12 +113,12 @@ impl Node {
     /// Loses everything that was not on disk.
     pub fn crash(&mut self) {
         self.facts = Facts::new(self.address, self.secret);
-        self.files.clear();
     }
 
     /// Loses its disk too.
     pub fn lose_disk(&mut self) {
         self.crash();
+        self.files.clear();
         self.feedback.clear();
     }
 
@@ -134,7 +139,7 @@ impl Node {
                 }
                 return self.send(*message);
             }
-            Action::Train(task) => self.train(site, &task),
+            Action::Train(task) => self.train(site, &task, None),
             Action::GiveUp { round } => {
                 self.facts.given_up.insert(round);
             }
@@ -189,7 +194,9 @@ impl Node {
         Rng::new(u64::from_le_bytes(bytes))
     }
 
-    fn train(&mut self, site: &mut Site, task: &Task) {
+    /// Trains a round from where its files end; with `until`, only as far as the state before that
+    /// step: there the process dies.
+    pub fn train(&mut self, site: &mut Site, task: &Task, until: Option<u32>) {
         let round = RoundKey {
             run: task.run,
             round: task.round,
@@ -197,8 +204,63 @@ impl Node {
         let Some(start) = site.start(task) else {
             return;
         };
+        let forged = self.forged(task, round);
+        let mut files = self.files.remove(&round).unwrap_or_default();
+        files.old_feedback = task.feedback.and_then(|hash| {
+            let own = files.old_feedback.filter(|bytes| Hash::of(bytes) == hash);
+            own.or_else(|| self.feedback.get(&hash).cloned())
+        });
+        if files.states.is_empty() {
+            files.states.push(start);
+        }
+        for index in files.states.len() as u32 - 1..task.steps {
+            if until == Some(index) {
+                self.files.insert(round, files);
+                return;
+            }
+            let mut state = site
+                .compute
+                .step(task, index, &files.states[index as usize]);
+            if let Some(bytes) = forged.get(&index) {
+                let from = if self.behaviour == Behaviour::ForgedMoments {
+                    ADAPTER
+                } else {
+                    0
+                };
+                state[from..from + 32].copy_from_slice(bytes);
+            }
+            files.states.push(state);
+        }
+        let old_feedback = files.old_feedback.as_deref();
+        let (package, feedback) = match files.result.take() {
+            Some(result) => result,
+            None => self.pack(site, task, &files.states, old_feedback),
+        };
+        let lied = !forged.is_empty()
+            || package != self.honest_package(site, task, &files.states, old_feedback);
+        let record = self.offer(site, package.clone(), &feedback);
+        let mut hashes: Vec<Hash> = files.states.iter().map(|state| Hash::of(state)).collect();
+        hashes.push(package_state(&record.hash, &record.feedback));
+        if lied {
+            site.claims.insert((round, self.address), hashes.clone());
+        }
+        let trained = Trained {
+            commitment: Commitment::new(&task.work(), &self.secret, hashes),
+            package: record,
+            feedback_lost: task.feedback.is_some() && files.old_feedback.is_none(),
+            served: BTreeMap::new(),
+            feedback_cid: None,
+        };
+        self.feedback.insert(Hash::of(&feedback), feedback.clone());
+        files.result = Some((package, feedback));
+        self.files.insert(round, files);
+        self.facts.trained.insert(round, trained);
+    }
+
+    /// The steps that this miner falsifies, and what it writes into the state after each.
+    fn forged(&self, task: &Task, round: RoundKey) -> BTreeMap<u32, [u8; 32]> {
         let mut dice = self.dice(round);
-        let falsified = match self.behaviour {
+        let steps = match self.behaviour {
             Behaviour::FalsifiedSteps(count) | Behaviour::Quitter(count) => {
                 dice.choose(task.steps, count)
             }
@@ -206,48 +268,8 @@ impl Node {
             Behaviour::ForgedMoments => dice.choose(task.steps, 1),
             _ => Vec::new(),
         };
-        let mut states = vec![start];
-        for index in 0..task.steps {
-            let mut state = site.compute.step(task, index, &states[index as usize]);
-            if falsified.contains(&index) {
-                let from = if self.behaviour == Behaviour::ForgedMoments {
-                    ADAPTER
-                } else {
-                    0
-                };
-                state[from..from + 32].copy_from_slice(&dice.bytes());
-            }
-            states.push(state);
-        }
-        let old_feedback = task
-            .feedback
-            .and_then(|hash| self.feedback.get(&hash).cloned());
-        let feedback_lost = task.feedback.is_some() && old_feedback.is_none();
-        let (package, feedback) = self.pack(site, task, &states, old_feedback.as_deref());
-        let lied = !falsified.is_empty()
-            || package != self.honest_package(site, task, &states, old_feedback.as_deref());
-        let record = self.offer(site, package, &feedback);
-        let mut hashes: Vec<Hash> = states.iter().map(|state| Hash::of(state)).collect();
-        hashes.push(package_state(&record.hash, &record.feedback));
-        if lied {
-            site.claims.insert((round, self.address), hashes.clone());
-        }
-        self.feedback.insert(Hash::of(&feedback), feedback);
-        self.files.insert(
-            round,
-            Files {
-                states,
-                old_feedback,
-            },
-        );
-        let trained = Trained {
-            commitment: Commitment::new(&task.work(), &self.secret, hashes),
-            package: record,
-            feedback_lost,
-            served: BTreeMap::new(),
-            feedback_cid: None,
-        };
-        self.facts.trained.insert(round, trained);
+        let forged = steps.into_iter().map(|step| (step, dice.bytes()));
+        forged.collect()
     }
 
     fn honest_package(
@@ -263,7 +285,7 @@ impl Node {
 
     /// The package and the new error feedback, true or not.
     fn pack(
-        &mut self,
+        &self,
         site: &Site,
         task: &Task,
         states: &[Vec<u8>],

@@ -32,6 +32,8 @@ pub struct Report {
     pub blocks: u64,
     /// Partitions that have begun.
     pub partitions: u32,
+    /// Processes that died in the midst of an action.
+    pub crashes: u32,
     /// Messages that reached a block.
     pub messages: u64,
     /// Messages refused, by codespace and code.
@@ -65,8 +67,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} rounds, {} blocks, {} messages, {} partitions",
-            self.rounds, self.blocks, self.messages, self.partitions
+            "{} rounds, {} blocks, {} messages, {} partitions, {} crashes",
+            self.rounds, self.blocks, self.messages, self.partitions, self.crashes
         )?;
         for ((codespace, code), count) in &self.refused {
             writeln!(f, "refused with {codespace} {code}: {count}")?;

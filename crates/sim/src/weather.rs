@@ -19,6 +19,8 @@ pub(crate) struct Weather {
     pub(crate) struck: u64,
     /// Longest outage, in milliseconds.
     pub(crate) outage: u64,
+    /// Actions of an agent in which its process dies, in percent.
+    pub(crate) deadly: u64,
 }
 
 impl Weather {
@@ -30,6 +32,7 @@ impl Weather {
         doubled: 0,
         struck: 0,
         outage: 1,
+        deadly: 0,
     };
     /// Delays of seconds, and messages that arrive twice.
     pub(crate) const SLOW: Self = Self {
@@ -39,6 +42,7 @@ impl Weather {
         doubled: 5,
         struck: 0,
         outage: 1,
+        deadly: 0,
     };
     /// Delays of seconds, losses, and nodes that are down for a while.
     pub(crate) const BAD: Self = Self {
@@ -48,6 +52,7 @@ impl Weather {
         doubled: 5,
         struck: 4,
         outage: 20_000,
+        deadly: 5,
     };
 
     /// What a network is to go through; where it is cut apart, the rest of it is slow only.

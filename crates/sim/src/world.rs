@@ -1,5 +1,7 @@
 //! The event loop: block after block, with everything that goes wrong between them.
 
+mod outages;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
@@ -47,6 +49,9 @@ pub struct World {
     weather: Weather,
     partitions: Schedule,
     rng: Rng,
+    /// When and where processes die: a stream of its own, so that it moves nothing else.
+    deaths: Rng,
+    crashes: u32,
     jailed: BTreeSet<Address>,
     seed: u64,
     rounds: u32,
@@ -93,6 +98,8 @@ impl World {
             posted: 0,
             weather: Weather::of(network),
             rng,
+            deaths: Rng::new(network.seed ^ outages::DEATHS),
+            crashes: 0,
             jailed: BTreeSet::new(),
             seed: network.seed,
             rounds: network.rounds,
@@ -326,23 +333,6 @@ impl World {
         }
     }
 
-    /// Outages strike some nodes as a phase begins.
-    fn strike(&mut self) {
-        let (now, open) = (self.chain.time(), self.open);
-        for node in &mut self.nodes {
-            if !self.rng.percent(self.weather.struck) {
-                continue;
-            }
-            let outage = Millis::new(self.rng.between(1, self.weather.outage));
-            node.away_until = now.after(outage);
-            match self.rng.below(3) {
-                0 => {} // cut off from the ledger
-                1 if !node.is_bound(open) => node.lose_disk(),
-                _ => node.crash(),
-            }
-        }
-    }
-
     fn closed(&mut self, number: u32) -> Result<()> {
         let record = self.round(number)?;
         let claims = &self.site.claims;
@@ -443,6 +433,10 @@ impl World {
         let busy = !actions.is_empty();
         let mut worked = false;
         for action in actions {
+            if self.deaths.percent(self.weather.deadly) {
+                self.die_in(index, now, action);
+                return Ok(());
+            }
             let is_work = !matches!(action, r3mes_training::agent::Action::Send(_));
             worked |= is_work;
             for message in self.nodes[index].act(&mut self.site, action) {
@@ -526,6 +520,7 @@ impl World {
             rounds: self.watch.rounds(),
             blocks: self.chain.height(),
             partitions: self.partitions.begun(),
+            crashes: self.crashes,
             messages: self.messages,
             refused: self.watch.refused(),
             steps: self.steps,

@@ -174,7 +174,19 @@ impl Client {
         head: &CallHead,
         argument: impl Into<Bytes>,
     ) -> Result<Reply, Failure> {
-        let (upload, reply) = self.begin(head, argument.into(), Flags::LAST).await?;
+        self.call_with(head, [argument.into()]).await
+    }
+
+    /// Calls a function with one argument that lies in several parts.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn call_with(
+        &self,
+        head: &CallHead,
+        parts: impl IntoIterator<Item = Bytes, IntoIter: Send>,
+    ) -> Result<Reply, Failure> {
+        let (upload, reply) = self.begin(head, parts, Flags::LAST).await?;
         drop(upload);
         Ok(reply)
     }
@@ -184,13 +196,13 @@ impl Client {
     /// # Errors
     /// As [`Client::call`].
     pub async fn open(&self, head: &CallHead) -> Result<(Upload, Reply), Failure> {
-        self.begin(head, Bytes::new(), Flags::NONE).await
+        self.begin(head, [], Flags::NONE).await
     }
 
     async fn begin(
         &self,
         head: &CallHead,
-        body: Bytes,
+        body: impl IntoIterator<Item = Bytes, IntoIter: Send>,
         flags: Flags,
     ) -> Result<(Upload, Reply), Failure> {
         let head = head
@@ -206,6 +218,11 @@ impl Client {
             most_bytes: usize::MAX,
         };
         Ok((Upload(outgoing), reply))
+    }
+
+    /// Whether the connection still stands.
+    pub fn is_connected(&self) -> bool {
+        !self.moving.is_finished()
     }
 
     /// The nodes that are connected.
@@ -255,7 +272,18 @@ impl Upload {
     /// # Errors
     /// When the function reads no more; the reply says why.
     pub async fn item(&self, body: impl Into<Bytes>) -> Result<(), Unread> {
-        self.0.item(body.into()).await
+        self.item_of([body.into()]).await
+    }
+
+    /// Sends an item that lies in several parts.
+    ///
+    /// # Errors
+    /// As [`Upload::item`].
+    pub async fn item_of(
+        &self,
+        parts: impl IntoIterator<Item = Bytes, IntoIter: Send>,
+    ) -> Result<(), Unread> {
+        self.0.item(parts).await
     }
 
     /// Says that nothing follows.

@@ -313,7 +313,12 @@ impl Outgoing {
     ///
     /// # Errors
     /// When the other side reads no more.
-    pub(crate) async fn begin(&self, head: Bytes, body: Bytes, flags: Flags) -> Result<(), Unread> {
+    pub(crate) async fn begin(
+        &self,
+        head: Bytes,
+        body: impl IntoIterator<Item = Bytes, IntoIter: Send>,
+        flags: Flags,
+    ) -> Result<(), Unread> {
         self.chunks(Kind::Call, head, body, flags).await
     }
 
@@ -321,7 +326,10 @@ impl Outgoing {
     ///
     /// # Errors
     /// When the other side reads no more.
-    pub(crate) async fn item(&self, body: Bytes) -> Result<(), Unread> {
+    pub(crate) async fn item(
+        &self,
+        body: impl IntoIterator<Item = Bytes, IntoIter: Send>,
+    ) -> Result<(), Unread> {
         self.chunks(Kind::Data, Bytes::new(), body, Flags::ITEM)
             .await
     }
@@ -330,7 +338,10 @@ impl Outgoing {
     ///
     /// # Errors
     /// When the other side reads no more.
-    pub(crate) async fn last(&self, body: Bytes) -> Result<(), Unread> {
+    pub(crate) async fn last(
+        &self,
+        body: impl IntoIterator<Item = Bytes, IntoIter: Send>,
+    ) -> Result<(), Unread> {
         self.chunks(Kind::Data, Bytes::new(), body, Flags::LAST)
             .await
     }
@@ -340,7 +351,7 @@ impl Outgoing {
     /// # Errors
     /// When the other side reads no more.
     pub(crate) async fn end(&self) -> Result<(), Unread> {
-        self.chunks(Kind::Data, Bytes::new(), Bytes::new(), Flags::END)
+        self.chunks(Kind::Data, Bytes::new(), [], Flags::END)
             .await
     }
 
@@ -348,13 +359,18 @@ impl Outgoing {
         &self,
         mut kind: Kind,
         mut head: Bytes,
-        mut body: Bytes,
+        parts: impl IntoIterator<Item = Bytes, IntoIter: Send>,
         last: Flags,
     ) -> Result<(), Unread> {
+        let mut parts = parts.into_iter().filter(|part| !part.is_empty());
+        let mut body = parts.next().unwrap_or_default();
         loop {
             let wanted = body.len().min(MAX_BODY_BYTES);
             let bytes = self.window.take(wanted).await.ok_or(Unread)?;
             let chunk = body.split_to(bytes);
+            if body.is_empty() {
+                body = parts.next().unwrap_or_default();
+            }
             let flags = if body.is_empty() { last } else { Flags::NONE };
             self.link.send(Frame {
                 kind,

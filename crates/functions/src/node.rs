@@ -6,7 +6,10 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use ed25519_consensus::SigningKey;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -142,7 +145,18 @@ impl Output {
     /// # Errors
     /// When nobody reads any more.
     pub async fn item(&self, body: impl Into<Bytes>) -> Result<(), Unread> {
-        self.link.item(body.into()).await
+        self.item_of([body.into()]).await
+    }
+
+    /// Sends an item that lies in several parts, as [`Output::item`] does.
+    ///
+    /// # Errors
+    /// When nobody reads any more.
+    pub async fn item_of(
+        &self,
+        parts: impl IntoIterator<Item = Bytes, IntoIter: Send>,
+    ) -> Result<(), Unread> {
+        self.link.item(parts).await
     }
 
     /// Sends the last item, which a function that returns one value does.
@@ -150,7 +164,18 @@ impl Output {
     /// # Errors
     /// When nobody reads any more.
     pub async fn last(self, body: impl Into<Bytes>) -> Result<(), Unread> {
-        self.link.last(body.into()).await
+        self.last_of([body.into()]).await
+    }
+
+    /// Sends the last item, which lies in several parts.
+    ///
+    /// # Errors
+    /// When nobody reads any more.
+    pub async fn last_of(
+        &self,
+        parts: impl IntoIterator<Item = Bytes, IntoIter: Send>,
+    ) -> Result<(), Unread> {
+        self.link.last(parts).await
     }
 
     /// Says how far the call has come: a share of one, and a line for people.
@@ -171,6 +196,7 @@ type Handler = Arc<dyn Fn(Invocation) -> Running + Send + Sync>;
 /// A node and its functions.
 pub struct Node {
     config: NodeConfig,
+    registered: watch::Sender<bool>,
     functions: BTreeMap<String, (FunctionInfo, Handler)>,
 }
 
@@ -202,8 +228,14 @@ impl Node {
     pub fn new(config: NodeConfig) -> Self {
         Self {
             config,
+            registered: watch::Sender::new(false),
             functions: BTreeMap::new(),
         }
+    }
+
+    /// Whether a broker has its functions, now and from now on.
+    pub fn registered(&self) -> watch::Receiver<bool> {
+        self.registered.subscribe()
     }
 
     /// Offers a function.
@@ -235,6 +267,7 @@ impl Node {
                 served = self.serve(&mut pause) => served,
                 () = shutdown.cancelled() => return Ok(()),
             };
+            self.registered.send_replace(false);
             served?;
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -308,6 +341,7 @@ impl Node {
                 }
                 Kind::Registered => {
                     *pause = PAUSES.0;
+                    self.registered.send_replace(true);
                     tracing::info!(node = self.config.id, "functions.node.registered");
                 }
                 Kind::Goodbye => return self.leave(&frame),

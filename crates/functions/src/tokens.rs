@@ -22,6 +22,24 @@ pub struct Token {
     pub expires_s: Option<u64>,
 }
 
+impl Token {
+    /// What is kept of `token`, which somebody else made. It must be long and random: a short one can be
+    /// guessed.
+    pub fn new(
+        token: &str,
+        user: impl Into<String>,
+        groups: Vec<String>,
+        expires_s: Option<u64>,
+    ) -> Self {
+        Self {
+            user: user.into(),
+            hash: hash(token),
+            groups,
+            expires_s,
+        }
+    }
+}
+
 /// A token that was just made, the only time that it can be read.
 pub struct Secret(String);
 
@@ -48,12 +66,7 @@ impl Secret {
         groups: Vec<String>,
         expires_s: Option<u64>,
     ) -> Token {
-        Token {
-            user: user.into(),
-            hash: hash(&self.0),
-            groups,
-            expires_s,
-        }
+        Token::new(&self.0, user, groups, expires_s)
     }
 }
 

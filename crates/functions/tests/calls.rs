@@ -83,17 +83,9 @@ impl Network {
 
     async fn started(&self, id: &str) -> (JoinHandle<Result<(), NodeError>>, CancellationToken) {
         let (node, stop) = self.node(id);
+        let mut registered = node.registered();
         let running = tokio::spawn(node.run(stop.clone()));
-        let client = self.client().await;
-        while !client
-            .functions()
-            .await
-            .unwrap()
-            .iter()
-            .any(|f| f.node == id)
-        {
-            tokio::task::yield_now().await;
-        }
+        registered.wait_for(|registered| *registered).await.unwrap();
         (running, stop)
     }
 
@@ -189,6 +181,24 @@ async fn a_payload_far_larger_than_a_window_passes_both_ways() {
         .await
         .unwrap();
     assert!(reply.result().await.unwrap() == payload);
+}
+
+#[tokio::test]
+async fn an_argument_in_parts_arrives_as_one() {
+    let network = Network::open().await;
+    let _node = network.started("a").await;
+    let client = network.client().await;
+    let parts = [vec![1; 3], vec![], vec![2; 300_000], vec![], vec![3; 5]].map(Bytes::from);
+    let reply = client
+        .call_with(&CallHead::new("echo"), parts.clone())
+        .await
+        .unwrap();
+    assert!(reply.result().await.unwrap() == parts.concat());
+    assert!(client.is_connected());
+    network.stop.cancel();
+    while client.is_connected() {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,103 @@
+"""Which gateway is meant, as whom to go there, and the connections that stand."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import _native
+from .errors import AuthenticationError, GatewayUnreachableError
+
+if TYPE_CHECKING:
+    from ._server import Server
+
+DEFAULT_PORT = 8080
+
+#: Servers that run in this process, the newest last.
+running_servers: list[Server] = []
+
+_connections: dict[tuple[int, str, str | None], _native.Connection] = {}
+_lock = threading.Lock()
+
+
+def config_folder() -> Path:
+    """Where this user's settings, tokens and node keys are."""
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "r3mes"
+
+
+def _config() -> dict[str, Any]:
+    import tomllib
+
+    path = config_folder() / "functions.toml"
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path} is not valid TOML: {error}") from None
+
+
+def find_gateway(given: str | None) -> tuple[str, str]:
+    """HOST:PORT of the gateway, and where that was found."""
+    if given:
+        return _with_port(given), "the argument"
+    for name in ("R3MES_GATEWAY", "EASYREMOTE_GATEWAY"):
+        if found := os.environ.get(name):
+            return _with_port(found), f"the environment variable {name}"
+    if found := _config().get("gateway"):
+        return _with_port(str(found)), str(config_folder() / "functions.toml")
+    if running_servers:
+        return running_servers[-1].address, "the Server in this process"
+    return f"localhost:{DEFAULT_PORT}", "the default"
+
+
+def _with_port(addresses: str) -> str:
+    parts = [address.strip() for address in addresses.split(",")]
+    return ",".join(part if re.search(r":\d+$", part) else f"{part}:{DEFAULT_PORT}" for part in parts)
+
+
+def find_token(auth_token: str | None, auth: str | None) -> str | None:
+    """The token to show: the one given, the stored one of that name, or that of the environment."""
+    if auth_token is not None and auth is not None:
+        raise ValueError("give auth_token (a token) or auth (the name of a stored one), not both")
+    if auth_token is not None:
+        return auth_token
+    if auth is None:
+        return os.environ.get("R3MES_TOKEN") or None
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", auth):
+        raise ValueError(f"{auth!r} cannot name a stored token: use letters, digits, -, _ and .")
+    variable = "R3MES_TOKEN_" + re.sub(r"[^A-Za-z0-9]", "_", auth).upper()
+    if found := os.environ.get(variable):
+        return found
+    path = config_folder() / "tokens" / auth
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        raise AuthenticationError(f"no token is stored as {auth!r}: put it into {path}, or into {variable}") from None
+
+
+def connect(given: str | None, token: str | None) -> _native.Connection:
+    """A connection to the gateway, the one that stands if there is one."""
+    address, source = find_gateway(given)
+    key = (os.getpid(), address, token)
+    standing = _connections.get(key)
+    if standing is not None and standing.connected():
+        return standing
+    with _lock:
+        standing = _connections.get(key)
+        if standing is not None and standing.connected():
+            return standing
+        try:
+            connection = _native.Connection(address, token)
+        except GatewayUnreachableError as error:
+            raise GatewayUnreachableError(
+                f"{error} (from {source}). Name a gateway by the argument `gateway`, by R3MES_GATEWAY (or "
+                f"EASYREMOTE_GATEWAY), by `gateway` in {config_folder() / 'functions.toml'}, by a Server that runs "
+                f"in this process, or have one at localhost:{DEFAULT_PORT}."
+            ) from None
+        _connections[key] = connection
+        return connection

@@ -1,0 +1,72 @@
+"""The gateway, in this process."""
+
+from __future__ import annotations
+
+from typing import Iterable, Mapping
+
+from . import _gateway, _native
+
+
+class Server:
+    """A gateway: nodes and clients connect to it.
+
+    :param port: where it listens; 0 takes a free one, which `address` tells.
+    :param host: on which address of this machine. Other machines reach it only where it is not a loopback one.
+    :param tokens: tokens that are known, each with a user's name, or a user's name and groups.
+    :param token_required: whether nobody may come without a token.
+    """
+
+    def __init__(
+        self,
+        port: int = _gateway.DEFAULT_PORT,
+        host: str = "127.0.0.1",
+        *,
+        tokens: Mapping[str, str | tuple[str, Iterable[str]]] | None = None,
+        token_required: bool = False,
+    ) -> None:
+        self._address = f"{host}:{port}"
+        self._tokens = []
+        for token, user in (tokens or {}).items():
+            name, groups = (user, ()) if isinstance(user, str) else user
+            self._tokens.append((token, name, list(groups)))
+        self._token_required = token_required
+        self._handle: _native.ServerHandle | None = None
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT where it listens."""
+        return self._handle.address() if self._handle else self._address
+
+    def start(self) -> Server:
+        """Serves in the background."""
+        if self._handle is None:
+            self._handle = _native.ServerHandle(self._address, self._tokens, self._token_required)
+            _gateway.running_servers.append(self)
+        return self
+
+    def run(self) -> None:
+        """Serves until Ctrl-C."""
+        self.start()
+        assert self._handle is not None
+        print(f"gateway at {self.address}", flush=True)
+        try:
+            self._handle.wait()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """Ends it and every connection."""
+        if self._handle is None:
+            return
+        handle, self._handle = self._handle, None
+        _gateway.running_servers.remove(self)
+        handle.stop()
+        handle.wait()
+
+    def __enter__(self) -> Server:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

@@ -267,7 +267,9 @@ impl Stream {
     }
 
     fn next(&self) -> PyResult<Option<Next>> {
-        match std::mem::replace(&mut *lock(&self.state), State::Lent) {
+        // A statement of its own, so that the lock is free again for what follows.
+        let before = std::mem::replace(&mut *lock(&self.state), State::Lent);
+        match before {
             State::Idle(mut reply) => Ok(Some(Box::pin(async move {
                 let item = reply.item().await;
                 (reply, item)

@@ -351,8 +351,7 @@ impl Outgoing {
     /// # Errors
     /// When the other side reads no more.
     pub(crate) async fn end(&self) -> Result<(), Unread> {
-        self.chunks(Kind::Data, Bytes::new(), [], Flags::END)
-            .await
+        self.chunks(Kind::Data, Bytes::new(), [], Flags::END).await
     }
 
     async fn chunks(

@@ -28,7 +28,7 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// Where a client goes, and as whom.
 #[derive(Clone, Default)]
 pub struct ClientConfig {
-    /// The broker, as HOST:PORT; of several, with commas between them, the first that answers.
+    /// The broker, as HOST:PORT; of several, with commas between them, the first that greets.
     pub broker: String,
     /// A token, where the broker or a function wants one.
     pub token: Option<String>,
@@ -83,8 +83,22 @@ impl Client {
     /// # Errors
     /// See [`ConnectError`].
     pub async fn connect(config: &ClientConfig) -> Result<Self, ConnectError> {
-        let broker = || config.broker.clone();
-        let connecting = tokio::time::timeout(GREETING, reach(&config.broker));
+        let mut refusal = ConnectError::NoGreeting {
+            broker: config.broker.clone(),
+        };
+        for broker in config.broker.split(',').map(str::trim) {
+            match Self::connect_to(broker, config).await {
+                Err(error @ ConnectError::Refused { .. }) => return Err(error),
+                Err(error) => refusal = error,
+                connected => return connected,
+            }
+        }
+        Err(refusal)
+    }
+
+    async fn connect_to(address: &str, config: &ClientConfig) -> Result<Self, ConnectError> {
+        let broker = || address.to_owned();
+        let connecting = tokio::time::timeout(GREETING, reach(address));
         let stream = match connecting.await {
             Ok(connected) => connected,
             Err(_) => Err(std::io::ErrorKind::TimedOut.into()),

@@ -128,6 +128,8 @@ async fn a_gateway_is_used_from_the_command_line_and_keeps_what_it_knows() {
         said(&["list"], None).contains("echo")
     })
     .await;
+    let nodes = gateway.json(home, &["nodes"]);
+    assert_eq!(nodes[0]["id"], "lab", "{nodes}");
     // An echo returns its arguments as they are carried.
     let answer = gateway.json(home, &["call", "lab.echo", "[1, 2]"]);
     assert_eq!(answer, serde_json::json!([[1, 2], {}]));
@@ -141,6 +143,8 @@ async fn a_gateway_is_used_from_the_command_line_and_keeps_what_it_knows() {
         said(&["call", "guarded"], Some(token)).contains("[]")
     })
     .await;
+    let listed = gateway.json(home, &["token", "list"]);
+    assert_eq!(listed[0]["user"], "alice", "{listed}");
     gateway.json(home, &["token", "revoke", "alice"]);
     until("the token is revoked", || {
         said(&["call", "guarded"], Some(token)).contains("revoked")

@@ -31,9 +31,9 @@ const POLL: Duration = Duration::from_millis(20);
 /// Reward of a closed round in uremes, of which at most so much is paid.
 const REWARD: u64 = 3_000_000;
 /// The commands that run until they are stopped, or need that others were: tests of their own run
-/// `testnet`, `export`, `query chain-registry` and what begins a training run. The demonstration is the network that the others
-/// are tested on.
-const LASTING: [&str; 8] = [
+/// `testnet`, `export`, `query chain-registry`, `functions` and what begins a training run. The
+/// demonstration is the network that the others are tested on.
+const LASTING: [&str; 15] = [
     "start",
     "demo",
     "testnet",
@@ -42,6 +42,13 @@ const LASTING: [&str; 8] = [
     "tx model register",
     "tx dataset propose",
     "tx run start",
+    "functions serve",
+    "functions nodes",
+    "functions list",
+    "functions call",
+    "functions token create",
+    "functions token list",
+    "functions token revoke",
 ];
 
 #[test]

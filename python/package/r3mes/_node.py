@@ -82,7 +82,7 @@ class ComputeNode:
         :param auth_required: whether a caller needs a token.
         :param quota_per_user: how much one user may use it, such as `"2_hours_daily"` or `"100_calls_hourly"`.
         :param access_level: `"public"`, `"authenticated"`, or the name of a group that a caller's token must carry.
-        :param billing: `"per_request"`; calls are metered, see the documentation.
+        :param billing: `"per_request"`, a label: calls are counted, and nothing is settled yet.
         :param timeout: seconds that a call may take.
         :param max_concurrent: calls of it that run at a time: 1 for functions, 64 for coroutines, if not given.
         :param isolation: `"thread"`.

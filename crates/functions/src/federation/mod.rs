@@ -23,7 +23,7 @@ const CONNECTING: Duration = Duration::from_secs(10);
 /// Where a gateway meets others.
 #[derive(Clone, Debug)]
 pub struct FederationConfig {
-    /// Servers of the cluster, each `nats://host:port` or `tls://host:port`.
+    /// Servers of the cluster, each `nats://host:port`. TLS is not spoken.
     pub servers: Vec<String>,
     /// A credentials file that the cluster's owner gave out.
     pub credentials: Option<PathBuf>,

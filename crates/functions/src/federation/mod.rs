@@ -1,8 +1,8 @@
 //! Several gateways that meet on a NATS cluster, so that a client of one reaches the nodes of all.
 //!
-//! Gateways find each other by beacons, and open a link for each direction (see [`links`]). A node's id
+//! Gateways find each other by beacons, and open a link for each direction (see `links.rs`). A node's id
 //! belongs to one key at all of them: who takes an id first is written into a JetStream key-value
-//! bucket (see [`owners`]). All gateways of a cluster trust each other; what keeps others out is the
+//! bucket (see `owners.rs`). All gateways of a cluster trust each other; what keeps others out is the
 //! cluster's own access control.
 
 mod links;

@@ -107,6 +107,12 @@ impl Tokens {
         }
     }
 
+    /// When a token ends, if it is known and does.
+    pub fn end(&self, token: &str) -> Option<Moment> {
+        let end_s = self.by_hash.get(&hash(token))?.expires_s?;
+        Some(Moment(end_s.saturating_mul(1_000_000)))
+    }
+
     /// What is kept of a token.
     ///
     /// # Errors

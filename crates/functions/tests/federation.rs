@@ -26,7 +26,7 @@ use r3mes_functions::{
     wire::messages::CallHead,
 };
 use tempfile::TempDir;
-use tokio::{runtime::Runtime, sync::mpsc, task::JoinHandle};
+use tokio::{io::AsyncWriteExt, runtime::Runtime, sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 /// Long enough for anything that should happen; only failures wait so long.
@@ -156,7 +156,7 @@ impl Gateway {
             let (owners, claiming) = (federation.owners().clone(), Arc::clone(&hub));
             tokio::spawn(async move {
                 while let Some((id, key)) = taken.recv().await {
-                    let owner = owners.claim(&id, key).await.unwrap();
+                    let owner = owners.claim(&id, key).await;
                     claiming.with(|broker, now| broker.set_owner(&id, owner, now));
                 }
             });
@@ -366,4 +366,29 @@ async fn one_server_of_three_may_die() {
         .unwrap()
         .unwrap();
     assert!(refused.unwrap_err().to_string().contains("another key"));
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_tls_is_refused_in_words() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = format!("nats://{}", listener.local_addr().unwrap());
+    let speaking = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let info = b"INFO {\"server_id\":\"x\",\"tls_required\":true}\r\n";
+        stream.write_all(info).await.unwrap();
+    });
+    let refused = Federation::connect(FederationConfig {
+        servers: vec![server.clone()],
+        credentials: None,
+        name: "one".into(),
+        prefix: "test".into(),
+        replicas: 1,
+    })
+    .await;
+    let refusal = refused.unwrap_err().to_string();
+    assert!(
+        refusal.contains(&server) && refusal.contains("TLS"),
+        "{refusal}"
+    );
+    speaking.await.unwrap();
 }

@@ -296,7 +296,8 @@ impl Broker {
             Role::Remote(_) => connection.next_call,
             _ => connection.next_call | BROKERS,
         };
-        connection.next_call = (connection.next_call + 1) & !BROKERS;
+        // Of a link to another gateway, number 0 is the link itself.
+        connection.next_call = ((connection.next_call + 1) & !BROKERS).max(1);
         connection.calls.insert(number, id);
         call.place = Place::Running(Running {
             node: node_id.to_owned(),
@@ -413,10 +414,10 @@ impl Broker {
     }
 
     fn pass_to_client(&mut self, id: CallId, peer: PeerId, frame: Frame, now: Moment) {
-        let from_gateway = self
-            .peers
-            .get(&peer)
-            .is_some_and(|peer| matches!(peer.role, Role::Remote(_)));
+        // How a call waits, only the gateway tells that has it.
+        if matches!(frame.kind, Kind::Queued | Kind::Started) && !self.is_remote(peer) {
+            return;
+        }
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
@@ -439,9 +440,7 @@ impl Broker {
             Kind::Progress if now.micros_after(call.progress_at) >= PROGRESS_US => {
                 call.progress_at = now;
             }
-            Kind::Failed => {}
-            // How a call waits at the gateway that has it.
-            Kind::Queued | Kind::Started if from_gateway => {}
+            Kind::Failed | Kind::Queued | Kind::Started => {}
             _ => return,
         }
         let failure = (frame.kind == Kind::Failed).then(|| {

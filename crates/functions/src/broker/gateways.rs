@@ -21,6 +21,7 @@ impl Broker {
     /// Another gateway will call here. It is told of the nodes that are connected.
     pub fn connect_gateway(&mut self, gateway: impl Into<String>, now: Moment) -> PeerId {
         let peer = self.add_peer(Role::Gateway(gateway.into()), now);
+        self.gateways.push(peer);
         let here: Vec<String> = self.here().collect();
         for id in here {
             self.offer_to(&[peer], &id);
@@ -38,10 +39,7 @@ impl Broker {
     /// second.
     pub fn tell_states(&mut self) {
         let changed = std::mem::take(&mut self.changed);
-        let gateways = self.gateways();
-        if gateways.is_empty() {
-            return;
-        }
+        let gateways = self.gateways.clone();
         for id in changed {
             let Some((_, node)) = self
                 .nodes
@@ -87,33 +85,38 @@ impl Broker {
 
     /// Whether a peer is a gateway that calls here.
     pub(super) fn is_gateway(&self, peer: PeerId) -> bool {
-        let peer = self.peers.get(&peer);
-        peer.is_some_and(|peer| matches!(peer.role, Role::Gateway(_)))
+        self.gateways.contains(&peer)
     }
 
-    /// Marks a node whose state is to be told.
+    /// Whether a peer is a gateway that serves calls from here.
+    pub(super) fn is_remote(&self, peer: PeerId) -> bool {
+        let peer = self.peers.get(&peer);
+        peer.is_some_and(|peer| matches!(peer.role, Role::Remote(_)))
+    }
+
+    /// Marks a node whose state is to be told, if there is anybody to tell.
     pub(super) fn changed(&mut self, id: &str) {
-        if !self.changed.contains(id) {
+        if !self.gateways.is_empty() && !self.changed.contains(id) {
             self.changed.insert(id.to_owned());
         }
     }
 
     /// Tells every gateway of a node that came or changed.
     pub(super) fn offer_to_gateways(&mut self, id: &str) {
-        let gateways = self.gateways();
+        let gateways = self.gateways.clone();
         self.offer_to(&gateways, id);
     }
 
     /// Tells every gateway of a node that went.
     pub(super) fn withdraw(&mut self, id: &str) {
-        for peer in self.gateways() {
+        for peer in self.gateways.clone() {
             self.say(peer, Kind::Withdraw, 0, &Withdraw { id: id.into() });
         }
     }
 
     /// Tells every gateway what was used of a quota here.
     pub(super) fn tell_used(&mut self, used: &Used) {
-        for peer in self.gateways() {
+        for peer in self.gateways.clone() {
             self.say(peer, Kind::Used, 0, used);
         }
     }
@@ -134,7 +137,7 @@ impl Broker {
             Kind::Offer => {
                 let node: OfferedNode = rmp_serde::from_slice(&frame.body)
                     .map_err(|error| format!("the description of a node is not valid: {error}"))?;
-                self.hear_offer(peer, gateway, node, now)?;
+                self.hear_offer(peer, gateway, node)?;
             }
             Kind::Withdraw => {
                 let Withdraw { id } = Withdraw::decode(&frame.head).map_err(|e| invalid(&e))?;
@@ -167,7 +170,6 @@ impl Broker {
         peer: PeerId,
         gateway: String,
         offered: OfferedNode,
-        now: Moment,
     ) -> Result<(), String> {
         let id = offered.id;
         if self
@@ -178,7 +180,11 @@ impl Broker {
             // It was there before it came here, and its gateway will find that out.
             return Ok(());
         }
-        self.set_owner(&id, offered.key, now);
+        // Whose an id is, the record of all gateways decides, and not who tells of a node last.
+        if *self.owners.entry(id.clone()).or_insert(offered.key) != offered.key {
+            tracing::warn!(id, gateway, "functions.broker.other_key");
+            return Ok(());
+        }
         let mut node = Node {
             id: id.clone(),
             index: Index::new(&offered.capabilities, &offered.resources),
@@ -201,14 +207,6 @@ impl Broker {
         node.offer(offered.functions)?;
         self.nodes.insert(id, (peer, node));
         Ok(())
-    }
-
-    fn gateways(&self) -> Vec<PeerId> {
-        let gateways = self.peers.iter();
-        gateways
-            .filter(|(_, peer)| matches!(peer.role, Role::Gateway(_)))
-            .map(|(id, _)| *id)
-            .collect()
     }
 
     /// Nodes that are connected here.

@@ -101,7 +101,9 @@ pub struct Broker {
     router: Router,
     next_peer: PeerId,
     next_call: CallId,
-    /// Nodes whose state other gateways do not know yet.
+    /// Connections on which other gateways call.
+    gateways: Vec<PeerId>,
+    /// Nodes whose state those do not know yet.
     changed: BTreeSet<String>,
     actions: Vec<Action>,
 }
@@ -129,6 +131,7 @@ impl Broker {
             router: Router::new(seed),
             next_peer: 1,
             next_call: 1,
+            gateways: Vec::new(),
             changed: BTreeSet::new(),
             actions: Vec::new(),
         }
@@ -142,22 +145,27 @@ impl Broker {
     /// New tokens in place of those before. Who came with one that is gone is sent away.
     pub fn set_tokens(&mut self, tokens: Tokens, now: Moment) {
         self.tokens = tokens;
-        let gone: Vec<(PeerId, String)> = self
-            .peers
-            .iter()
-            .filter_map(|(id, peer)| {
-                let token = peer.token()?;
-                let refusal = self.tokens.find(token, now).err()?;
-                Some((*id, refusal.to_string()))
-            })
-            .collect();
-        for (peer, reason) in gone {
+        for peer in self.peers.values_mut() {
+            peer.token_end = peer.token().and_then(|token| self.tokens.end(token));
+        }
+        self.dismiss_refused(|_| true, now);
+    }
+
+    /// Sends those away whose token is not good any more, among the peers to look at.
+    fn dismiss_refused(&mut self, look_at: impl Fn(&Peer) -> bool, now: Moment) {
+        let tokens = &self.tokens;
+        let peers = self.peers.iter().filter(|(_, peer)| look_at(peer));
+        let refused = peers.filter_map(|(id, peer)| {
+            let refusal = tokens.find(peer.token()?, now).err()?;
+            Some((*id, refusal.to_string()))
+        });
+        for (peer, reason) in refused.collect::<Vec<_>>() {
             self.dismiss(peer, reason, false, now);
         }
     }
 
-    /// Lets time pass: ends calls whose deadline is over, asks quiet peers for a sign of life and gives
-    /// silent ones up. To be called every second or so, and at [`Broker::next_deadline`].
+    /// Lets time pass: ends calls whose deadline is over, sends those away whose token has ended, asks
+    /// quiet peers for a sign of life and gives silent ones up. To be called every second or so, and at [`Broker::next_deadline`].
     pub fn tick(&mut self, now: Moment) {
         while let Some(Reverse((at, call))) = self.deadlines.peek().copied() {
             if at > now {
@@ -166,6 +174,7 @@ impl Broker {
             self.deadlines.pop();
             self.expire(call, at, now);
         }
+        self.dismiss_refused(|peer| peer.token_end.is_some_and(|end| end <= now), now);
         let quiet = self.limits.silence_us / 3;
         let mut silent = Vec::new();
         for (&id, peer) in &mut self.peers {

@@ -35,6 +35,8 @@ pub(super) struct Peer {
     pub(super) user: String,
     pub(super) groups: Vec<String>,
     token: Option<String>,
+    /// When that token ends.
+    pub(super) token_end: Option<Moment>,
     /// Round trip of the newest ping in microseconds.
     pub(super) latency_us: Option<u64>,
 }
@@ -68,6 +70,7 @@ impl Peer {
             user: String::new(),
             groups: Vec::new(),
             token: None,
+            token_end: None,
             latency_us: None,
         }
     }
@@ -151,6 +154,7 @@ impl Broker {
         let Some(peer) = self.peers.remove(&id) else {
             return;
         };
+        self.gateways.retain(|gateway| *gateway != id);
         let gone = match peer.role {
             Role::Node(node) => self.remove_nodes([node], id),
             Role::Remote(_) => {
@@ -244,8 +248,11 @@ impl Broker {
                 Role::Node(name)
             }
         };
+        let token_end = hello.token.as_deref();
+        let token_end = token_end.and_then(|token| self.tokens.end(token));
         if let Some(peer) = self.peers.get_mut(&id) {
-            (peer.role, peer.user, peer.groups, peer.token) = (role, user, groups, hello.token);
+            (peer.role, peer.user, peer.groups) = (role, user, groups);
+            (peer.token, peer.token_end) = (hello.token, token_end);
         }
         let welcome = Welcome {
             protocol: hello.protocol.min(PROTOCOL),

@@ -360,6 +360,33 @@ fn tokens_open_functions_to_groups_and_quotas_are_kept_by_user() {
 }
 
 #[test]
+fn a_connection_ends_with_the_token_that_it_came_with() {
+    let secret = Secret::new().unwrap();
+    let mut bench = Bench::new();
+    let end_s = bench.now.0 / 1_000_000 + 10;
+    let kept = |end| Tokens::new([secret.kept("alice", Vec::new(), end)]);
+    bench.broker.set_tokens(kept(Some(end_s)), bench.now);
+    let alice = bench.hello(Some(secret.expose()), None);
+    let other = bench.hello(Some(secret.expose()), None);
+    bench.sent(alice);
+    bench.now = Moment(end_s * 1_000_000 - 1);
+    bench.receive(other, Frame::bare(Kind::Ping, 0));
+    bench.broker.tick(bench.now);
+    assert_eq!(bench.sent(alice), []);
+    bench.now = Moment(end_s * 1_000_000);
+    bench.broker.tick(bench.now);
+    assert_eq!(kinds(&bench.sent(alice)), [Kind::Goodbye]);
+    // One whose time was drawn out meanwhile goes on.
+    let mut bench = Bench::with(Limits::default(), kept(Some(end_s)));
+    let alice = bench.hello(Some(secret.expose()), None);
+    bench.sent(alice);
+    bench.broker.set_tokens(kept(None), bench.now);
+    bench.now = Moment(end_s * 1_000_000);
+    bench.broker.tick(bench.now);
+    assert_eq!(bench.sent(alice), []);
+}
+
+#[test]
 fn deadlines_end_calls_and_reach_the_function() {
     let mut bench = Bench::new();
     let node = bench.node("a", vec![FunctionInfo::new("slow")]);

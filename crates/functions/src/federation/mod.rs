@@ -11,6 +11,11 @@ mod owners;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_nats::{Client, ConnectOptions};
+use serde::Deserialize;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    net::TcpStream,
+};
 use tokio_util::sync::CancellationToken;
 
 use self::links::Links;
@@ -19,6 +24,8 @@ use crate::serve::Hub;
 
 /// How long the first connection to the cluster may take.
 const CONNECTING: Duration = Duration::from_secs(10);
+/// Most bytes of what a server says of itself.
+const MAX_INFO_BYTES: u64 = 64 << 10;
 
 /// Where a gateway meets others.
 #[derive(Clone, Debug)]
@@ -60,6 +67,12 @@ pub enum FederationError {
         /// What the last one said.
         reason: String,
     },
+    /// A server speaks TLS only, and this build speaks none.
+    #[error(
+        "the NATS server at {0} asks for TLS, which is not spoken yet: let it listen without TLS where \
+         only your own machines reach it"
+    )]
+    Tls(String),
     /// JetStream does not do what is asked.
     #[error("NATS does not {doing}: {reason}; JetStream must be enabled (nats-server --jetstream)")]
     JetStream {
@@ -99,6 +112,11 @@ impl Federation {
         if config.prefix.is_empty() || config.prefix.len() > 32 || !config.prefix.chars().all(word)
         {
             return Err(FederationError::Prefix(config.prefix));
+        }
+        for server in &config.servers {
+            if wants_tls(server).await {
+                return Err(FederationError::Tls(server.clone()));
+            }
         }
         let mut options = ConnectOptions::new()
             .name(format!("r3mes {}", config.name))
@@ -144,7 +162,26 @@ impl Federation {
         let links = Links::new(self.client.clone(), &self.config, Arc::clone(&hub))?;
         tokio::select! {
             result = links.run(shutdown.clone()) => result,
-            result = self.owners.follow(&hub) => result,
+            () = self.owners.follow(&hub) => Ok(()),
         }
     }
+}
+
+/// Whether a server says that it speaks TLS only. One that does not answer is left to the client.
+async fn wants_tls(server: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Info {
+        #[serde(default)]
+        tls_required: bool,
+    }
+    let asking = async {
+        let address = server.strip_prefix("nats://").unwrap_or(server);
+        let stream = TcpStream::connect(address).await.ok()?;
+        let (mut said, mut line) = (BufReader::new(stream).take(MAX_INFO_BYTES), String::new());
+        said.read_line(&mut line).await.ok()?;
+        let info: Info = serde_json::from_str(line.strip_prefix("INFO ")?).ok()?;
+        Some(info.tls_required)
+    };
+    let answer = tokio::time::timeout(CONNECTING, asking).await;
+    answer.ok().flatten().unwrap_or(false)
 }

@@ -1,6 +1,8 @@
 //! Whose each node's id is, at all gateways: a JetStream key-value bucket that keeps, under the
 //! hexadecimal digits of an id, the Ed25519 key that took it first.
 
+use std::time::Duration;
+
 use async_nats::{
     Client,
     jetstream::{
@@ -13,6 +15,9 @@ use futures::StreamExt;
 
 use super::FederationError;
 use crate::serve::Hub;
+
+/// Time before what the cluster did not answer is asked again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The record.
 #[derive(Clone, Debug)]
@@ -41,11 +46,19 @@ impl Owners {
         Ok(Self { store })
     }
 
-    /// Takes an id for a key, if nobody has it; the key that has it now.
-    ///
-    /// # Errors
-    /// When the cluster does not answer.
-    pub async fn claim(&self, id: &str, key: [u8; 32]) -> Result<[u8; 32], FederationError> {
+    /// Takes an id for a key, if nobody has it; the key that has it now. Waits while the cluster does not
+    /// answer.
+    pub async fn claim(&self, id: &str, key: [u8; 32]) -> [u8; 32] {
+        loop {
+            match self.try_claim(id, key).await {
+                Ok(owner) => return owner,
+                Err(error) => tracing::warn!(id, %error, "functions.federation.claim"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn try_claim(&self, id: &str, key: [u8; 32]) -> Result<[u8; 32], FederationError> {
         let name = hex::encode(id);
         let created = self.store.create(&name, Bytes::copy_from_slice(&key)).await;
         match created {
@@ -61,26 +74,30 @@ impl Owners {
         }
     }
 
-    /// Tells the broker of every owner that is known and of all that come.
-    pub(super) async fn follow(&self, hub: &Hub) -> Result<(), FederationError> {
+    /// Tells the broker of every owner that is known and of all that come; begins anew whenever the
+    /// cluster does not answer.
+    pub(super) async fn follow(&self, hub: &Hub) {
         loop {
-            let watch = self.store.watch_with_history(">").await;
-            let mut watch = watch.map_err(|error| jet("say who owns node ids", &error))?;
-            while let Some(entry) = watch.next().await {
-                let entry = match entry {
-                    Ok(entry) => entry,
-                    Err(error) => {
-                        tracing::warn!(%error, "functions.federation.owners");
-                        break;
-                    }
-                };
-                let id = hex::decode(&entry.key).ok();
-                let id = id.and_then(|bytes| String::from_utf8(bytes).ok());
-                if let (Some(id), Ok(key)) = (id, <[u8; 32]>::try_from(&entry.value[..])) {
-                    hub.with(|broker, now| broker.set_owner(&id, key, now));
-                }
+            if let Err(error) = self.watch(hub).await {
+                tracing::warn!(%error, "functions.federation.owners");
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn watch(&self, hub: &Hub) -> Result<(), FederationError> {
+        let doing = "say who owns node ids";
+        let watch = self.store.watch_with_history(">").await;
+        let mut watch = watch.map_err(|error| jet(doing, &error))?;
+        while let Some(entry) = watch.next().await {
+            let entry = entry.map_err(|error| jet(doing, &error))?;
+            let id = hex::decode(&entry.key).ok();
+            let id = id.and_then(|bytes| String::from_utf8(bytes).ok());
+            if let (Some(id), Ok(key)) = (id, <[u8; 32]>::try_from(&entry.value[..])) {
+                hub.with(|broker, now| broker.set_owner(&id, key, now));
             }
         }
+        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::Context;
+use futures::{StreamExt, TryStreamExt, stream};
 use r3mes_functions::{
     broker::{Broker, Limits},
     federation::{Federation, FederationConfig, Owners},
@@ -32,6 +33,8 @@ use crate::{
     process,
 };
 
+/// Ids that are claimed at a time.
+const CLAIMS: usize = 64;
 /// Time between two looks at the file of tokens.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -42,6 +45,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let settings = config.services.functions.clone().unwrap_or_default();
     let listener = agents::listen(settings.listen, "services.functions.listen").await?;
+    let address = listener.local_addr()?;
     let kept = Kept::open(home)?;
     let limits = Limits {
         token_required: settings.token_required,
@@ -49,7 +53,8 @@ pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> a
     };
     let (owned, taken) = mpsc::unbounded_channel();
     let tokens = Tokens::new(kept.tokens()?);
-    let broker = Broker::new(limits, tokens, kept.owners()?, seed()?);
+    let known = kept.owners()?;
+    let broker = Broker::new(limits, tokens, known.clone(), seed()?);
     let hub = Arc::new(Hub::new(broker, owned));
     let metrics = Metrics::new();
     let http = HttpLimits {
@@ -67,24 +72,21 @@ pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> a
         .map(|federation| federation.owners().clone());
     let meeting = async {
         match &federation {
-            Some(federation) => federation.run(Arc::clone(&hub), shutdown.clone()).await,
-            None => {
-                shutdown.cancelled().await;
-                Ok(())
-            }
+            Some(federation) => Ok(federation.run(Arc::clone(&hub), shutdown.clone()).await?),
+            None => Ok(()),
         }
     };
-    let address = listener.local_addr()?;
+    let serving = async {
+        api.serve(listener, shutdown.clone()).await;
+        anyhow::Ok(())
+    };
     tracing::info!(%address, "the gateway of remote functions is ready");
     process::announce_ready();
-    let result = tokio::select! {
-        ((), met) = async { tokio::join!(api.serve(listener, shutdown.clone()), meeting) } => {
-            met.map_err(anyhow::Error::from)
-        }
-        result = remember(&kept, owners, &hub, taken) => result,
+    tokio::select! {
+        result = async { tokio::try_join!(serving, meeting) } => result.map(|_| ()),
+        result = remember(&kept, owners, &hub, known, taken) => result,
         result = follow_tokens(&kept, &hub) => result,
-    };
-    result
+    }
 }
 
 fn federated(config: &Config, nats: &Nats) -> FederationConfig {
@@ -108,24 +110,43 @@ fn seed() -> anyhow::Result<u64> {
     Ok(u64::from_le_bytes(bytes))
 }
 
-/// Keeps every id that is taken, and claims it at all gateways.
+/// Keeps every id that is taken, and claims it at all gateways, and so those that were taken before this
+/// gateway met others.
 async fn remember(
     kept: &Kept,
     owners: Option<Owners>,
     hub: &Hub,
+    known: BTreeMap<String, [u8; 32]>,
     mut taken: mpsc::UnboundedReceiver<Owned>,
 ) -> anyhow::Result<()> {
-    while let Some((id, key)) = taken.recv().await {
-        let owner = match &owners {
-            Some(owners) => owners.claim(&id, key).await?,
-            None => key,
-        };
-        if owner != key {
-            hub.with(|broker, now| broker.set_owner(&id, owner, now));
+    let (to_claim, mut unclaimed) = mpsc::unbounded_channel();
+    // The file is written at once, however long the other gateways' record may not answer.
+    let keeping = async {
+        while let Some((id, key)) = taken.recv().await {
+            kept.add_owner(&id, key)?;
+            if owners.is_some() {
+                to_claim.send((id, key))?;
+            }
         }
-        kept.add_owner(&id, owner)?;
-    }
-    Ok(())
+        anyhow::Ok(())
+    };
+    let claiming = async {
+        let Some(owners) = &owners else {
+            return Ok(());
+        };
+        let new = stream::poll_fn(|context| unclaimed.poll_recv(context));
+        let all = stream::iter(known).chain(new).map(anyhow::Ok);
+        all.try_for_each_concurrent(CLAIMS, async |(id, key)| {
+            let owner = owners.claim(&id, key).await;
+            if owner != key {
+                hub.with(|broker, now| broker.set_owner(&id, owner, now));
+                kept.add_owner(&id, owner)?;
+            }
+            Ok(())
+        })
+        .await
+    };
+    tokio::try_join!(keeping, claiming).map(|_| ())
 }
 
 /// Tells the broker whenever the file of tokens has changed.

@@ -250,6 +250,33 @@ fn the_key_that_another_gateway_saw_first_keeps_the_id() {
 }
 
 #[test]
+fn a_node_with_another_key_is_not_taken_for_the_one_that_is_known() {
+    let mut pair = Pair::new();
+    let now = pair.sides[0].now;
+    pair.sides[0].broker.set_owner("gpu", [9; 32], now);
+    pair.sides[1].node("gpu", vec![function("f")]);
+    pair.settle();
+    assert!(pair.sides[0].broker.nodes.is_empty());
+    assert_eq!(pair.sides[0].broker.owners["gpu"], [9; 32]);
+}
+
+#[test]
+fn numbers_of_calls_on_a_link_begin_anew_without_the_links_own() {
+    let mut pair = Pair::new();
+    let node = pair.sides[1].node("a", vec![function("add")]);
+    pair.settle();
+    let link = pair.links[0].1;
+    let peer = pair.sides[0].broker.peers.get_mut(&link).unwrap();
+    peer.next_call = u32::MAX >> 1;
+    let client = pair.sides[0].client();
+    for number in 1..=2 {
+        pair.sides[0].call(client, number, "add");
+    }
+    pair.settle();
+    assert_eq!(kinds(&pair.sides[1].sent(node)), [Kind::Call, Kind::Call]);
+}
+
+#[test]
 fn who_is_no_gateway_tells_of_no_nodes() {
     let mut bench = Bench::new();
     let client = bench.client();

@@ -251,10 +251,12 @@ async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut attempt: impl F
         .unwrap_or_else(|_| panic!("in {PATIENCE:?} it did not come to this: {what}"))
 }
 
+/// Waits for a node with its functions, of which it tells after its name.
 async fn sees(client: &Client, id: &str) {
-    until("the node is known", async || {
+    until("the node and its functions are known", async || {
         let nodes = client.nodes().await.unwrap();
-        nodes.iter().any(|node| node.id == id).then_some(())
+        let mut ready = nodes.iter().filter(|node| !node.functions.is_empty());
+        ready.any(|node| node.id == id).then_some(())
     })
     .await;
 }

@@ -1,16 +1,24 @@
 //! Values between JSON and the MessagePack that calls carry.
 //!
-//! Bytes are `{"$bytes": "BASE64"}` in JSON. What JSON cannot hold is refused by name: numbers that are
-//! not finite, keys that are neither text nor whole numbers, and the extension types of arrays.
+//! Bytes are `{"$bytes": "BASE64"}` in JSON, objects are their fields, moments are RFC 3339. What JSON
+//! cannot hold is refused by name: numbers that are not finite, keys that are neither text nor whole
+//! numbers, arrays, and what was pickled.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use rmp::Marker;
 use rmpv::Value as Packed;
 use serde_json::{Map, Number, Value};
+use tendermint::Time;
 
 /// The key of an object that stands for bytes.
 const BYTES: &str = "$bytes";
-/// Levels of lists and maps that are followed.
+/// Extension types of values, as the Python package writes them (python/src/codec).
+const BUFFER: i8 = 1;
+const OBJECT: i8 = 2;
+const MOMENT: i8 = -1;
+/// Where buffers begin, counted from the item's beginning.
+const ALIGNMENT: usize = 64;
+/// Levels of lists, maps and objects that are followed.
 const MAX_DEPTH: usize = 128;
 /// Values of one item that are told apart: each takes many times the byte that it may have come as.
 const MAX_VALUES: usize = 1 << 20;
@@ -88,13 +96,16 @@ fn bytes_of(fields: &Map<String, Value>) -> Option<&str> {
 /// # Errors
 /// See [`ValueError`].
 pub(super) fn unpack(item: &[u8]) -> Result<Value, ValueError> {
-    if !is_within(item, MAX_VALUES) {
-        return Err(ValueError::TooMany);
-    }
-    let mut rest = item;
-    let packed = rmpv::decode::read_value_with_max_depth(&mut rest, MAX_DEPTH)
-        .map_err(|error| ValueError::Malformed(error.to_string()))?;
-    show(packed)
+    let mut shower = Shower {
+        buffers: &[],
+        left: MAX_VALUES,
+    };
+    let (packed, after) = shower.read(item, 0)?;
+    let buffers = item.len() - after.len();
+    shower.buffers = item
+        .get(buffers.next_multiple_of(ALIGNMENT)..)
+        .unwrap_or_default();
+    shower.show(packed, 0)
 }
 
 /// One item of a result as JSON, for programs that show it.
@@ -105,24 +116,24 @@ pub fn value_of(item: &[u8]) -> Result<Value, String> {
     unpack(item).map_err(|error| error.to_string())
 }
 
-/// Whether MessagePack that begins so has at most so many values. Where it breaks off or is malformed,
-/// reading it will tell.
-fn is_within(mut rest: &[u8], most: usize) -> bool {
+/// How many values MessagePack has that begins so, if at most so many. Where it breaks off or is
+/// malformed, reading it will tell.
+fn count(mut rest: &[u8], most: usize) -> Option<usize> {
     let (mut open, mut seen) = (1_usize, 0);
     while open > 0 && seen <= most {
         (open, seen) = (open - 1, seen + 1);
         let Ok(marker) = rmp::decode::read_marker(&mut rest) else {
-            return true;
+            break;
         };
         let Some((bytes, values)) = extent(marker, &mut rest) else {
-            return true;
+            break;
         };
         let Some(after) = rest.get(bytes..) else {
-            return true;
+            break;
         };
         (rest, open) = (after, open.saturating_add(values));
     }
-    seen <= most
+    (seen <= most).then_some(seen)
 }
 
 /// Bytes, and values, that belong to a marker; `rest` is moved past its length.
@@ -184,55 +195,145 @@ pub(super) fn parse(text: &[u8]) -> Result<Value, ValueError> {
     }
 }
 
-/// A value as JSON.
+/// A value without buffers as JSON.
 ///
 /// # Errors
 /// See [`ValueError`].
 pub(super) fn show(packed: Packed) -> Result<Value, ValueError> {
-    let unshowable = |what: String| Err(ValueError::Unshowable(what));
-    Ok(match packed {
-        Packed::Nil => Value::Null,
-        Packed::Boolean(value) => value.into(),
-        Packed::Integer(whole) => match (whole.as_u64(), whole.as_i64()) {
-            (Some(whole), _) => whole.into(),
-            (None, whole) => whole.unwrap_or_default().into(),
-        },
-        Packed::F32(float) => match Number::from_f64(f64::from(float)) {
-            Some(number) => number.into(),
-            None => return unshowable(format!("the number {float}")),
-        },
-        Packed::F64(float) => match Number::from_f64(float) {
-            Some(number) => number.into(),
-            None => return unshowable(format!("the number {float}")),
-        },
-        Packed::String(text) => match text.into_str() {
-            Some(text) => text.into(),
-            None => return unshowable("text that is not UTF-8".into()),
-        },
-        Packed::Binary(bytes) => {
-            let text = Value::from(BASE64_STANDARD.encode(bytes));
-            Value::Object([(BYTES.to_owned(), text)].into_iter().collect())
+    let mut shower = Shower {
+        buffers: &[],
+        left: MAX_VALUES,
+    };
+    shower.show(packed, 0)
+}
+
+/// Shows the values of one item.
+struct Shower<'a> {
+    /// What follows the document.
+    buffers: &'a [u8],
+    /// Values that may still be read.
+    left: usize,
+}
+
+impl Shower<'_> {
+    /// Reads the value that `bytes` begin with, `depth` levels down; what follows it.
+    fn read<'b>(
+        &mut self,
+        bytes: &'b [u8],
+        depth: usize,
+    ) -> Result<(Packed, &'b [u8]), ValueError> {
+        self.left -= count(bytes, self.left).ok_or(ValueError::TooMany)?;
+        let mut rest = bytes;
+        let packed = rmpv::decode::read_value_with_max_depth(&mut rest, MAX_DEPTH - depth);
+        let packed = packed.map_err(|error| ValueError::Malformed(error.to_string()))?;
+        Ok((packed, rest))
+    }
+
+    fn show(&mut self, packed: Packed, depth: usize) -> Result<Value, ValueError> {
+        if depth >= MAX_DEPTH {
+            let words = format!("it has more than {MAX_DEPTH} levels");
+            return Err(ValueError::Malformed(words));
         }
-        Packed::Array(items) => {
-            let items: Result<Vec<_>, _> = items.into_iter().map(show).collect();
-            items?.into()
+        let unshowable = |what: String| Err(ValueError::Unshowable(what));
+        Ok(match packed {
+            Packed::Nil => Value::Null,
+            Packed::Boolean(value) => value.into(),
+            Packed::Integer(whole) => match (whole.as_u64(), whole.as_i64()) {
+                (Some(whole), _) => whole.into(),
+                (None, whole) => whole.unwrap_or_default().into(),
+            },
+            Packed::F32(float) => finite(f64::from(float))?,
+            Packed::F64(float) => finite(float)?,
+            Packed::String(text) => match text.into_str() {
+                Some(text) => text.into(),
+                None => return unshowable("text that is not UTF-8".into()),
+            },
+            Packed::Binary(bytes) => shown_bytes(&bytes),
+            Packed::Array(items) => {
+                let items = items.into_iter().map(|item| self.show(item, depth + 1));
+                items.collect::<Result<Vec<_>, _>>()?.into()
+            }
+            Packed::Map(pairs) => {
+                let pairs = pairs.into_iter().map(|(key, value)| {
+                    let key = match key {
+                        Packed::String(text) => text.into_str(),
+                        Packed::Integer(whole) => Some(whole.to_string()),
+                        _ => None,
+                    };
+                    let odd = "a map whose keys are neither text nor whole numbers";
+                    let key = key.ok_or_else(|| ValueError::Unshowable(odd.into()))?;
+                    Ok((key, self.show(value, depth + 1)?))
+                });
+                Value::Object(pairs.collect::<Result<_, _>>()?)
+            }
+            Packed::Ext(BUFFER, content) => match self.buffer(&content, depth)? {
+                Some(bytes) => shown_bytes(bytes),
+                None => return unshowable("an array or buffer of raw memory".into()),
+            },
+            Packed::Ext(OBJECT, content) => match self.read(&content, depth)?.0 {
+                Packed::Array(pair) => match <[Packed; 2]>::try_from(pair) {
+                    Ok([_, fields @ Packed::Map(_)]) => self.show(fields, depth + 1)?,
+                    _ => return Err(malformed("an object")),
+                },
+                _ => return Err(malformed("an object")),
+            },
+            Packed::Ext(MOMENT, content) => match moment(&content) {
+                Some(time) => time.to_rfc3339().into(),
+                None => return unshowable("a moment before the year 1 or after 9999".into()),
+            },
+            Packed::Ext(kind, _) => return unshowable(format!("an extension of type {kind}")),
+        })
+    }
+
+    /// The bytes that a buffer stands for, if it is nothing but bytes.
+    fn buffer(&mut self, content: &[u8], depth: usize) -> Result<Option<&[u8]>, ValueError> {
+        let (Packed::Array(told), _) = self.read(content, depth)? else {
+            return Err(malformed("a buffer"));
+        };
+        let [kind, _, _, offset, length] = told.as_slice() else {
+            return Err(malformed("a buffer"));
+        };
+        if !matches!(kind.as_str(), Some("bytes" | "memoryview")) {
+            return Ok(None);
         }
-        Packed::Map(pairs) => {
-            let pairs = pairs.into_iter().map(|(key, value)| {
-                let key = match key {
-                    Packed::String(text) => text.into_str(),
-                    Packed::Integer(whole) => Some(whole.to_string()),
-                    _ => None,
-                };
-                let odd = "a map whose keys are neither text nor whole numbers";
-                let key = key.ok_or_else(|| ValueError::Unshowable(odd.into()))?;
-                Ok((key, show(value)?))
-            });
-            Value::Object(pairs.collect::<Result<_, _>>()?)
+        let place = |number: &Packed| usize::try_from(number.as_u64()?).ok();
+        let bytes = place(offset)
+            .zip(place(length))
+            .and_then(|(offset, length)| self.buffers.get(offset..offset.checked_add(length)?));
+        bytes.map(Some).ok_or_else(|| malformed("a buffer"))
+    }
+}
+
+fn malformed(what: &str) -> ValueError {
+    ValueError::Malformed(format!("{what} in it is not described as it should be"))
+}
+
+fn finite(float: f64) -> Result<Value, ValueError> {
+    let number = Number::from_f64(float).map(Value::from);
+    number.ok_or_else(|| ValueError::Unshowable(format!("the number {float}")))
+}
+
+fn shown_bytes(bytes: &[u8]) -> Value {
+    let text = Value::from(BASE64_STANDARD.encode(bytes));
+    Value::Object([(BYTES.to_owned(), text)].into_iter().collect())
+}
+
+/// A moment in the three lengths that MessagePack has for it.
+fn moment(content: &[u8]) -> Option<Time> {
+    let (seconds, nanos) = match *content {
+        [a, b, c, d] => (u32::from_be_bytes([a, b, c, d]).into(), 0),
+        [a, b, c, d, e, f, g, h] => {
+            let both = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+            let seconds = i64::try_from(both & 0x3_ffff_ffff).ok()?;
+            (seconds, u32::try_from(both >> 34).ok()?)
         }
-        Packed::Ext(1, _) => return unshowable("an array or buffer of raw memory".into()),
-        Packed::Ext(kind, _) => return unshowable(format!("an extension of type {kind}")),
-    })
+        [a, b, c, d, ref seconds @ ..] => {
+            let seconds = i64::from_be_bytes(seconds.try_into().ok()?);
+            (seconds, u32::from_be_bytes([a, b, c, d]))
+        }
+        _ => return None,
+    };
+    Time::from_unix_timestamp(seconds, nanos).ok()
 }
 
 #[cfg(test)]
@@ -267,7 +368,7 @@ mod tests {
     fn what_json_cannot_hold_is_named() {
         for (value, word) in [
             (Packed::F64(f64::NAN), "NaN"),
-            (Packed::Ext(1, vec![]), "raw memory"),
+            (Packed::Ext(3, vec![]), "type 3"),
             (Packed::Map(vec![(Packed::Nil, Packed::Nil)]), "keys"),
         ] {
             let refusal = show(value).unwrap_err().to_string();
@@ -304,7 +405,7 @@ mod tests {
         });
         let item = packed(value);
         let values = 1 + 4 * 2 + 11 + 5 + 300 + 4;
-        assert!(is_within(&item, values) && !is_within(&item, values - 1));
+        assert!(count(&item, values) == Some(values) && count(&item, values - 1).is_none());
         let shown = |value: Packed| {
             let mut bytes = Vec::new();
             rmpv::encode::write_value(&mut bytes, &value).unwrap();
@@ -313,8 +414,99 @@ mod tests {
         for bytes in [1, 2, 4, 8, 16, 17, 300, 70_000] {
             let pair = vec![Packed::Ext(3, vec![0; bytes]), Packed::F32(0.5)];
             let item = shown(Packed::Array(pair));
-            assert!(is_within(&item, 3) && !is_within(&item, 2), "{bytes}");
+            assert!(
+                count(&item, 3) == Some(3) && count(&item, 2).is_none(),
+                "{bytes}"
+            );
         }
+    }
+
+    fn bytes_of_value(value: &Packed) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        rmpv::encode::write_value(&mut bytes, value).unwrap();
+        bytes
+    }
+
+    fn object(fields: Packed) -> Packed {
+        let pair = Packed::Array(vec!["P".into(), fields]);
+        Packed::Ext(OBJECT, bytes_of_value(&pair))
+    }
+
+    #[test]
+    fn objects_are_their_fields_and_moments_are_text() {
+        let inner = object(Packed::Map(vec![("x".into(), 3.into())]));
+        let nanos = (5_u64 << 34 | 1_700_000_000).to_be_bytes().to_vec();
+        let early = [vec![0; 4], (-1_i64).to_be_bytes().to_vec()].concat();
+        let fields = Packed::Map(vec![
+            ("inner".into(), inner),
+            ("at".into(), Packed::Ext(MOMENT, vec![0, 0, 0, 1])),
+            ("later".into(), Packed::Ext(MOMENT, nanos)),
+            ("early".into(), Packed::Ext(MOMENT, early)),
+        ]);
+        let shown = json!({
+            "inner": {"x": 3},
+            "at": "1970-01-01T00:00:01Z",
+            "later": "2023-11-14T22:13:20.000000005Z",
+            "early": "1969-12-31T23:59:59Z",
+        });
+        assert_eq!(unpack(&bytes_of_value(&object(fields))), Ok(shown));
+        for content in [Packed::Nil, Packed::Array(vec![Packed::Nil])] {
+            let odd = Packed::Ext(OBJECT, bytes_of_value(&content));
+            assert!(matches!(show(odd), Err(ValueError::Malformed(_))));
+        }
+        let odd = show(Packed::Ext(MOMENT, vec![0; 5]));
+        assert!(matches!(odd, Err(ValueError::Unshowable(_))));
+    }
+
+    #[test]
+    fn bytes_that_follow_the_document_are_bytes_and_arrays_are_not_shown() {
+        let item = |kind: &str, offset: u64, length: u64| {
+            let told = [
+                kind.into(),
+                "|u1".into(),
+                Packed::Array(vec![]),
+                offset.into(),
+                length.into(),
+            ];
+            let mut item = bytes_of_value(&Packed::Ext(
+                BUFFER,
+                bytes_of_value(&Packed::Array(told.into())),
+            ));
+            item.resize(64 + 64, 0);
+            item.extend([7, 8, 9]);
+            item
+        };
+        assert_eq!(unpack(&item("bytes", 64, 3)), Ok(json!({"$bytes": "BwgJ"})));
+        for (offset, length) in [(64, 4), (u64::MAX, 1), (1, u64::MAX)] {
+            let beyond = unpack(&item("bytes", offset, length));
+            assert!(
+                matches!(beyond, Err(ValueError::Malformed(_))),
+                "{offset} {length}"
+            );
+        }
+        let refusal = unpack(&item("array", 64, 3)).unwrap_err().to_string();
+        assert!(refusal.contains("raw memory"), "{refusal}");
+    }
+
+    #[test]
+    fn objects_within_objects_are_counted_and_end_somewhere() {
+        let mut deep = Packed::Map(Vec::new());
+        for _ in 0..60 {
+            deep = object(Packed::Map(vec![("x".into(), deep)]));
+        }
+        assert!(unpack(&bytes_of_value(&deep)).is_ok());
+        for _ in 0..100 {
+            deep = object(Packed::Map(vec![("x".into(), deep)]));
+        }
+        assert!(matches!(
+            unpack(&bytes_of_value(&deep)),
+            Err(ValueError::Malformed(_))
+        ));
+        let many = object(Packed::Map(vec![(
+            "x".into(),
+            Packed::Array(vec![Packed::Nil; MAX_VALUES]),
+        )]));
+        assert_eq!(unpack(&bytes_of_value(&many)), Err(ValueError::TooMany));
     }
 
     #[test]

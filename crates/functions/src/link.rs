@@ -365,6 +365,7 @@ impl Outgoing {
         let mut body = parts.next().unwrap_or_default();
         loop {
             let wanted = body.len().min(MAX_BODY_BYTES);
+            self.link.outbox.room().await;
             let bytes = self.window.take(wanted).await.ok_or(Unread)?;
             let chunk = body.split_to(bytes);
             if body.is_empty() {

@@ -18,6 +18,9 @@ const COPIED_BYTES: usize = 16 << 10;
 /// Bytes after which what was gathered is written.
 const GATHERED_BYTES: usize = 64 << 10;
 
+/// Bytes that wait above which calls of this connection send no more of their own accord.
+const BUSY_BYTES: usize = 4 << 20;
+
 /// How long what is left in a closed outbox may take to be written.
 const CLOSING: Duration = Duration::from_secs(10);
 
@@ -26,6 +29,7 @@ const CLOSING: Duration = Duration::from_secs(10);
 pub(crate) struct Outbox {
     state: Mutex<State>,
     wake: Notify,
+    room: Notify,
     phase: watch::Sender<Phase>,
     most: usize,
 }
@@ -51,6 +55,7 @@ impl Outbox {
         Self {
             state: Mutex::default(),
             wake: Notify::new(),
+            room: Notify::new(),
             phase: watch::Sender::new(Phase::Open),
             most,
         }
@@ -75,9 +80,22 @@ impl Outbox {
         if state.bytes > self.most {
             *state = State::default();
             self.phase.send_replace(Phase::Overflowed);
+            self.room.notify_waiters();
         }
         drop(state);
         self.wake.notify_one();
+    }
+
+    /// Returns when little waits to be written. Whoever sends much awaits it before each frame: its
+    /// connection then keeps up with it, and others on its thread have their turn.
+    pub(crate) async fn room(&self) {
+        loop {
+            let emptied = self.room.notified();
+            if self.state().bytes <= BUSY_BYTES || !self.is_open() {
+                return;
+            }
+            emptied.await;
+        }
     }
 
     /// Takes no more frames; what is in it is still written.
@@ -90,6 +108,7 @@ impl Outbox {
             open
         });
         self.wake.notify_one();
+        self.room.notify_waiters();
     }
 
     /// Returns when the connection is not to be waited for any more: at once when its reader was too
@@ -111,6 +130,7 @@ impl Outbox {
                 let mut state = self.state();
                 if !state.frames.is_empty() {
                     state.bytes = 0;
+                    self.room.notify_waiters();
                     return Some(std::mem::take(&mut state.frames));
                 }
                 if !self.is_open() {
@@ -143,5 +163,36 @@ impl Outbox {
             to.flush().await?;
         }
         to.shutdown().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        task::{Context, Waker},
+    };
+
+    use super::*;
+    use crate::wire::Kind;
+
+    #[tokio::test]
+    async fn who_sends_much_waits_until_it_is_taken() {
+        let outbox = Outbox::new(3 * BUSY_BYTES);
+        let mut context = Context::from_waker(Waker::noop());
+        let mut ready = || pin!(outbox.room()).poll(&mut context).is_ready();
+        assert!(ready());
+        let frame = Frame {
+            body: vec![0; BUSY_BYTES].into(),
+            ..Frame::bare(Kind::Data, 1)
+        };
+        outbox.push(frame.clone());
+        assert!(!ready());
+        let room = outbox.room();
+        let taken = async { outbox.next().await.map(|frames| frames.len()) };
+        assert_eq!(tokio::join!(room, taken).1, Some(1));
+        outbox.push(frame);
+        outbox.close();
+        assert!(ready());
     }
 }

@@ -16,6 +16,10 @@ demo *args:
 test:
     tools/test
 
+# Run every example of examples/ against a real gateway and real nodes; a line for each.
+examples *names:
+    tools/examples {{names}}
+
 # Pass the tests with programs and libraries that nobody here wrote; a line for each.
 clients:
     tools/clients

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import threading
+from pathlib import Path
 from typing import Any, AsyncIterator, Callable, Iterator
 
 import numpy
@@ -269,6 +271,40 @@ def test_access_and_quotas() -> None:
             call(auth_token="unknown")
         with pytest.raises(r3mes.AuthenticationError, match="no token is stored as 'mit'"):
             call(auth="mit")
+
+
+def test_names_of_gateways_and_tokens_are_looked_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Path(os.environ["XDG_CONFIG_HOME"]) / "r3mes"
+    (config / "tokens").mkdir(parents=True)
+    (config / "functions.toml").write_text(f'[gateways]\nteam-gateway = "{server.address}"\n')
+    assert Client("team-gateway:8080").gateway == Client("team-gateway").gateway == server.address
+    assert Client("other-gateway").gateway == "other-gateway:8080"
+    with Server(0, tokens={"a-long-token": "alice"}) as asked:
+        made = ComputeNode(asked.address, "who", auth_token="a-long-token")
+        made.register(_user)
+        with made:
+            call = {"node_id": "who", "function": "_user", "gateway": asked.address}
+            with pytest.raises(r3mes.AuthenticationError):
+                remote(**call, auth_token="team_token")(_user)()
+            (config / "tokens/team_token").write_text("a-long-token\n")
+            assert remote(**call, auth_token="team_token")(_user)() == "alice"
+            monkeypatch.setenv("R3MES_TOKEN_TEAM_TOKEN", "not-that-one")
+            with pytest.raises(r3mes.AuthenticationError):
+                remote(**call, auth_token="team_token")(_user)()
+
+
+def _user(context: ExecutionContext) -> str:
+    return context.user
+
+
+def test_a_label_is_a_capability(node: Make) -> None:
+    made = node()
+    made.register(quantum_backend="ibm_q")(_user)
+    made.start()
+    for asked in ("ibm_q", "quantum_backend"):
+        assert remote(capability=asked, function="_user")(_user)() == ""
+    with pytest.raises(r3mes.FunctionNotFoundError, match="ion_trap"):
+        remote(capability="ion_trap", function="_user")(_user)()
 
 
 def test_a_missing_gateway_is_said_with_all_the_ways_to_name_one(monkeypatch: pytest.MonkeyPatch) -> None:

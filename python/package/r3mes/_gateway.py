@@ -44,7 +44,7 @@ def _config() -> dict[str, Any]:
 def find_gateway(given: str | None) -> tuple[str, str]:
     """HOST:PORT of the gateway, and where that was found."""
     if given:
-        return _with_port(given), "the argument"
+        return _named(_with_port(given))
     for name in ("R3MES_GATEWAY", "EASYREMOTE_GATEWAY"):
         if found := os.environ.get(name):
             return _with_port(found), f"the environment variable {name}"
@@ -53,6 +53,15 @@ def find_gateway(given: str | None) -> tuple[str, str]:
     if running_servers:
         return running_servers[-1].address, "the Server in this process"
     return f"localhost:{DEFAULT_PORT}", "the default"
+
+
+def _named(given: str) -> tuple[str, str]:
+    """Where a gateway is that the configuration file knows by another name."""
+    named = _config().get("gateways", {})
+    for name in (given, given.removesuffix(f":{DEFAULT_PORT}")):
+        if found := named.get(name):
+            return _with_port(str(found)), f"{name!r} in {config_folder() / 'functions.toml'}"
+    return given, "the argument"
 
 
 def _with_port(addresses: str) -> str:
@@ -65,19 +74,30 @@ def find_token(auth_token: str | None, auth: str | None) -> str | None:
     if auth_token is not None and auth is not None:
         raise ValueError("give auth_token (a token) or auth (the name of a stored one), not both")
     if auth_token is not None:
-        return auth_token
+        return _stored_token(auth_token) or auth_token
     if auth is None:
         return os.environ.get("R3MES_TOKEN") or None
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+", auth):
-        raise ValueError(f"{auth!r} cannot name a stored token: use letters, digits, -, _ and .")
-    variable = "R3MES_TOKEN_" + re.sub(r"[^A-Za-z0-9]", "_", auth).upper()
-    if found := os.environ.get(variable):
+    if found := _stored_token(auth):
         return found
-    path = config_folder() / "tokens" / auth
+    raise AuthenticationError(
+        f"no token is stored as {auth!r}: put it into {config_folder() / 'tokens' / auth}, or into {_variable(auth)}"
+    )
+
+
+def _variable(name: str) -> str:
+    return "R3MES_TOKEN_" + re.sub(r"[^A-Za-z0-9]", "_", name).upper()
+
+
+def _stored_token(name: str) -> str | None:
+    """The token that this user stored under a name, if there is one."""
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}", name):
+        return None
+    if found := os.environ.get(_variable(name)):
+        return found
     try:
-        return path.read_text().strip()
+        return (config_folder() / "tokens" / name).read_text().strip() or None
     except FileNotFoundError:
-        raise AuthenticationError(f"no token is stored as {auth!r}: put it into {path}, or into {variable}") from None
+        return None
 
 
 def connect(given: str | None, token: str | None) -> _native.Connection:

@@ -23,7 +23,8 @@ class ComputeNode:
     :param vps_address: HOST:PORT of the gateway; found as for clients if not given.
     :param node_id: its name there, which belongs to this user's key for it from then on.
     :param capabilities: what it can do, for calls by capability.
-    :param auth_token: a token, where the gateway wants one. :param auth: the name of a stored one.
+    :param auth_token: a token, or the name of a stored one, where the gateway wants one.
+    :param auth: the name of a stored one.
     :param max_concurrent: calls that it runs at a time, of all functions together.
     """
 
@@ -212,9 +213,10 @@ class ComputeNode:
                 raise RuntimeError(refused)
 
     def serve(self) -> None:
-        """Serves until Ctrl-C, connecting again whenever the connection is lost."""
+        """Serves until Ctrl-C, connecting again whenever the connection is lost; says when the gateway has it."""
         try:
-            self.start(ready=False)
+            self.start()
+            print(f"node {self.node_id} serves {', '.join(self._offered)}", flush=True)
             self.wait()
         except KeyboardInterrupt:
             pass

@@ -341,7 +341,8 @@ def remote(
     :param timeout: seconds in which the call must end.
     :param stream: whether the function yields items; told by the stub's form if not given.
     :param gateway: HOST:PORT; found as the documentation says if not given.
-    :param auth_token: a token. :param auth: the name of a stored one.
+    :param auth_token: a token, or the name of a stored one.
+    :param auth: the name of a stored token, which must be there.
     :param scaling: `"auto"`: how many run at a time is the node's business, so it changes nothing here.
     :param optimization: `"auto"`: the node is chosen by score, as it is without.
     :param pickle: whether pickled values are sent and read. Reading one runs its sender's code.
@@ -401,12 +402,18 @@ class Client:
     """A client of one gateway.
 
     :param gateway: HOST:PORT; found as the documentation says if not given.
-    :param auth_token: a token. :param auth: the name of a stored one.
+    :param auth_token: a token, or the name of a stored one.
+    :param auth: the name of a stored token, which must be there.
     """
 
     def __init__(self, gateway: str | None = None, *, auth_token: str | None = None, auth: str | None = None) -> None:
         self._options = {"gateway": gateway, "auth_token": auth_token, "auth": auth}
         self._functions: dict[tuple[str | None, str], RemoteFunction[..., Any]] = {}
+
+    @property
+    def gateway(self) -> str:
+        """HOST:PORT of the gateway."""
+        return _gateway.find_gateway(self._options["gateway"])[0]
 
     def function(self, name: str, *, node_id: str | None = None, **options: Any) -> RemoteFunction[..., Any]:
         """A function by its name, which may be `node.function`; options as those of `remote`."""

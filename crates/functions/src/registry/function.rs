@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use rmpv::Value;
 use serde::{Deserialize, Serialize};
 
-use super::{Quota, Requirements};
+use super::{Quota, Requirements, normalized};
 
 /// Most characters of a function's name.
 pub const MAX_NAME: usize = 128;
@@ -81,6 +81,13 @@ impl FunctionInfo {
             labels: BTreeMap::new(),
             further: BTreeMap::new(),
         }
+    }
+
+    /// Whether a label is so called or says so, after normalization.
+    pub fn has_label(&self, term: &str) -> bool {
+        let term = normalized(term);
+        let mut labels = self.labels.iter();
+        labels.any(|(name, value)| normalized(name) == term || normalized(value) == term)
     }
 
     /// Checks what a node sent.
@@ -197,6 +204,15 @@ mod tests {
         let bytes = rmp_serde::to_vec_named(&newer).unwrap();
         let read: FunctionInfo = rmp_serde::from_slice(&bytes).unwrap();
         assert_eq!(read, newer);
+    }
+
+    #[test]
+    fn a_label_is_found_by_its_name_and_its_words() {
+        let mut info = FunctionInfo::new("run_circuit");
+        let label = ("quantum_backend".to_owned(), "IBM-Q".to_owned());
+        info.labels.extend([label]);
+        assert!(info.has_label("ibm q") && info.has_label("Quantum_Backend"));
+        assert!(!info.has_label("ion_trap"));
     }
 
     #[test]

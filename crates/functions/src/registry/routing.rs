@@ -80,7 +80,11 @@ impl Target {
             .ok_or(Misfit::NoFunction)?;
         let capability = match &self.capability {
             None => 1.0,
-            Some(asked) => node.index.matches(asked).ok_or(Misfit::NoCapability)?,
+            Some(asked) => match node.index.matches(asked) {
+                Some(matched) => matched,
+                None if offer.info.has_label(asked) => 1.0,
+                None => return Err(Misfit::NoCapability),
+            },
         };
         if !offer.info.access.admits(self.known, &self.groups) {
             return Err(Misfit::Denied(offer.info.access.to_string()));

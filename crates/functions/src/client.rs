@@ -18,12 +18,10 @@ use crate::{
     },
 };
 
-/// How long the broker may take to answer and to greet.
+/// How long the broker may take to greet.
 const GREETING: Duration = Duration::from_secs(10);
 /// Bytes on their way between a broker and a client in its process.
 const PIPE_BYTES: usize = 256 << 10;
-/// How long nothing may be heard from it.
-const SILENCE: Duration = Duration::from_secs(15);
 
 /// Where a client goes, and as whom.
 #[derive(Clone, Default)]
@@ -98,11 +96,7 @@ impl Client {
 
     async fn connect_to(address: &str, config: &ClientConfig) -> Result<Self, ConnectError> {
         let broker = || address.to_owned();
-        let connecting = tokio::time::timeout(GREETING, reach(address));
-        let stream = match connecting.await {
-            Ok(connected) => connected,
-            Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
-        };
+        let stream = reach(address).await;
         let stream = stream.map_err(|source| ConnectError::Unreachable {
             broker: broker(),
             source,
@@ -112,7 +106,7 @@ impl Client {
         let moving = tokio::spawn({
             let link = Arc::clone(&link);
             async move {
-                if let Err(error) = link.run(read, write, to, SILENCE).await {
+                if let Err(error) = link.run(read, write, to).await {
                     tracing::warn!(%error, "functions.client.lost");
                 }
             }
@@ -140,8 +134,7 @@ impl Client {
             let link = Arc::clone(&link);
             async move {
                 let serving = hub.attend_front(far_read, far_write);
-                let (moved, ()) =
-                    tokio::join!(link.run(near_read, near_write, to, SILENCE), serving);
+                let (moved, ()) = tokio::join!(link.run(near_read, near_write, to), serving);
                 if let Err(error) = moved {
                     tracing::warn!(%error, "functions.client.lost");
                 }

@@ -1,14 +1,17 @@
 //! A compute node: functions behind one connection that the node itself opens.
 
 use std::{
-    collections::BTreeMap, fmt, future::Future, path::Path, pin::Pin, sync::Arc, time::Duration,
+    any::Any, collections::BTreeMap, fmt, future::Future, panic::AssertUnwindSafe, path::Path,
+    pin::Pin, sync::Arc, time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use ed25519_consensus::SigningKey;
+use futures::FutureExt;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -25,15 +28,15 @@ use crate::{
     },
 };
 
-/// Pauses between attempts to reach the broker: the first, and the longest.
+/// Pauses between connections: the first, and the longest. A connection that lasts as long as the longest
+/// was a good one, after which pauses are short again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
-/// How long the broker may take to greet.
-const GREETING: Duration = Duration::from_secs(10);
 
 /// What a node is.
 #[derive(Clone)]
 pub struct NodeConfig {
-    /// The broker, as HOST:PORT; of several, with commas between them, the first that answers.
+    /// The broker, as HOST:PORT; of several, with commas between them, the next one whenever a connection
+    /// is not made or is lost.
     pub broker: String,
     /// The node's name there.
     pub id: String,
@@ -178,10 +181,11 @@ impl Output {
         self.link.last(parts).await
     }
 
-    /// Says how far the call has come: a share of one, and a line for people.
+    /// Says how far the call has come: a share of one, and a line for people. It is left out where much
+    /// waits to be sent already.
     pub fn progress(&self, done: Option<f64>, note: impl Into<String>) {
         let note = note.into();
-        self.link.tell(Kind::Progress, &Progress { done, note });
+        self.link.mention(Kind::Progress, &Progress { done, note });
     }
 
     /// Cancelled as soon as nobody waits for the call any more.
@@ -263,45 +267,51 @@ impl Node {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), NodeError> {
         let mut pause = PAUSES.0;
         loop {
-            let served = tokio::select! {
-                served = self.serve(&mut pause) => served,
-                () = shutdown.cancelled() => return Ok(()),
-            };
-            self.registered.send_replace(false);
-            served?;
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = shutdown.cancelled() => return Ok(()),
+            for broker in self.config.broker.split(',').map(str::trim) {
+                let began = Instant::now();
+                let served = tokio::select! {
+                    served = self.serve(broker) => served,
+                    () = shutdown.cancelled() => return Ok(()),
+                };
+                self.registered.send_replace(false);
+                served?;
+                if began.elapsed() >= PAUSES.1 {
+                    pause = PAUSES.0;
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = shutdown.cancelled() => return Ok(()),
+                }
             }
             pause = (pause * 2).min(PAUSES.1);
         }
     }
 
     /// One connection, until it is lost.
-    async fn serve(&self, pause: &mut Duration) -> Result<(), NodeError> {
-        let stream = match reach(&self.config.broker).await {
+    async fn serve(&self, broker: &str) -> Result<(), NodeError> {
+        let stream = match reach(broker).await {
             Ok(stream) => stream,
             Err(error) => {
-                tracing::warn!(broker = self.config.broker, %error, "functions.node.connect");
+                tracing::warn!(broker, %error, "functions.node.connect");
                 return Ok(());
             }
         };
         let (read, write) = stream.into_split();
         let link = Link::new();
         let (to, mut arrivals) = mpsc::unbounded_channel();
-        let moving = link.run(read, write, to, GREETING * 3);
-        let serving = self.attend(&link, &mut arrivals, pause);
+        let moving = link.run(read, write, to);
+        let serving = self.attend(broker, &link, &mut arrivals);
         tokio::select! {
             result = moving => {
                 if let Err(error) = result {
-                    tracing::warn!(broker = self.config.broker, %error, "functions.node.lost");
+                    tracing::warn!(broker, %error, "functions.node.lost");
                 }
                 // What the broker said last may lie there still.
                 while let Ok(arrival) = arrivals.try_recv() {
                     if let Arrival::Control(frame) = arrival
                         && frame.kind == Kind::Goodbye
                     {
-                        self.leave(&frame)?;
+                        self.leave(broker, &frame)?;
                     }
                 }
                 Ok(())
@@ -313,9 +323,9 @@ impl Node {
     /// Greets, registers, then starts each call that comes.
     async fn attend(
         &self,
+        broker: &str,
         link: &Arc<Link>,
         arrivals: &mut mpsc::UnboundedReceiver<Arrival>,
-        pause: &mut Duration,
     ) -> Result<(), NodeError> {
         let mut calls = JoinSet::new();
         loop {
@@ -340,11 +350,10 @@ impl Node {
                     link.send(self.offers()?);
                 }
                 Kind::Registered => {
-                    *pause = PAUSES.0;
                     self.registered.send_replace(true);
                     tracing::info!(node = self.config.id, "functions.node.registered");
                 }
-                Kind::Goodbye => return self.leave(&frame),
+                Kind::Goodbye => return self.leave(broker, &frame),
                 _ => {}
             }
         }
@@ -392,12 +401,15 @@ impl Node {
         }
     }
 
-    fn leave(&self, frame: &Frame) -> Result<(), NodeError> {
+    fn leave(&self, broker: &str, frame: &Frame) -> Result<(), NodeError> {
         let goodbye = goodbye(frame);
         match goodbye.retry {
-            true => Ok(()),
+            true => {
+                tracing::warn!(broker, reason = goodbye.reason, "functions.node.dismissed");
+                Ok(())
+            }
             false => Err(NodeError::Refused {
-                broker: self.config.broker.clone(),
+                broker: broker.to_owned(),
                 id: self.config.id.clone(),
                 reason: goodbye.reason,
             }),
@@ -437,15 +449,16 @@ impl Node {
                 cancelled: cancelled.clone(),
             },
         };
-        let (running, link) = (handler(invocation), Arc::clone(link));
+        let (handler, link) = (Arc::clone(handler), Arc::clone(link));
         calls.spawn(async move {
+            let running = AssertUnwindSafe(async move { handler(invocation).await }).catch_unwind();
             let watched = async {
                 outgoing.unread().await;
                 cancelled.cancel();
                 std::future::pending::<()>().await;
             };
             let result = tokio::select! {
-                result = running => result,
+                result = running => result.unwrap_or_else(|panic| Err(panicked(&*panic))),
                 () = watched => return,
             };
             let failure = match result {
@@ -478,6 +491,15 @@ impl Input {
             cancelled,
         }
     }
+}
+
+/// What a caller is told of a function that panicked.
+fn panicked(panic: &(dyn Any + Send)) -> Failure {
+    let words = panic.downcast_ref::<&str>().copied();
+    let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let mut failure = Failure::new(Reason::Raised, words.unwrap_or("the function panicked"));
+    failure.exception = Some("panic".into());
+    failure
 }
 
 /// A function of one argument and one result, both bytes.

@@ -71,7 +71,18 @@ impl Outbox {
 
     /// Adds a frame. One that finds no room ends the connection: its reader is too slow.
     pub(crate) fn push(&self, frame: Frame) {
-        let mut state = self.state();
+        self.add(self.state(), frame);
+    }
+
+    /// Adds a frame that may as well be left out, if little waits.
+    pub(crate) fn push_if_idle(&self, frame: Frame) {
+        let state = self.state();
+        if state.bytes <= BUSY_BYTES {
+            self.add(state, frame);
+        }
+    }
+
+    fn add(&self, mut state: MutexGuard<'_, State>, frame: Frame) {
         if !self.is_open() {
             return;
         }

@@ -12,8 +12,10 @@ use std::{
 
 use ed25519_consensus::SigningKey;
 use r3mes_functions::{
-    node::{self, Node, NodeConfig, NodeError},
+    client::{Client, ClientConfig},
+    node::{self, Invocation, Node, NodeConfig, NodeError},
     registry::FunctionInfo,
+    wire::messages::CallHead,
 };
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -94,6 +96,37 @@ fn offer(gateway: &Gateway, key: u8) -> JoinHandle<Result<(), NodeError>> {
     tokio::spawn(node.run(CancellationToken::new()))
 }
 
+/// Offers `mirror`, which sends back every item as it comes.
+fn offer_mirror(gateway: &Gateway) -> JoinHandle<Result<(), NodeError>> {
+    let mut node = Node::new(NodeConfig {
+        broker: gateway.address.clone(),
+        id: "mirror".into(),
+        key: SigningKey::from([9; 32]),
+        token: None,
+        capabilities: Default::default(),
+        max_concurrent: 4,
+        resources: BTreeMap::new(),
+    });
+    let mirror = |mut call: Invocation| async move {
+        while let Some(item) = call.input.item().await {
+            if call.output.item(item).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    };
+    node.register(FunctionInfo::new("mirror"), mirror).unwrap();
+    tokio::spawn(node.run(CancellationToken::new()))
+}
+
+/// Most bytes of memory that a process has had at once since it began.
+fn peak_bytes(child: &Child) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let kibibytes = line.unwrap().split_whitespace().nth(1).unwrap();
+    kibibytes.parse::<u64>().unwrap() << 10
+}
+
 /// Tries until it succeeds.
 async fn until(what: &str, mut good: impl FnMut() -> bool) {
     let trying = async {
@@ -160,4 +193,42 @@ async fn a_gateway_is_used_from_the_command_line_and_keeps_what_it_knows() {
     let thief = tokio::time::timeout(PATIENCE, offer(&again, 2)).await;
     let refusal = thief.unwrap().unwrap().unwrap_err().to_string();
     assert!(refusal.contains("another key"), "{refusal}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gigabyte_passes_through_a_gateway_that_never_has_64_mib() {
+    const ITEM_BYTES: usize = 1 << 20;
+    const ITEMS: usize = 1000;
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(folder.path());
+    let _node = offer_mirror(&gateway);
+    until("the node's function is listed", || {
+        let listed = gateway.run(folder.path(), None, &["list"]);
+        String::from_utf8_lossy(&listed.stdout).contains("mirror")
+    })
+    .await;
+    let config = ClientConfig {
+        broker: gateway.address.clone(),
+        token: None,
+    };
+    let client = Client::connect(&config).await.unwrap();
+    let (upload, mut reply) = client.open(&CallHead::new("mirror")).await.unwrap();
+    let item: Vec<u8> = (0..ITEM_BYTES).map(|at| at as u8).collect();
+    let sent = item.clone();
+    let sending = tokio::spawn(async move {
+        for _ in 0..ITEMS {
+            upload.item(sent.clone()).await.unwrap();
+        }
+        upload.end().await.unwrap();
+    });
+    let mut items = 0;
+    while let Some(back) = reply.item().await.unwrap() {
+        assert!(back == item, "item {items} is another one");
+        items += 1;
+    }
+    sending.await.unwrap();
+    assert_eq!(items, ITEMS);
+    let peak = peak_bytes(&gateway.child);
+    assert!(peak < 64 << 20, "the gateway had {peak} bytes");
 }

@@ -1,7 +1,5 @@
 //! The life of a call: it comes, waits or is given to a node, its bytes are passed on, it ends.
 
-use std::cmp::Reverse;
-
 use super::{Broker, CallId, FRAME_COST, PeerId, WINDOW_BYTES, session::Role};
 use crate::{
     Moment,
@@ -93,6 +91,17 @@ impl Call {
             kept.push(frame.clone());
         }
     }
+
+    /// Bytes of frames that are kept for it.
+    #[cfg(test)]
+    pub(super) fn kept_bytes(&self) -> usize {
+        let waiting = match &self.place {
+            Place::Waiting(frames) => &frames[..],
+            Place::Running(_) => &[],
+        };
+        let kept = waiting.iter().chain(self.replay.iter().flatten());
+        kept.map(Frame::len).sum()
+    }
 }
 
 fn cost(frame: &Frame) -> i64 {
@@ -182,7 +191,7 @@ impl Broker {
         call.place = Place::Waiting(vec![frame]);
         let id = self.next_call;
         self.next_call += 1;
-        self.deadlines.push(Reverse((call.deadline, id)));
+        self.deadlines.insert((call.deadline, id));
         self.calls.insert(id, call);
         if let Some(from) = self.peers.get_mut(&peer) {
             from.calls.insert(number, id);
@@ -193,7 +202,7 @@ impl Broker {
 
     /// Gives a call that waits to a node, or puts it into the queue.
     fn place(&mut self, id: CallId, now: Moment) {
-        let Some(call) = self.calls.get(&id) else {
+        let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
         let nodes = self.nodes.values().map(|(_, node)| node);
@@ -206,6 +215,11 @@ impl Broker {
                 self.drop_waiting(id, &busy);
             }
             Ok(None) => {
+                if let Place::Waiting(frames) = &mut call.place {
+                    for frame in frames {
+                        *frame = frame.detached();
+                    }
+                }
                 let before = self.queue.push(&call.target, call.user(), id);
                 let before = u32::try_from(before).unwrap_or(u32::MAX);
                 if let Some((peer, number)) = call.client {
@@ -221,6 +235,7 @@ impl Broker {
         let Some(call) = self.calls.remove(&id) else {
             return;
         };
+        self.deadlines.remove(&(call.deadline, id));
         self.part(call.client);
         if let Some((peer, number)) = call.client {
             self.fail(peer, number, failure);
@@ -269,12 +284,18 @@ impl Broker {
         node.running += 1;
         offer.running += 1;
         offer.breaker.begin();
-        if !offer.info.idempotent {
-            call.replay = None;
+        match &mut call.replay {
+            Some(kept) if offer.info.idempotent => {
+                for frame in kept {
+                    *frame = frame.detached();
+                }
+            }
+            replay => *replay = None,
         }
         if let (false, Some(ms)) = (call.own_deadline, offer.info.timeout_ms) {
+            self.deadlines.remove(&(call.deadline, id));
             call.deadline = now.after(ms.saturating_mul(1000));
-            self.deadlines.push(Reverse((call.deadline, id)));
+            self.deadlines.insert((call.deadline, id));
         }
         let caller = Caller {
             user: call.user.clone(),
@@ -374,7 +395,7 @@ impl Broker {
         }
     }
 
-    fn pass_to_node(&mut self, id: CallId, frame: Frame, now: Moment) {
+    fn pass_to_node(&mut self, id: CallId, mut frame: Frame, now: Moment) {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
@@ -386,11 +407,16 @@ impl Broker {
                     let words = "more was sent than the other side had granted";
                     return self.abandon(id, &Failure::new(Reason::Invalid, words), now);
                 }
+                // It says nothing, and is not paid for.
+                frame.head.clear();
                 call.complete |= frame.flags.ends_stream();
                 call.keep(&frame);
             }
             Kind::Credit => match Credit::decode(&frame.head) {
-                Ok(credit) => call.windows.node += i64::from(credit.bytes),
+                Ok(credit) => {
+                    call.windows.node += i64::from(credit.bytes);
+                    frame.head = credit.encode().unwrap_or_default();
+                }
                 Err(_) => return,
             },
             Kind::Cancel => {
@@ -403,7 +429,7 @@ impl Broker {
             Place::Waiting(frames)
                 if frames.len() < MAX_EARLY_GRANTS || frame.kind == Kind::Data =>
             {
-                frames.push(frame);
+                frames.push(frame.detached());
             }
             Place::Waiting(_) => {}
             Place::Running(running) => {
@@ -413,7 +439,7 @@ impl Broker {
         }
     }
 
-    fn pass_to_client(&mut self, id: CallId, peer: PeerId, frame: Frame, now: Moment) {
+    fn pass_to_client(&mut self, id: CallId, peer: PeerId, mut frame: Frame, now: Moment) {
         // How a call waits, only the gateway tells that has it.
         if matches!(frame.kind, Kind::Queued | Kind::Started) && !self.is_remote(peer) {
             return;
@@ -424,6 +450,7 @@ impl Broker {
         let mut ended = frame.kind == Kind::Failed;
         match frame.kind {
             Kind::Data => {
+                frame.head.clear();
                 call.windows.node -= cost(&frame);
                 call.answer_bytes += frame.body.len() as u64;
                 call.answered = true;
@@ -474,6 +501,7 @@ impl Broker {
             return;
         };
         let client = call.client.take();
+        self.deadlines.remove(&(call.deadline, id));
         let place = match &call.place {
             Place::Running(running) => Some((running.peer, running.number)),
             Place::Waiting(_) => None,
@@ -495,16 +523,10 @@ impl Broker {
         self.serve_waiting(now);
     }
 
-    /// A call's deadline passed, if it is still this one.
-    pub(super) fn expire(&mut self, id: CallId, at: Moment, now: Moment) {
-        if self
-            .calls
-            .get(&id)
-            .is_some_and(|call| call.deadline == at && call.client.is_some())
-        {
-            let words = "the call did not end within its time";
-            self.abandon(id, &Failure::new(Reason::DeadlineExceeded, words), now);
-        }
+    /// A call's deadline passed.
+    pub(super) fn expire(&mut self, id: CallId, now: Moment) {
+        let words = "the call did not end within its time";
+        self.abandon(id, &Failure::new(Reason::DeadlineExceeded, words), now);
     }
 
     /// A peer with an end of this call is gone.
@@ -537,6 +559,7 @@ impl Broker {
         let Some(call) = self.calls.remove(&id) else {
             return;
         };
+        self.deadlines.remove(&(call.deadline, id));
         self.part(call.client);
         if let (Some((peer, number)), Some(failure)) = (call.client, failure) {
             self.fail(peer, number, failure);

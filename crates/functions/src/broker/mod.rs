@@ -7,10 +7,7 @@ mod queue;
 mod session;
 mod view;
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap},
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub use self::view::{BrokerView, FunctionView, NodeView, UsageView};
 use self::{calls::Call, queue::Queue, session::Peer};
@@ -94,7 +91,8 @@ pub struct Broker {
     nodes: BTreeMap<String, (PeerId, Node)>,
     calls: HashMap<CallId, Call>,
     queue: Queue,
-    deadlines: BinaryHeap<Reverse<(Moment, CallId)>>,
+    /// When the calls end that somebody waits for.
+    deadlines: BTreeSet<(Moment, CallId)>,
     usage: Usage,
     meter: Meter,
     recent: Recent,
@@ -124,7 +122,7 @@ impl Broker {
             nodes: BTreeMap::new(),
             calls: HashMap::new(),
             queue: Queue::default(),
-            deadlines: BinaryHeap::new(),
+            deadlines: BTreeSet::new(),
             usage: Usage::default(),
             meter: Meter::default(),
             recent: Recent::default(),
@@ -167,12 +165,11 @@ impl Broker {
     /// Lets time pass: ends calls whose deadline is over, sends those away whose token has ended, asks
     /// quiet peers for a sign of life and gives silent ones up. To be called every second or so, and at [`Broker::next_deadline`].
     pub fn tick(&mut self, now: Moment) {
-        while let Some(Reverse((at, call))) = self.deadlines.peek().copied() {
-            if at > now {
-                break;
-            }
-            self.deadlines.pop();
-            self.expire(call, at, now);
+        while let Some(&(at, call)) = self.deadlines.first()
+            && at <= now
+        {
+            self.deadlines.pop_first();
+            self.expire(call, now);
         }
         self.dismiss_refused(|peer| peer.token_end.is_some_and(|end| end <= now), now);
         let quiet = self.limits.silence_us / 3;
@@ -194,7 +191,7 @@ impl Broker {
 
     /// When the next deadline of a call passes.
     pub fn next_deadline(&self) -> Option<Moment> {
-        self.deadlines.peek().map(|Reverse((at, _))| *at)
+        self.deadlines.first().map(|(at, _)| *at)
     }
 
     fn send(&mut self, peer: PeerId, frame: Frame) {

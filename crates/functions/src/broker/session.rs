@@ -13,8 +13,8 @@ use crate::{
     wire::{
         Flags, Frame, Kind,
         messages::{
-            Ask, Caller, Challenge, Head, Hello, Load, NodeHello, PROTOCOL, Question, Register,
-            Welcome, node_proof,
+            Ask, Caller, Challenge, Goodbye, Head, Hello, Load, NodeHello, PROTOCOL, Question,
+            Register, Welcome, node_proof,
         },
     },
 };
@@ -37,6 +37,8 @@ pub(super) struct Peer {
     token: Option<String>,
     /// When that token ends.
     pub(super) token_end: Option<Moment>,
+    /// When another connection wanted to be the same node, and this one was asked whether it lives.
+    disputed: Option<Moment>,
     /// Round trip of the newest ping in microseconds.
     pub(super) latency_us: Option<u64>,
 }
@@ -71,6 +73,7 @@ impl Peer {
             groups: Vec::new(),
             token: None,
             token_end: None,
+            disputed: None,
             latency_us: None,
         }
     }
@@ -194,8 +197,13 @@ impl Broker {
         };
         peer.heard = now;
         let new = matches!(peer.role, Role::New(_));
+        if new && frame.kind == Kind::Hello {
+            if let Err(Goodbye { reason, retry }) = self.hello(id, &frame.head, now) {
+                self.dismiss(id, reason, retry, now);
+            }
+            return;
+        }
         let result = match (frame.kind, new) {
-            (Kind::Hello, true) => self.hello(id, &frame.head, now),
             (_, true) => Err("say hello first".to_owned()),
             (Kind::Register, _) => self.register(id, &frame.body, now),
             (Kind::Load, _) => self.load(id, &frame.head, now),
@@ -232,10 +240,10 @@ impl Broker {
         }
     }
 
-    fn hello(&mut self, id: PeerId, head: &[u8], now: Moment) -> Result<(), String> {
+    fn hello(&mut self, id: PeerId, head: &[u8], now: Moment) -> Result<(), Goodbye> {
         let hello = Hello::decode(head).map_err(|error| error.to_string())?;
         if hello.protocol == 0 {
-            return Err("version 0 of the protocol does not exist".into());
+            return Err("version 0 of the protocol does not exist".to_owned().into());
         }
         let Caller { user, groups, .. } = self
             .identify(hello.token.as_deref(), now)
@@ -264,15 +272,18 @@ impl Broker {
     }
 
     /// Admits a node that holds the key that its id belongs to.
-    fn admit(&mut self, peer: PeerId, node: NodeHello, now: Moment) -> Result<(), String> {
+    fn admit(&mut self, peer: PeerId, node: NodeHello, now: Moment) -> Result<(), Goodbye> {
         let id = &node.id;
         if !is_node_id(id) {
             return Err(format!(
                 "{id:?} cannot be a node's id: use letters, digits, '-', '_' and '.', at most 64"
-            ));
+            )
+            .into());
         }
         if node.max_concurrent == 0 {
-            return Err("a node must run at least one call at a time".into());
+            return Err("a node must run at least one call at a time"
+                .to_owned()
+                .into());
         }
         let Some(Role::New(nonce)) = self.peers.get(&peer).map(|peer| &peer.role) else {
             return Ok(());
@@ -285,14 +296,16 @@ impl Broker {
                 return Err(format!(
                     "the id {id:?} belongs to another key: start the node with the key that took it, \
                      or choose another id"
-                ));
+                )
+                .into());
             }
             Some(_) => {}
             None if self.owners.len() >= self.limits.owners => {
                 return Err(format!(
                     "this broker knows {} nodes already and takes no new id",
                     self.owners.len()
-                ));
+                )
+                .into());
             }
             None => {
                 self.owners.insert(id.clone(), node.key);
@@ -302,12 +315,12 @@ impl Broker {
                 });
             }
         }
-        if self
+        if let Some((other, _)) = self
             .nodes
             .get(id)
-            .is_some_and(|(_, node)| node.gateway.is_none())
+            .filter(|(_, node)| node.gateway.is_none())
         {
-            return Err(format!("node {id:?} is connected already"));
+            self.dispute(*other, id, now)?;
         }
         let entry = Node {
             id: id.clone(),
@@ -324,6 +337,37 @@ impl Broker {
         };
         self.nodes.insert(node.id, (peer, entry));
         Ok(())
+    }
+
+    /// A node comes whose key and id another connection has: as long as that one lives, only that one.
+    /// One that does not answer is given up, so that a node whose network was cut comes back.
+    fn dispute(&mut self, other: PeerId, id: &str, now: Moment) -> Result<(), Goodbye> {
+        let patience = self.limits.silence_us / 3;
+        let Some(first) = self.peers.get_mut(&other) else {
+            return Ok(());
+        };
+        let asked = first.disputed.map(|asked| {
+            let late = now.micros_after(asked) >= patience;
+            (first.heard > asked, late)
+        });
+        let lives = match asked {
+            // What it answered long ago says nothing of now.
+            None | Some((true, true)) => {
+                first.disputed = Some(now);
+                self.send(other, Frame::bare(Kind::Ping, 0));
+                false
+            }
+            Some((answered, false)) => answered,
+            Some((false, true)) => {
+                let words = "the node came again, and you did not answer";
+                self.dismiss(other, words.into(), true, now);
+                return Ok(());
+            }
+        };
+        Err(Goodbye {
+            reason: format!("node {id:?} is connected already"),
+            retry: !lives,
+        })
     }
 
     fn node_of(&mut self, peer: PeerId) -> Result<&mut Node, String> {

@@ -13,6 +13,7 @@ use crate::{
     },
 };
 
+mod fuzz;
 mod gateways;
 
 /// A broker and the time.
@@ -526,11 +527,13 @@ fn whatever_happens_nothing_is_left_behind() {
                 .flat_map(|(_, node)| node.functions.values()).map(|offer| offer.running).sum::<u32>();
             prop_assert_eq!(running, by_function);
             prop_assert_eq!(bench.broker.calls.len(), running as usize + bench.broker.queue.len());
+            prop_assert!(bench.broker.deadlines.len() <= bench.broker.calls.len());
         }
         bench.broker.disconnect(node, bench.now);
         bench.broker.disconnect(client, bench.now);
         prop_assert_eq!(bench.broker.open_calls(), 0);
         prop_assert_eq!(bench.broker.queue.len(), 0);
+        prop_assert!(bench.broker.deadlines.is_empty());
         prop_assert!(bench.broker.peers.is_empty() && bench.broker.nodes.is_empty());
     });
 }

@@ -23,6 +23,10 @@ pub const MAX_BODY_BYTES: usize = 256 << 10;
 /// Most bytes of a body that describes the connection itself, such as the functions of a node.
 pub const MAX_CONTROL_BYTES: usize = 4 << 20;
 
+/// Head and body up to this are copied out of what was read, so that a short frame that is kept keeps no
+/// more than itself in memory, and the buffer is read into again.
+const COPIED_BYTES: usize = 4 << 10;
+
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -203,6 +207,16 @@ impl Frame {
         self.head.is_empty() && self.body.is_empty()
     }
 
+    /// The same frame in memory of its own. As it was read, it may keep much more of what came with it.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self {
+            head: Bytes::copy_from_slice(&self.head),
+            body: Bytes::copy_from_slice(&self.body),
+            ..*self
+        }
+    }
+
     /// Appends everything but the body, which a writer may send from where it lies.
     pub fn encode_head(&self, to: &mut BytesMut) {
         let length = self.head.len() + self.body.len();
@@ -247,7 +261,14 @@ impl Frame {
                 return Ok(None);
             }
             from.advance(HEADER_BYTES);
-            let mut rest = from.split_to(length).freeze();
+            let mut rest = match length <= COPIED_BYTES {
+                true => {
+                    let copy = Bytes::copy_from_slice(&from[..length]);
+                    from.advance(length);
+                    copy
+                }
+                false => from.split_to(length).freeze(),
+            };
             let Some(kind) = kind else { continue };
             let head = rest.split_to(head);
             return Ok(Some(Self {
@@ -318,6 +339,8 @@ mod tests {
         fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             let mut waiting = BytesMut::from(&bytes[..]);
             while let Ok(Some(_)) = Frame::decode(&mut waiting) {}
+            let most = HEADER_BYTES + u16::MAX as usize + 2 * MAX_CONTROL_BYTES;
+            prop_assert!(waiting.capacity() <= most, "{} bytes are kept", waiting.capacity());
         }
     }
 

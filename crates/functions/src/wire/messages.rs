@@ -165,6 +165,16 @@ pub struct Goodbye {
     pub retry: bool,
 }
 
+impl From<String> for Goodbye {
+    /// That trying again is no use.
+    fn from(reason: String) -> Self {
+        Self {
+            reason,
+            retry: false,
+        }
+    }
+}
+
 /// A node's live load. What it does not know is absent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Load {

@@ -14,8 +14,8 @@ use pyo3::{
 };
 use r3mes_functions::{
     Failure, Reason,
-    client::{self, Client, ClientConfig, Reply},
-    wire::messages::CallHead,
+    client::{self, Client, ClientConfig, Event, Reply},
+    wire::messages::{CallHead, Progress},
 };
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
@@ -33,14 +33,22 @@ use crate::{
 pub(crate) struct Head {
     head: Arc<CallHead>,
     reading: Reading,
+    /// `(share, note) -> None`: told how far a call has come.
+    progress: Option<Py<PyAny>>,
 }
 
 #[pymethods]
 impl Head {
     /// Reads a description that the Python half wrote.
     #[new]
-    #[pyo3(signature = (head, *, pickle = false, views = false, convert = None))]
-    fn new(head: &[u8], pickle: bool, views: bool, convert: Option<Py<PyAny>>) -> PyResult<Self> {
+    #[pyo3(signature = (head, *, pickle = false, views = false, convert = None, progress = None))]
+    fn new(
+        head: &[u8],
+        pickle: bool,
+        views: bool,
+        convert: Option<Py<PyAny>>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
         Ok(Self {
             head: Arc::new(failure::read(head)?),
             reading: Reading {
@@ -48,6 +56,7 @@ impl Head {
                 pickle,
                 convert,
             },
+            progress,
         })
     }
 }
@@ -96,11 +105,24 @@ impl Connection {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (py, Head { head, reading }) = (args.py(), head.get());
+        let (py, called) = (args.py(), head.get());
+        let reading = &called.reading;
         let parts = single(args, kwargs, reading.pickle)?;
-        match wait(py, result(Arc::clone(&self.0), Arc::clone(head), parts))? {
-            Ok(bytes) => reading.value(py, bytes),
-            Err(failure) => Err(failure::exception(py, &failure)),
+        let mut raised = None;
+        // This thread drives the call, so what is told runs in it.
+        let told = |progress: Progress| {
+            let Some(callback) = &called.progress else {
+                return true;
+            };
+            let words = (progress.done, progress.note);
+            raised = Python::attach(|py| callback.bind(py).call1(words).err());
+            raised.is_none()
+        };
+        let calling = result(Arc::clone(&self.0), Arc::clone(&called.head), parts, told);
+        match (wait(py, calling)?, raised) {
+            (_, Some(raised)) => Err(raised),
+            (Ok(bytes), None) => reading.value(py, bytes),
+            (Err(failure), None) => Err(failure::exception(py, &failure)),
         }
     }
 
@@ -114,10 +136,20 @@ impl Connection {
         mailbox: &Bound<'_, Mailbox>,
         future: Py<PyAny>,
     ) -> PyResult<Pending> {
-        let Head { head, reading } = head.get();
-        let parts = single(args, kwargs, reading.pickle)?;
-        let (reading, mailbox) = (reading.again(args.py()), mailbox.get().inner());
-        let mut calling = Box::pin(result(Arc::clone(&self.0), Arc::clone(head), parts));
+        let (py, called) = (args.py(), head.get());
+        let parts = single(args, kwargs, called.reading.pickle)?;
+        let (reading, mailbox) = (called.reading.again(py), mailbox.get().inner());
+        let watcher = called.progress.as_ref();
+        let watcher = watcher.map(|callback| (future.clone_ref(py), callback.clone_ref(py)));
+        let (watcher, letters) = (watcher.map(Arc::new), Arc::clone(&mailbox));
+        let told = move |progress| {
+            if let Some(watcher) = &watcher {
+                letters.leave(Letter::Progress(Arc::clone(watcher), progress));
+            }
+            true
+        };
+        let calling = result(Arc::clone(&self.0), Arc::clone(&called.head), parts, told);
+        let mut calling = Box::pin(calling);
         let handle = runtime()?;
         let settled = move |result| {
             let outcome = match result {
@@ -148,7 +180,7 @@ impl Connection {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Opened> {
-        let (py, Head { head, reading }) = (args.py(), head.get());
+        let (py, Head { head, reading, .. }) = (args.py(), head.get());
         let Encoded { parts, stream } = Encoded::arguments(args, kwargs, reading.pickle)?;
         let (client, head) = (Arc::clone(&self.0), Arc::clone(head));
         let opened = match stream {
@@ -203,25 +235,36 @@ fn single(
     }
 }
 
+/// The one result of a call. `told` hears how far it has come, and gives the call up by answering false.
 async fn result(
     client: Arc<Client>,
     head: Arc<CallHead>,
     parts: Vec<Bytes>,
+    mut told: impl FnMut(Progress) -> bool,
 ) -> Result<Bytes, Failure> {
     let mut reply = client.call_with(&head, parts).await?;
-    let words = "the function ended without a result";
-    let first = reply.item().await?;
-    let first = first.ok_or_else(|| Failure::new(Reason::Internal, words))?;
-    match reply.item().await? {
-        None => Ok(first),
-        Some(_) => Err(Failure::new(
-            Reason::Invalid,
-            format!(
-                "{} yields items: say stream=True where you make the remote function",
-                head.function
-            ),
-        )),
+    let mut first = None;
+    while let Some(event) = reply.event().await? {
+        match event {
+            Event::Progress(progress) => {
+                if !told(progress) {
+                    let words = "the caller gave the call up";
+                    return Err(Failure::new(Reason::Cancelled, words));
+                }
+            }
+            Event::Item(_) if first.is_some() => {
+                let words = format!(
+                    "{} yields items: say stream=True where you make the remote function",
+                    head.function
+                );
+                return Err(Failure::new(Reason::Invalid, words));
+            }
+            Event::Item(item) => first = Some(item),
+            Event::Queued(_) | Event::Started(_) => {}
+        }
     }
+    let words = "the function ended without a result";
+    first.ok_or_else(|| Failure::new(Reason::Internal, words))
 }
 
 /// A call that an event loop waits for.
@@ -389,6 +432,14 @@ impl Stream {
             mailbox.leave(Letter::Outcome(future, outcome));
         });
         Ok(())
+    }
+
+    /// How far the call said it has come, of what was read so far: a share, and a line for people.
+    fn progress(&self) -> Option<(Option<f64>, String)> {
+        match &*lock(&self.state) {
+            State::Idle(reply) => reply.progress().map(|told| (told.done, told.note.clone())),
+            _ => None,
+        }
     }
 
     /// Wants no more: the call is cancelled if it still runs.

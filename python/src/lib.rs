@@ -4,6 +4,7 @@
 //! - [`codec`]: Python values as items of calls, by docs/spec/functions.md;
 //! - [`memory`]: memory of Python objects lent to Rust, and of Rust lent to Python;
 //! - [`runtime`]: the threads that move frames, and how Python waits for them;
+//! - [`load`]: how busy this machine is;
 //! - [`mailbox`]: things that threads leave for an event loop;
 //! - [`client`], [`node`] and [`server`]: the three roles.
 
@@ -11,6 +12,7 @@ mod client;
 mod codec;
 mod failure;
 mod hooks;
+mod load;
 mod mailbox;
 mod memory;
 mod node;
@@ -25,8 +27,9 @@ mod _native {
     #[pymodule_export]
     use crate::{
         client::{Connection, Head, Pending, Stream, Upload},
-        codec::{Moment, Named, Pickled, Raw, Streamed, copies, decode, encode},
+        codec::{Moment, Named, Pickled, Raw, Streamed, copies, decode, decode_arguments, encode},
         hooks::set_hooks,
+        load::Machine,
         mailbox::Mailbox,
         memory::Memory,
         node::{Job, NodeHandle, Pool},

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use pyo3::{intern, prelude::*};
-use r3mes_functions::Failure;
+use r3mes_functions::{Failure, wire::messages::Progress};
 
 use crate::{codec, failure, node::Job};
 
@@ -19,6 +19,8 @@ pub(crate) enum Letter {
     Job(Job),
     /// Nobody waits for the call of that id any more.
     Cancelled(String),
+    /// How far the call has come that the first one, a future, waits for; the second one is to be told.
+    Progress(Arc<(Py<PyAny>, Py<PyAny>)>, Progress),
     /// What became of something that a future stands for.
     Outcome(Py<PyAny>, Outcome),
 }
@@ -106,11 +108,29 @@ impl Mailbox {
             match letter {
                 Letter::Job(job) => jobs.push(Bound::new(py, job)?),
                 Letter::Cancelled(call) => cancelled.push(call),
+                Letter::Progress(watcher, progress) => tell(py, &watcher, progress)?,
                 Letter::Outcome(future, outcome) => settle(py, future.bind(py), outcome)?,
             }
         }
         Ok((jobs, cancelled))
     }
+}
+
+/// Tells how far a call has come. What the one who is told raises ends the call.
+fn tell(
+    py: Python<'_>,
+    (future, callback): &(Py<PyAny>, Py<PyAny>),
+    progress: Progress,
+) -> PyResult<()> {
+    let future = future.bind(py);
+    if future.call_method0(intern!(py, "done"))?.is_truthy()? {
+        return Ok(());
+    }
+    if let Err(error) = callback.bind(py).call1((progress.done, progress.note)) {
+        future.call_method1(intern!(py, "set_exception"), (error.into_value(py),))?;
+        future.getattr("call")?.call_method0("cancel")?;
+    }
+    Ok(())
 }
 
 fn settle(py: Python<'_>, future: &Bound<'_, PyAny>, outcome: Outcome) -> PyResult<()> {

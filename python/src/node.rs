@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     client::described,
     codec::{Encoded, Reading},
-    failure,
+    failure, load,
     mailbox::{self, Letter, Mailbox, Outcome},
     runtime::{look, runtime, wait},
 };
@@ -148,6 +148,18 @@ impl Job {
         self.target.reading.plain().value(py, item)
     }
 
+    /// The next item of the argument that is a stream as it came; nothing after the last one.
+    fn next_raw<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let Some(mut input) = lock(&self.input).take() else {
+            return Ok(None);
+        };
+        let Some(item) = wait(py, input.item())? else {
+            return Ok(None);
+        };
+        *lock(&self.input) = Some(input);
+        Ok(Some(PyBytes::new(py, &item)))
+    }
+
     /// The next item of the argument that is a stream settles `future`.
     fn next_soon(
         slf: &Bound<'_, Self>,
@@ -181,8 +193,8 @@ impl Job {
     }
 
     /// Answers with the bytes of a value.
-    fn finish_raw(&self, item: Vec<u8>) {
-        self.last(vec![item.into()]);
+    fn finish_raw(&self, item: &[u8]) {
+        self.last(vec![Bytes::copy_from_slice(item)]);
     }
 
     /// Yields an item, waiting until there is room for it; false when nobody reads any more.
@@ -192,8 +204,8 @@ impl Job {
     }
 
     /// Yields an item whose bytes are known.
-    fn send_raw(&self, py: Python<'_>, item: Vec<u8>) -> PyResult<bool> {
-        self.send_parts(py, vec![item.into()])
+    fn send_raw(&self, py: Python<'_>, item: &[u8]) -> PyResult<bool> {
+        self.send_parts(py, vec![Bytes::copy_from_slice(item)])
     }
 
     /// Yields an item: whether that went well if it is known at once, otherwise it settles `future`.
@@ -460,6 +472,7 @@ impl NodeHandle {
             .map_err(PyValueError::new_err)?;
         }
         let (stop, registered) = (CancellationToken::new(), node.registered());
+        node.tell_load(load::watch(stop.clone())?);
         let running = runtime()?.spawn(node.run(stop.clone()));
         Ok(Self {
             stop,

@@ -22,8 +22,8 @@ use crate::{
     wire::{
         Frame, Kind,
         messages::{
-            CallHead, Caller, Challenge, Head, Hello, NodeHello, PROTOCOL, Progress, Register,
-            Welcome, node_proof,
+            CallHead, Caller, Challenge, Head, Hello, Load, NodeHello, PROTOCOL, Progress,
+            Register, Welcome, node_proof,
         },
     },
 };
@@ -202,6 +202,7 @@ pub struct Node {
     config: NodeConfig,
     registered: watch::Sender<bool>,
     functions: BTreeMap<String, (FunctionInfo, Handler)>,
+    load: Option<watch::Receiver<Load>>,
 }
 
 /// Why a node stopped.
@@ -234,7 +235,13 @@ impl Node {
             config,
             registered: watch::Sender::new(false),
             functions: BTreeMap::new(),
+            load: None,
         }
+    }
+
+    /// Tells the broker of this machine's load, now and whenever it changes. Without, it is not known there.
+    pub fn tell_load(&mut self, load: watch::Receiver<Load>) {
+        self.load = Some(load);
     }
 
     /// Whether a broker has its functions, now and from now on.
@@ -327,11 +334,15 @@ impl Node {
         link: &Arc<Link>,
         arrivals: &mut mpsc::UnboundedReceiver<Arrival>,
     ) -> Result<(), NodeError> {
-        let mut calls = JoinSet::new();
+        let (mut calls, mut load) = (JoinSet::new(), None);
         loop {
             let arrival = tokio::select! {
                 arrival = arrivals.recv() => arrival,
                 Some(_) = calls.join_next(), if !calls.is_empty() => continue,
+                frame = load_frame(&mut load) => {
+                    link.send(frame);
+                    continue;
+                }
             };
             let frame = match arrival {
                 None => return Ok(()),
@@ -351,6 +362,8 @@ impl Node {
                 }
                 Kind::Registered => {
                     self.registered.send_replace(true);
+                    load.clone_from(&self.load);
+                    load.iter_mut().for_each(watch::Receiver::mark_changed);
                     tracing::info!(node = self.config.id, "functions.node.registered");
                 }
                 Kind::Goodbye => return self.leave(broker, &frame),
@@ -476,6 +489,21 @@ impl Node {
             link.leave(number);
         });
     }
+}
+
+/// What tells of the next change of a load; nothing ever does where nobody measures it.
+async fn load_frame(load: &mut Option<watch::Receiver<Load>>) -> Frame {
+    if let Some(changing) = load
+        && changing.changed().await.is_ok()
+        && let Ok(head) = changing.borrow_and_update().encode()
+    {
+        return Frame {
+            head,
+            ..Frame::bare(Kind::Load, 0)
+        };
+    }
+    *load = None;
+    std::future::pending().await
 }
 
 impl Input {

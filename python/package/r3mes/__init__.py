@@ -8,7 +8,7 @@ A `ComputeNode` offers functions, a `Server` is the gateway between, and `remote
 from . import errors
 from ._context import ExecutionContext
 from ._node import ComputeNode
-from ._remote import Client, RemoteFunction, Stream, remote
+from ._remote import Client, Progress, RemoteFunction, Stream, remote
 from ._server import Server
 from ._values import Record
 from .errors import (
@@ -40,6 +40,7 @@ __all__ = [
     "GatewayUnreachableError",
     "NoHealthyNodesError",
     "NodeLostError",
+    "Progress",
     "QuotaExceededError",
     "Record",
     "RemoteError",

@@ -19,8 +19,9 @@ class ExecutionContext:
 
     __slots__ = ("_job",)
 
-    def __init__(self, job: _native.Job) -> None:
-        self._job = job
+    def __init__(self, job: Any) -> None:
+        #: A `_native.Job`, or what stands for one in a process of its own.
+        self._job: _native.Job = job
 
     @classmethod
     def current(cls) -> ExecutionContext:

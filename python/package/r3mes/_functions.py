@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, AsyncIterator, Callable, Iterator
+import sys
+from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, Iterator
 
 from . import _native, _values
 from ._context import ExecutionContext, current_job
+
+if TYPE_CHECKING:
+    from ._processes import Processes
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def describe(error: BaseException) -> tuple[str, str, str, str]:
@@ -66,13 +72,17 @@ class Offered:
         self._positional: list[_values.Converter | None] = []
         self._named: dict[str, _values.Converter] = {}
         self._context: str | None = None
+        #: Positional parameters before the context; more than any call has where it goes by name.
+        self._context_at = sys.maxsize
         for name, parameter in inspect.signature(function).parameters.items():
             hint = self.hints.get(name)
             if hint is ExecutionContext:
                 self._context = name
+                if parameter.kind in _POSITIONAL:
+                    self._context_at = len(self._positional)
                 continue
             convert = _values.converter(hint)
-            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            if parameter.kind in _POSITIONAL:
                 self._positional.append(convert)
             if convert is not None:
                 self._named[name] = convert
@@ -96,13 +106,18 @@ class Offered:
         ]
         return tuple(converted)
 
-    def _arguments(self, job: _native.Job) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        args, kwargs = job.arguments()
+    def adapt(self, job: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments as the function wants them."""
         if not self._plain:
             args = self.prepare(args, kwargs)
-            if self._context is not None:
+            if self._context is not None and self._context_at < len(args):
+                args = (*args[: self._context_at], ExecutionContext(job), *args[self._context_at :])
+            elif self._context is not None:
                 kwargs[self._context] = ExecutionContext(job)
         return args, kwargs
+
+    def _arguments(self, job: _native.Job) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return self.adapt(job, *job.arguments())
 
     def run(self, job: _native.Job) -> None:
         """Runs a call in this thread."""
@@ -154,4 +169,18 @@ class Offered:
         except asyncio.CancelledError:
             job.fail("cancelled", "the call was cancelled")
         except BaseException as error:  # noqa: BLE001
+            job.fail(*describe(error))
+
+
+class Isolated:
+    """A function whose calls run in processes of their own; the thread that has one waits for it."""
+
+    def __init__(self, name: str, processes: Processes) -> None:
+        self._name, self._processes = name, processes
+
+    def run(self, job: _native.Job) -> None:
+        """Runs a call."""
+        try:
+            self._processes.run(job, self._name)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the caller is told
             job.fail(*describe(error))

@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from typing import Any, Callable, Mapping, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Callable, Mapping, TypeVar, overload
 
 from . import _gateway, _native, _schema
-from ._functions import Offered
+from ._functions import Isolated, Offered
 from ._workers import Loop, Threads
+
+if TYPE_CHECKING:
+    from ._processes import Processes
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -46,6 +49,8 @@ class ComputeNode:
         self._given_gateway = vps_address
         self._token = (auth_token, auth)
         self._offered: dict[str, tuple[dict[str, Any], Offered, bool]] = {}
+        self._isolated: set[str] = set()
+        self._processes: Processes | None = None
         self._handle: _native.NodeHandle | None = None
         self._threads: Threads | None = None
         self._loop: Loop | None = None
@@ -83,10 +88,12 @@ class ComputeNode:
         :param auth_required: whether a caller needs a token.
         :param quota_per_user: how much one user may use it, such as `"2_hours_daily"` or `"100_calls_hourly"`.
         :param access_level: `"public"`, `"authenticated"`, or the name of a group that a caller's token must carry.
+        :param scaling: `"auto"`: runs in as many processes as there are calls, up to `max_concurrent`, which is the
+            number of processors if not given; those that have nothing to do end again.
         :param billing: `"per_request"`, a label: calls are counted, and nothing is settled yet.
         :param timeout: seconds that a call may take.
         :param max_concurrent: calls of it that run at a time: 1 for functions, 64 for coroutines, if not given.
-        :param isolation: `"thread"`.
+        :param isolation: `"thread"`, or `"process"`: each call runs in a process, which ends with it when it is cancelled.
         :param idempotent: whether another node may run a call again whose node was lost.
         :param pickle: whether pickled arguments are read. Reading one runs its sender's code.
         :param labels: further words, such as `pipeline="automated"`.
@@ -123,10 +130,9 @@ class ComputeNode:
             raise ValueError(f"{name} is a generator: it streams, so stream=False cannot hold")
         if async_func is not None and async_func != offered.is_async:
             raise ValueError(f"{name} is {'' if offered.is_async else 'not '}defined with `async def`")
-        if isolation not in (None, "thread"):
-            raise ValueError(f"isolation may be 'thread', not {isolation!r}")
-        if scaling is not None:
-            raise ValueError(f"scaling={scaling!r} is not there yet: give max_concurrent")
+        isolation = _isolation(name, isolation, scaling, offered.is_async)
+        if max_concurrent is None:
+            max_concurrent = ASYNC_CONCURRENCY if offered.is_async else (os.cpu_count() or 1) if scaling else 1
         if billing not in (None, "per_request"):
             raise ValueError(f"billing may be 'per_request', not {billing!r}")
         if billing is not None:
@@ -141,7 +147,7 @@ class ComputeNode:
             "returns": _schema.returns_of(offered.hints, offered.streams),
             "streams": offered.streams,
             "access": _access(name, auth_required, access_level),
-            "max_concurrent": max_concurrent or (ASYNC_CONCURRENCY if offered.is_async else 1),
+            "max_concurrent": max_concurrent,
             "requirements": dict(resource_requirements or {}),
             "idempotent": idempotent,
             "labels": labels,
@@ -155,6 +161,8 @@ class ComputeNode:
         if self._handle is not None:
             raise RuntimeError(f"register {name} before the node serves")
         self._offered[name] = (info, offered, pickle)
+        if isolation == "process":
+            self._isolated.add(name)
         return function
 
     def start(self, *, ready: bool = True) -> ComputeNode:
@@ -172,8 +180,13 @@ class ComputeNode:
             "token": _gateway.find_token(*self._token),
             "capabilities": self.capabilities,
             "max_concurrent": self.max_concurrent,
-            "resources": _resources(),
+            "resources": _native.Machine().resources(),
         }
+        if self._isolated:
+            from ._processes import Processes
+
+            isolated = {name: self._offered[name] for name in self._isolated}
+            self._processes = Processes({name: (offered, pickle) for name, (_, offered, pickle) in isolated.items()})
         offers = self._offered.values()
         threaded = sum(info["max_concurrent"] for info, offered, _ in offers if not offered.is_async)
         if threaded:
@@ -185,13 +198,13 @@ class ComputeNode:
         functions = [
             (
                 info,
-                offered,
+                offered if self._processes is None or name not in self._isolated else Isolated(name, self._processes),
                 offered.stream_maker,
                 self._runner(offered),
                 pickle,
                 memoryview in offered.hints.values(),
             )
-            for info, offered, pickle in offers
+            for name, (info, offered, pickle) in self._offered.items()
         ]
         self._handle = _native.NodeHandle(description, functions)
         if ready and not self._handle.ready():
@@ -230,16 +243,28 @@ class ComputeNode:
             return
         handle.stop()
         handle.wait()
-        for workers in (self._threads, self._loop):
+        for workers in (self._threads, self._loop, self._processes):
             if workers is not None:
                 workers.stop()
-        self._threads = self._loop = None
+        self._threads = self._loop = self._processes = None
 
     def __enter__(self) -> ComputeNode:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def _isolation(name: str, isolation: str | None, scaling: str | None, is_async: bool) -> str:
+    if isolation not in (None, "thread", "process"):
+        raise ValueError(f"isolation may be 'thread' or 'process', not {isolation!r}")
+    if scaling not in (None, "auto"):
+        raise ValueError(f"scaling may be 'auto', not {scaling!r}")
+    if is_async and (scaling or isolation):
+        raise ValueError(f"{name} is a coroutine function, which runs on the event loop: define it with plain `def`")
+    if scaling and isolation == "thread":
+        raise ValueError(f"{name}: scaling='auto' runs in processes, which isolation='thread' forbids")
+    return "process" if scaling else isolation or "thread"
 
 
 def _access(name: str, auth_required: bool | None, access_level: str | None) -> str:
@@ -249,8 +274,3 @@ def _access(name: str, auth_required: bool | None, access_level: str | None) -> 
         raise ValueError(f"{name}: auth_required={auth_required} contradicts access_level={access_level!r}")
     return access_level
 
-
-def _resources() -> dict[str, float]:
-    """What this machine has at all: bytes of memory, and processors."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return {"memory": float(memory), "cpu_cores": float(os.cpu_count() or 1)}

@@ -151,6 +151,12 @@ class Stream(Iterator[Any], AsyncIterator[Any]):
             self._pump.check()
         raise StopAsyncIteration
 
+    @property
+    def progress(self) -> Progress | None:
+        """How far the call said that it has come, when the last item came."""
+        told = None if self._native is None else self._native.progress()
+        return None if told is None else Progress(*told)
+
     def close(self) -> None:
         """Wants no more items: the call is cancelled if it still runs."""
         self._closed = True
@@ -190,6 +196,28 @@ class Stream(Iterator[Any], AsyncIterator[Any]):
 _NOTHING = object()
 
 
+class Progress(typing.NamedTuple):
+    """How far a call has come, as its function says."""
+
+    #: Share that is done, 0 to 1, if it is known.
+    done: float | None
+    #: A line for people.
+    note: str
+
+
+Watcher = Callable[[Progress], object]
+
+
+def _told(watcher: Watcher | None) -> Callable[[float | None, str], None] | None:
+    if watcher is None:
+        return None
+
+    def tell(done: float | None, note: str) -> None:
+        watcher(Progress(done, note))
+
+    return tell
+
+
 class RemoteFunction(typing.Generic[P, R]):
     """A function that runs elsewhere, called as if it were here.
 
@@ -204,13 +232,20 @@ class RemoteFunction(typing.Generic[P, R]):
         self._gateway: str | None = options["gateway"]
         self._token = (options["auth_token"], options["auth"])
         self._streams: bool = options["stream"]
+        self._given = (head, options)
         self._native_head = _native.Head(
             _native.encode({"function": function, **head}),
             pickle=options["pickle"],
             views=options["views"],
             convert=options["convert"],
+            progress=_told(options["progress"]),
         )
         self._connection: _native.Connection | None = None
+
+    def with_progress(self, progress: Watcher | None) -> RemoteFunction[P, R]:
+        """The same function, whose calls tell `progress` how far they have come, as `remote(progress=)` says."""
+        head, options = self._given
+        return RemoteFunction(self.__name__, head, **{**options, "progress": progress})
 
     def __repr__(self) -> str:
         return f"<remote function {self.__name__}>"
@@ -292,6 +327,7 @@ def remote(
     auth: str | None = None,
     pickle: bool = False,
     views: bool = False,
+    progress: Watcher | None = None,
 ) -> RemoteFunction[..., Any]: ...
 @overload
 def remote(
@@ -310,6 +346,7 @@ def remote(
     optimization: str | None = None,
     pickle: bool = False,
     views: bool = False,
+    progress: Watcher | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
@@ -329,6 +366,7 @@ def remote(
     optimization: str | None = None,
     pickle: bool = False,
     views: bool = False,
+    progress: Watcher | None = None,
 ) -> Any:
     """A function that runs elsewhere: as a decorator of a stub, whose body never runs, or by its names.
 
@@ -347,6 +385,8 @@ def remote(
     :param optimization: `"auto"`: the node is chosen by score, as it is without.
     :param pickle: whether pickled values are sent and read. Reading one runs its sender's code.
     :param views: whether bytes come as views of the memory that they arrived in.
+    :param progress: called with a `Progress` whenever the function says how far it has come, in the thread or the event
+        loop of the caller; what it raises ends the call. Of a function that streams, `Stream.progress` tells.
     """
     _check_choice("strategy", strategy, STRATEGIES)
     _check_choice("scaling", scaling, ("auto",))
@@ -366,7 +406,7 @@ def remote(
         "deadline_ms": None if timeout is None else max(1, round(timeout * 1000)),
     }
     head = {name: entry for name, entry in head.items() if entry is not None}
-    options = {"gateway": gateway, "auth_token": auth_token, "auth": auth, "pickle": pickle}
+    options = {"gateway": gateway, "auth_token": auth_token, "auth": auth, "pickle": pickle, "progress": progress}
 
     def of_stub(stub: Callable[..., Any]) -> Any:
         hints = _values.hints_of(stub)
@@ -424,7 +464,7 @@ class Client:
         if options:
             raise TypeError(f"unknown options: {', '.join(options)}; use remote() for more")
         return RemoteFunction(
-            name, head, stream=stream, views=False, pickle=False, convert=None, **self._options
+            name, head, stream=stream, views=False, pickle=False, convert=None, progress=None, **self._options
         )
 
     def execute(self, name: str, *args: Any, **kwargs: Any) -> Any:

@@ -198,6 +198,24 @@ pub(crate) fn decode<'py>(
     reading.value(item.py(), memory::lend(item)?)
 }
 
+/// The arguments of a call that came to another process, where `stream` makes what stands for the items
+/// that follow.
+#[pyfunction]
+#[pyo3(signature = (item, stream, *, pickle = false, views = false))]
+pub(crate) fn decode_arguments<'py>(
+    item: &Bound<'py, PyAny>,
+    stream: &Bound<'py, PyAny>,
+    pickle: bool,
+    views: bool,
+) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
+    let reading = Reading {
+        views,
+        pickle,
+        convert: None,
+    };
+    reading.arguments(item.py(), memory::lend(item)?, &|| stream.call0())
+}
+
 /// Copies of buffers so far in this process: how many, and their bytes.
 #[pyfunction]
 pub(crate) fn copies() -> (u64, u64) {

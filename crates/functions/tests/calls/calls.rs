@@ -9,10 +9,10 @@ use r3mes_functions::{
     tokens::{Secret, Tokens},
     wire::{
         Flags, Frame, Kind,
-        messages::{CallHead, Credit, Head, Hello, PROTOCOL},
+        messages::{CallHead, Credit, Head, Hello, Load, PROTOCOL},
     },
 };
-use tokio::io::AsyncWriteExt;
+use tokio::{io::AsyncWriteExt, sync::watch};
 
 use crate::network::Network;
 
@@ -212,6 +212,42 @@ async fn a_lost_node_fails_its_calls_and_comes_back() {
     let _again = network.started("a").await;
     let reply = client.call(&CallHead::new("echo"), "back").await.unwrap();
     assert_eq!(reply.result().await.unwrap(), "back");
+}
+
+#[tokio::test]
+async fn a_node_tells_its_load_and_each_change_of_it() {
+    let network = Network::open().await;
+    let (mut node, stop) = network.node("gpu-1");
+    let half = Load {
+        cpu: Some(0.5),
+        ..Load::default()
+    };
+    let (measured, load) = watch::channel(half.clone());
+    node.tell_load(load);
+    tokio::spawn(node.run(stop));
+    let client = network.client().await;
+    let seen = async |load: Load| {
+        let waiting = async {
+            loop {
+                let nodes = client.nodes().await.unwrap();
+                if nodes.iter().any(|n| (n.cpu, n.gpu) == (load.cpu, load.gpu)) {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(60), waiting).await;
+        waited.unwrap();
+    };
+    seen(half).await;
+    let whole = Load {
+        gpu: Some(1.0),
+        ..Load::default()
+    };
+    measured.send_replace(whole.clone());
+    seen(whole.clone()).await;
+    drop(measured);
+    seen(whole).await;
 }
 
 #[tokio::test]

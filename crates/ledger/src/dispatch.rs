@@ -5,7 +5,9 @@ use r3mes_types::Message;
 use crate::error::{LedgerError, QueryError};
 use crate::query::Answer;
 use crate::store::{Context, View};
-use crate::{auth, bank, beacon, cosmos, data, governance, models, nodes, rewards, training};
+use crate::{
+    auth, bank, beacon, cosmos, data, escrow, governance, models, nodes, rewards, training,
+};
 
 /// Checks a message by itself, without looking anything up.
 ///
@@ -21,6 +23,7 @@ pub(crate) fn check(message: &Message) -> Result<(), LedgerError> {
         Message::Data(message) => data::check(message),
         Message::Governance(message) => governance::check(message),
         Message::Training(message) => training::check(message),
+        Message::Escrow(message) => escrow::check(message),
     }
 }
 
@@ -35,6 +38,7 @@ pub(crate) fn execute(ctx: &mut Context<'_>, message: &Message) -> Result<(), Le
         Message::Data(message) => data::execute(ctx, message),
         Message::Governance(message) => governance::execute(ctx, message),
         Message::Training(message) => training::execute(ctx, message),
+        Message::Escrow(message) => escrow::execute(ctx, message),
     }
 }
 
@@ -51,6 +55,7 @@ const ROUTES: &[Route] = &[
     governance::route,
     training::route,
     rewards::route,
+    escrow::route,
     cosmos::route,
 ];
 

@@ -7,6 +7,7 @@ use crate::auth::AuthError;
 use crate::bank::BankError;
 use crate::beacon::BeaconError;
 use crate::data::DataError;
+use crate::escrow::EscrowError;
 use crate::governance::GovernanceError;
 use crate::models::ModelsError;
 use crate::nodes::NodesError;
@@ -239,6 +240,7 @@ ledger_error! {
     Data(DataError),
     Governance(GovernanceError),
     Training(TrainingError),
+    Escrow(EscrowError),
 }
 
 impl LedgerError {

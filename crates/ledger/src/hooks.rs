@@ -8,7 +8,7 @@ use r3mes_types::{Event, Time};
 use crate::block::{BlockInput, ValidatorUpdate};
 use crate::error::{Fault, LedgerError};
 use crate::store::{Context, View};
-use crate::{beacon, data, governance, nodes, rewards, training};
+use crate::{beacon, data, escrow, governance, nodes, rewards, training};
 
 /// Something that happens once in every block.
 type Hook = fn(&mut Context<'_>, &BlockInput) -> Result<(), LedgerError>;
@@ -25,6 +25,7 @@ const END_BLOCK: &[(&str, Hook)] = &[
     ("data", data::end_block),
     ("governance", governance::end_block),
     ("training", training::end_block),
+    ("escrow", escrow::end_block),
 ];
 
 /// When something happens next.
@@ -34,6 +35,7 @@ const DEADLINES: &[Deadline] = &[
     data::next_deadline,
     governance::next_deadline,
     training::next_deadline,
+    escrow::next_deadline,
 ];
 
 /// Runs the hooks before the transactions.

@@ -6,6 +6,7 @@ use r3mes_types::nodes::SlashStatus;
 
 use crate::bank::{self, BALANCES, Module, SUPPLY};
 use crate::error::LedgerError;
+use crate::escrow::ESCROWS;
 use crate::nodes::{NODES, SLASHES};
 use crate::rewards::VESTING;
 use crate::store::{Committed, Key, Map};
@@ -38,8 +39,8 @@ impl From<LedgerError> for Violation {
 const PAGE: usize = 1024;
 
 /// Checks that all balances add up to the supply, that the stakes of the nodes add up to what the
-/// stake account holds, slashed amounts that are held to what theirs does, and rewards that vest to what
-/// theirs does. Reads all accounts and nodes: for tests and simulations.
+/// stake account holds, slashed amounts that are held to what theirs does, rewards that vest to what
+/// theirs does, and what is left of escrows to what theirs does. Reads all accounts and nodes: for tests and simulations.
 ///
 /// # Errors
 /// [`Violation`] says which sums differ.
@@ -65,7 +66,11 @@ pub fn check(state: &dyn Read) -> Result<(), Violation> {
 
     let vesting = sum(&view, &VESTING, |amount| *amount)?;
     let held = bank::balance(&view, &Module::Vesting.address())?;
-    equal("the rewards that vest and their account", vesting, held)
+    equal("the rewards that vest and their account", vesting, held)?;
+
+    let left = sum(&view, &ESCROWS, r3mes_types::escrow::Escrow::left)?;
+    let held = bank::balance(&view, &Module::Escrow.address())?;
+    equal("what is left of escrows and their account", left, held)
 }
 
 fn sum<K: Key, V: r3mes_types::wire::Value>(

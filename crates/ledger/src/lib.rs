@@ -37,6 +37,7 @@ pub mod bank;
 pub mod beacon;
 mod cosmos;
 pub mod data;
+pub mod escrow;
 pub mod governance;
 pub mod models;
 pub mod nodes;

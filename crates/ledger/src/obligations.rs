@@ -29,7 +29,8 @@ pub(crate) fn standing(view: &dyn View, message: &Message) -> Result<Standing, L
         | Message::Nodes(_)
         | Message::Models(_)
         | Message::Data(_)
-        | Message::Governance(_) => Ok(Standing::None),
+        | Message::Governance(_)
+        | Message::Escrow(_) => Ok(Standing::None),
         Message::Training(message) => training::standing(view, message),
     }
 }

@@ -328,9 +328,25 @@ fn pay_and_register(network: &Network, folder: &Path, commands: &mut Commands) {
     commands.json(&home, "tx register", &["--roles", "proposer"]);
     let node = commands.json(&miner, "query node", &[address]);
     assert_eq!(node["node"]["status"], "active", "{node}");
+    set_aside(&miner, &home, address, commands);
     commands.json(&home, "tx leave", &[]);
     let node = commands.json(&home, "query node", &[]);
     assert_eq!(node["node"]["status"], "left", "{node}");
+}
+
+/// The miner sets coins aside for what a user of the newcomer calls, which closes the escrow uncharged.
+fn set_aside(miner: &str, newcomer: &str, address: &str, commands: &mut Commands) {
+    let opening = [address, "5000000uremes", "--user", "alice"];
+    let opened = commands.json(miner, "tx escrow open", &opening);
+    let number = opened["escrow"].to_string();
+    let found = commands.json(newcomer, "query escrow", &[&number]);
+    assert_eq!(found["escrow"]["deposit"], 5_000_000, "{found}");
+    assert_eq!(found["escrow"]["user"], "alice", "{found}");
+    let open = commands.json(newcomer, "query escrows", &[]);
+    assert_eq!(open["escrows"][0], found["escrow"], "{open}");
+    commands.json(newcomer, "tx escrow close", &[&number]);
+    let none = commands.json(miner, "query escrow", &[&number]);
+    assert!(none["escrow"].is_null(), "{none}");
 }
 
 fn ask(network: &Network, commands: &mut Commands) {

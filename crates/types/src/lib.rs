@@ -40,6 +40,7 @@ pub mod bank;
 pub mod beacon;
 pub mod cosmos;
 pub mod data;
+pub mod escrow;
 pub mod governance;
 pub mod models;
 pub mod nodes;

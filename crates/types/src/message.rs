@@ -4,6 +4,7 @@ use crate::auth::AuthMessage;
 use crate::bank::BankMessage;
 use crate::beacon::BeaconMessage;
 use crate::data::DataMessage;
+use crate::escrow::EscrowMessage;
 use crate::governance::GovernanceMessage;
 use crate::models::ModelsMessage;
 use crate::nodes::NodesMessage;
@@ -153,6 +154,7 @@ domains! {
     Data(DataMessage),
     Governance(GovernanceMessage),
     Training(TrainingMessage),
+    Escrow(EscrowMessage),
 }
 
 impl Message {

@@ -43,6 +43,7 @@ impl QueryType {
             crate::governance::described_queries(),
             crate::training::described_queries(),
             crate::rewards::described_queries(),
+            crate::escrow::described_queries(),
             crate::cosmos::auth::described_queries(),
             crate::cosmos::bank::described_queries(),
             crate::cosmos::tx::described_queries(),

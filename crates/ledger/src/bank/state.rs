@@ -29,15 +29,18 @@ pub enum Module {
     Rewards,
     /// Rewards that vest.
     Vesting,
+    /// What is set aside for calls of remote functions.
+    Escrow,
 }
 
 /// All module accounts.
-pub const MODULES: [Module; 5] = [
+pub const MODULES: [Module; 6] = [
     Module::Treasury,
     Module::Stake,
     Module::Slashed,
     Module::Rewards,
     Module::Vesting,
+    Module::Escrow,
 ];
 
 impl Module {
@@ -49,6 +52,7 @@ impl Module {
             Self::Slashed => "slashed",
             Self::Rewards => "rewards",
             Self::Vesting => "vesting",
+            Self::Escrow => "escrow",
         }
     }
 

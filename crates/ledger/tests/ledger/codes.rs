@@ -26,6 +26,10 @@ const PINNED: &[(&str, &str)] = &[
     ("models", "1 NotAuthority, 2 Taken, 3 Unknown, 4 Spec"),
     ("data", "1 NotValidator, 2 NoVote, 3 Voted, 4 Spec"),
     ("governance", "1 NotValidator, 2 NoVote, 3 Voted, 4 Params"),
+    (
+        "escrow",
+        "1 Terms, 2 NotOpen, 3 NotGateway, 4 Totals, 5 Deposit, 6 Voucher, 7 Payees",
+    ),
 ];
 
 #[test]

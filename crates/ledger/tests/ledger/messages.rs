@@ -8,6 +8,7 @@ use r3mes_types::auth::{MsgGrant, MsgGrantFees, MsgRevoke, MsgRevokeFees};
 use r3mes_types::bank::{MsgFaucet, MsgSend};
 use r3mes_types::beacon::MsgRegisterChain;
 use r3mes_types::data::{MsgProposeDataset, MsgVoteDataset};
+use r3mes_types::escrow::{MsgCharge, MsgClose, MsgOpen, Total};
 use r3mes_types::governance::{Change, MsgPropose, MsgVote, Spend};
 use r3mes_types::models::{ModelSpec, MsgRegisterModel};
 use r3mes_types::nodes::{MsgAppeal, MsgLeave, MsgUnjail, MsgUpdate};
@@ -146,81 +147,118 @@ fn scenarios(chain: &mut Chain) -> Vec<Message> {
             address: address(4),
         }
         .into(),
+        MsgOpen {
+            payer: address(1),
+            gateway: address(2),
+            user: Text::new("alice").unwrap(),
+            deposit: Amount::remes(1),
+            expires_at: chain.time.after(Millis::seconds(3_600)),
+            voucher_key: None,
+        }
+        .into(),
+        MsgCharge {
+            gateway: address(2),
+            escrow: 1,
+            totals: List::new(vec![Total {
+                payee: address(5),
+                amount: Amount::new(7),
+            }])
+            .unwrap(),
+            voucher: None,
+        }
+        .into(),
+        MsgClose {
+            gateway: address(2),
+            escrow: 1,
+        }
+        .into(),
     ]
 }
 
 const PINNED: &[(&str, &str)] = &[
     (
         "genesis",
-        "ee1454204a5b20980482a3d49c83f440e6b108fd3d483147db4be6b1e687df35",
+        "a723a83276bf2227357e7786d0da55a1c15d6d1f345fba453bcbadb5f5f0a2e7",
     ),
     (
         "/cosmos.bank.v1beta1.MsgSend",
-        "31715b5aad4ae26b42f1259bf46f41c480dab86c86610854696ac12d8550878d",
+        "969745a7a027be125631eed79f33a008bed6b469c6ca61b3a07549c771883d81",
     ),
     (
         "/r3mes.bank.v1.MsgFaucet",
-        "6ec6773364528cec76b419832188468df2bac8498fc61a74327a9b845cb0f9b7",
+        "c0b53802425e5603f3f80ab221792d9e357b85d248c6d883e2abbbb9625a7b5d",
     ),
     (
         "/r3mes.auth.v1.MsgGrant",
-        "8718b1e2610afed8048cbddb83f8f9846d4d8fc677557d99f3128844cac34ff8",
+        "926731b8b2a49c0b011837e389b6f53e733dede9fb66c92e2e4ec21664693241",
     ),
     (
         "/r3mes.auth.v1.MsgRevoke",
-        "a5213afb96a86ceb9cea661dabec8cace9e8b665de19db045a7e96de681f084b",
+        "13adea5adda915ba5521f820f28d0def615f82f310a2dc41d7c0f04b813a30b7",
     ),
     (
         "/r3mes.auth.v1.MsgGrantFees",
-        "820933db147c6aca5fa72e1dc351d9913ae20ba0161878d4d5bf9b22a27a55dc",
+        "351ed6215be1797732fd160d2e77d29f2421f3e6b4244a42b36fbc4091198dd6",
     ),
     (
         "/r3mes.auth.v1.MsgRevokeFees",
-        "dfb96ac1f08bf295f8bf8a4eb06df7e9ad07fabf3e2f7ab12bea1a42c43c8d5c",
+        "0b331fea27483640790e702d719522f7df23bea1d92380569b0b4cf38bc60c8e",
     ),
     (
         "/r3mes.beacon.v1.MsgRegisterChain",
-        "8b8832b4552afb383fe777d023352a4fa2ce35c5678d563fd3955023a25a911c",
+        "f6f89685ed26ce16789257e099f82eedbeb919c6fe4e3188420c7b72f0dd493b",
     ),
     (
         "/r3mes.nodes.v1.MsgRegister",
-        "f63d7f79e3696684de0df51b79f1cce4ff914b4cbc93e1c41a3876b85ee3bd8d",
+        "8cb7a93f8b66083ff9aa42b1377fb8a6c9c73a5b1ccc96936e2eac47afa4a8b8",
     ),
     (
         "/r3mes.nodes.v1.MsgUpdate",
-        "b3cb9b673d34e2c723fb469507bd588542a9e9b289dca9bf866d365502f21360",
+        "baeeca5b20d048e6f1cee867d94dd9c656fddf221011dc17405d6abf03bef2ef",
     ),
     (
         "/r3mes.nodes.v1.MsgAppeal",
-        "912121b8b80da120d4baffc84f9a366944e076097ebc2001c3aaa469ac56a731",
+        "7a836b4f323c81279fb963c17a36ce50352915dd6e40f30a086076bc22c9ab0e",
     ),
     (
         "/r3mes.nodes.v1.MsgUnjail",
-        "8e7d18e893b94a2c68c8422b5ee3315573af6c457b77ef5526f59611edf340a6",
+        "e5fa69a38f0aeeaf4ecdc817c62a0046cb475d6925f9633f94e408cddde5d235",
     ),
     (
         "/r3mes.models.v1.MsgRegisterModel",
-        "90feaff4d1bf8d32e7d9ea46673eb756d4498b5d294ca311f0841e0026ca5c9e",
+        "3a57660ba0470e8fe7dd4399cfeb6fc18bc93150fc8a5326abed9f6f2f7f79a1",
     ),
     (
         "/r3mes.data.v1.MsgProposeDataset",
-        "d92c5e5cb4ebef321a4ebab80498a19726b052eb5761363b1b5f05eb704a5669",
+        "2c078dfe078c2a6405aebcfa564391d2f2b141a9ee75d84ef6775a599ed99f29",
     ),
     (
         "/r3mes.data.v1.MsgVoteDataset",
-        "3eba19dce472c09640b3bdbe43d365676a5ac20d49e83ee8f28847212d39bf38",
+        "9e5c76f25a9960b6ab6e75770af615817b4016ed778b652772e9b6847fed37ef",
     ),
     (
         "/r3mes.governance.v1.MsgPropose",
-        "9874f42c3b66a5ec9ca94c2d137845a5b081679bbf1d642de91f96f4edfdc8de",
+        "ee8be2ed89075cc42f97cbf41421636fb745e7beb47c130c692ff0b56d4e569d",
     ),
     (
         "/r3mes.governance.v1.MsgVote",
-        "fd7d52af933ef1995141ad048f56aaa0e7912aec4add7cca7d1d25e5c7beac2a",
+        "153b210dc016905b2e66c3d864fe5cd3174a4698a39488dacc177fa669235c63",
     ),
     (
         "/r3mes.nodes.v1.MsgLeave",
-        "9f83b7300bc12c8e1e2fb815a81afc720a941f5c371f74eed77d66ffd63cdf6f",
+        "a7812fa5d1a9e0f1029eebf900bd851ec0a82812bcb6f4f0364d1681ce77b3ee",
+    ),
+    (
+        "/r3mes.escrow.v1.MsgOpen",
+        "25a7420c57ec97d5a399a9e5dde82f867026b5d7874de090f0786ca8cd48da26",
+    ),
+    (
+        "/r3mes.escrow.v1.MsgCharge",
+        "90915256f3d806f06c57aa79439b46e2569ca567769f8d912146d2d732919269",
+    ),
+    (
+        "/r3mes.escrow.v1.MsgClose",
+        "9894fd1fd90f7ea190add49b24375e3bc0513195e5e9da067bcd10a638da31df",
     ),
 ];
 

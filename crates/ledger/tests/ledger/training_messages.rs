@@ -12,55 +12,55 @@ use crate::play::{LEAVER, Play, params};
 pub(crate) const PINNED: &[(&str, &str)] = &[
     (
         "/r3mes.training.v1.MsgPauseRun",
-        "b36de7f7e290beeb77510d2e6b1b6c47318cb0cffeaafd2233b186af2f42dd55",
+        "dba5c37b54ee070ec99047ef3a83ffe5c63eb6f8b0f09c78195ddc665d52b09d",
     ),
     (
         "/r3mes.training.v1.MsgResumeRun",
-        "c2cd167daa93a1a27e984c4300b2565c948eaa9c38fa061d28a3867685cd8816",
+        "cce4e4bf70eec5106201b922c559038457c5776a45e53ede35692015b74269c8",
     ),
     (
         "/r3mes.training.v1.MsgCommitStates",
-        "30699892400816017cf411a1a6b11871d7047fc2f5947d6eaee9d11430736dc8",
+        "e82f3572b096bda97bf9b4b8b9eeed4371da74aced7a083dceffb6918aafa350",
     ),
     (
         "/r3mes.training.v1.MsgRevealPackage",
-        "fca5270a71d54e88c87cf95d57835fee236fb52d0137f87c7c3cd9e555fa6dbd",
+        "e378e1196ab5e7287b9a5b484b4774997d417742b848bd636f7a59c2a97d3097",
     ),
     (
         "/r3mes.training.v1.MsgAttestPackages",
-        "8293347875dd909f9d0831715e22504de2b8dc04164d0d0c93fbbcde165fe849",
+        "546027b28ca21263621657fc3a84d7a70bec4ea609fd3a31e347830cff607d0f",
     ),
     (
         "/r3mes.training.v1.MsgServeStates",
-        "d54ba0b189ec1f9ff0d3d924a27d6020c28b94507fb44cb9f28d659b8eb8f0cc",
+        "1290e64535aa55e10687f5ea4819c17f429c27c78834ed1761f9f4f5f8744353",
     ),
     (
         "/r3mes.training.v1.MsgCommitVerdict",
-        "5fcd3b36b7098d86ceed39410f914a22b221ffeb909c099b03462e3ccd9d4604",
+        "694a57f0c144bfe3005cb6901e0ba0ec20775095fa5c5cc0d75f00253e9435e1",
     ),
     (
         "/r3mes.training.v1.MsgRevealVerdict",
-        "a4fb0b46890f29d5ec11ec5deedfec41067a7040e17ffb86228a28294e10a74a",
+        "7dfc8f6daf0a6acd392ea78b76a0634ae88bb75c6978446b14c2bb9fb4d97c38",
     ),
     (
         "/r3mes.training.v1.MsgOpenLeaves",
-        "4abf3f175f939909385361374a249eef61f572eb61c62b3ba207e3fae2f0c9e0",
+        "4820d4b5074043bcbb657d0d61b9d2dae79663cbe4e75c75ebbced2508b20399",
     ),
     (
         "/r3mes.training.v1.MsgVoteCourt",
-        "5259d11d6b27db981b669b4af7e208de3e014b7281b3db229d0672764e1d0524",
+        "0c8fc7dc2851084b6e5bc7e4332d541666dbe7f6c88cb7d03b9b0dbd3ffd9123",
     ),
     (
         "/r3mes.training.v1.MsgProposeAggregate",
-        "cbfab9f335258f179a312c73ef1df1e72b89fb7e87ab7fda2bd7d1fede18d2ea",
+        "f745f8e81c94145679ab27625be8340f58ed496f816fb6b79c723cf708ab7dd3",
     ),
     (
         "/r3mes.training.v1.MsgAttestAggregate",
-        "e1b6d03328bf7188d6dd620385112f12abb6c21c83371c1adbc3ad2e200627b3",
+        "d7c8840d3f0d355767d553ee6b0c22c671e4956066e20a198e80a25dd8536167",
     ),
     (
         "/r3mes.training.v1.MsgCreateRun",
-        "c64f81a3edd34823c6b357685db51489c413a2192a5637ab4cd1d95f496d3d08",
+        "0c04dfc4e3c35df045cc34c3ed0985a57b43c32c2e0db27a25de8779b61e0484",
     ),
 ];
 

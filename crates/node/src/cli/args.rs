@@ -1,5 +1,6 @@
 //! The command line as typed.
 
+mod escrow;
 mod examples;
 mod functions;
 mod overrides;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use r3mes_types::{Address, Role};
 
+pub(super) use escrow::*;
 pub(super) use functions::*;
 pub(super) use overrides::Overrides;
 pub(super) use registry::{ChainRegistry, NetworkKind};
@@ -62,7 +64,7 @@ pub enum Command {
     /// Show, export or recover keys
     Keys(Keys),
     /// Sign a transaction with this node's account and send it: coins, roles, models, datasets,
-    /// training runs, votes
+    /// training runs, escrows, votes
     #[command(after_help = examples::TX)]
     Tx(Tx),
     /// Ask the ledger
@@ -276,6 +278,16 @@ pub enum QueryCommand {
     /// What a node owes right now
     Obligations {
         /// The node's account; this node's own when absent
+        address: Option<Address>,
+    },
+    /// One open escrow: what of it was charged, and for whom
+    Escrow {
+        /// Its number
+        escrow: u64,
+    },
+    /// Open escrows that an account pays or may charge
+    Escrows {
+        /// The account, remes1...; this node's own when absent
         address: Option<Address>,
     },
     /// A transaction by its hash

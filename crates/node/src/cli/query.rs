@@ -7,6 +7,7 @@ use r3mes_types::{
     auth::QueryAccount,
     bank::QueryBalance,
     data::{QueryDataset, QueryDatasets},
+    escrow::{QueryEscrow, QueryEscrows},
     governance::{QueryParams, QueryProposals},
     models::QueryModels,
     nodes::{QueryNode, QueryNodes},
@@ -93,6 +94,14 @@ async fn answer(home: &Home, config: &Config, command: &QueryCommand) -> anyhow:
                 },
             )
             .await
+        }
+        QueryCommand::Escrow { escrow } => ask(&client, QueryEscrow { escrow: *escrow }).await,
+        QueryCommand::Escrows { address } => {
+            let question = QueryEscrows {
+                account: or_own(address)?,
+                page: None,
+            };
+            ask(&client, question).await
         }
         QueryCommand::Transaction { hash } => transaction(&client, hash).await,
         QueryCommand::ChainRegistry(typed) => registry::write(&client, home, config, typed).await,

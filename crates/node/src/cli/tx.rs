@@ -1,5 +1,6 @@
 //! `r3mes tx`: what this node's account signs and sends.
 
+mod escrow;
 mod materials;
 mod run;
 
@@ -33,11 +34,12 @@ use crate::{
 /// Disk that blobs fetched for one command may take, in MiB.
 const FETCHED_MB: u64 = 16 << 10;
 /// What events call the things that a transaction made: kind and attribute.
-const MADE: [(&str, &str); 4] = [
+const MADE: [(&str, &str); 5] = [
     ("models.registered", "model"),
     ("data.dataset", "dataset"),
     ("training.create_run", "run"),
     ("governance.proposal", "proposal"),
+    ("escrow.opened", "escrow"),
 ];
 
 /// `r3mes tx`
@@ -122,6 +124,7 @@ impl<'a> Account<'a> {
                 self.send(message.into()).await
             }
             TxCommand::Run(typed) => self.decide_on_run(typed).await,
+            TxCommand::Escrow(typed) => self.escrow(typed).await,
             TxCommand::Proposal(ProposalCommand::Vote { proposal, vote }) => {
                 let message = MsgVote {
                     voter: address,

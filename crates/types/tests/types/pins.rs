@@ -74,8 +74,20 @@ const PINNED: &[(&str, &str)] = &[
         "e0e35055688cc71d7d18e252e76a72b6a6f7d64048d881a6d0a7c60488c8bd32",
     ),
     (
+        "/r3mes.escrow.v1.MsgOpen",
+        "b7f3dee3cb9f5edc0ce6bb6e63e8cb26fed8fef3ee93629122e86509916cfd00",
+    ),
+    (
+        "/r3mes.escrow.v1.MsgCharge",
+        "f3c4a50dfbc5507d409ce809845568ff5317cc89baed5ba2eab36b50db27ebb2",
+    ),
+    (
+        "/r3mes.escrow.v1.MsgClose",
+        "9eb61e8a614abfc6b1855e0f72386c3ce2d47127ea6cd8062ef5871474e85018",
+    ),
+    (
         "tx.TxRaw",
-        "bec9c6f89b312e0142bdc1faad77ea9ef22f2a944fb60af8d5ba21baff47c046",
+        "9080be569b829ca13a187db87e59b6097d8fd51c579701ec3340951ca63fac7d",
     ),
     (
         "auth.Account",
@@ -164,6 +176,14 @@ const PINNED: &[(&str, &str)] = &[
     (
         "rewards.Vesting",
         "05619a98814285d3cdc78d959f4edc450ee89d174a4b2cb41b11b30c6f05fc75",
+    ),
+    (
+        "escrow.Escrow",
+        "cfc58dce0a38844ec88f9f122107551346979ab48634f6ed68df6f6c48d6b210",
+    ),
+    (
+        "escrow.VoucherContent",
+        "c411a180be78a7266ba4fa76d543e3559ce9dbb10730b6ec76f0ee2928cf2874",
     ),
 ];
 

@@ -9,6 +9,7 @@ use r3mes_types::beacon::{Chain, Mix, Mixes, MsgRegisterChain, MsgReveal, NextCh
 use r3mes_types::data::{
     DataParams, DataShard, Dataset, DatasetSpec, DatasetStatus, MsgProposeDataset, MsgVoteDataset,
 };
+use r3mes_types::escrow::{Escrow, MsgCharge, MsgClose, MsgOpen, Total, VoucherContent};
 use r3mes_types::governance::{
     Change, GovernanceParams, MsgPropose, MsgVote, Proposal, ProposalStatus, SlashDecision,
 };
@@ -193,7 +194,43 @@ pub(crate) fn messages() -> Vec<Message> {
             approve: true,
         }
         .into(),
+        MsgOpen {
+            payer: me,
+            gateway: other(),
+            user: text("alice"),
+            deposit: AMOUNT,
+            expires_at: TIME,
+            voucher_key: Some(key().public_key()),
+        }
+        .into(),
+        MsgCharge {
+            gateway: me,
+            escrow: 7,
+            totals: list(vec![total()]),
+            voucher: Some(voucher_content().sign(&key())),
+        }
+        .into(),
+        MsgClose {
+            gateway: me,
+            escrow: 7,
+        }
+        .into(),
     ]
+}
+
+fn total() -> Total {
+    Total {
+        payee: other(),
+        amount: AMOUNT,
+    }
+}
+
+fn voucher_content() -> VoucherContent {
+    VoucherContent {
+        chain_id: text("r3mes-test"),
+        escrow: 7,
+        total: AMOUNT,
+    }
 }
 
 fn change() -> Change {
@@ -226,6 +263,7 @@ pub(crate) fn records() -> Vec<(&'static str, Vec<u8>)> {
     let mut records = account_records();
     records.extend(node_records());
     records.extend(asset_records());
+    records.extend(escrow_records());
     records
 }
 
@@ -379,6 +417,24 @@ fn node_records() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("nodes.Slash", slash.encode()),
         ("nodes.NodesParams", params.encode()),
+    ]
+}
+
+fn escrow_records() -> Vec<(&'static str, Vec<u8>)> {
+    let escrow = Escrow {
+        id: 7,
+        payer: key().address(),
+        gateway: other(),
+        user: text("alice"),
+        deposit: AMOUNT,
+        charged: Amount::new(5),
+        expires_at: TIME,
+        voucher_key: Some(key().public_key()),
+        totals: list(vec![total()]),
+    };
+    vec![
+        ("escrow.Escrow", escrow.encode()),
+        ("escrow.VoucherContent", voucher_content().encode()),
     ]
 }
 

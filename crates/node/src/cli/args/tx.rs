@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use r3mes_types::{Address, Amount, Role};
 
+use super::EscrowCommand;
 use crate::plan::Preset;
 
 /// `r3mes tx`
@@ -46,6 +47,9 @@ pub enum TxCommand {
     /// Training runs: start, pause, resume
     #[command(subcommand)]
     Run(RunCommand),
+    /// Escrows: coins set aside for calls of remote functions that have a price
+    #[command(subcommand)]
+    Escrow(EscrowCommand),
     /// Proposals: what the validators decide together
     #[command(subcommand)]
     Proposal(ProposalCommand),

@@ -11,7 +11,7 @@ use std::{
 use nvml_wrapper::Nvml;
 use pyo3::{prelude::*, types::PyDict};
 use r3mes_functions::wire::messages::Load;
-use sysinfo::{MINIMUM_CPU_UPDATE_INTERVAL, ProcessesToUpdate, System};
+use sysinfo::{MINIMUM_CPU_UPDATE_INTERVAL, ProcessRefreshKind, ProcessesToUpdate, System};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -64,8 +64,11 @@ impl Meters {
     /// Bytes that this process has resident.
     fn own_memory(&mut self) -> Option<u64> {
         let own = sysinfo::get_current_pid().ok()?;
-        self.system
-            .refresh_processes(ProcessesToUpdate::Some(&[own]), true);
+        self.system.refresh_processes_specifics(
+            ProcessesToUpdate::Some(&[own]),
+            true,
+            ProcessRefreshKind::nothing().with_memory(),
+        );
         self.system.process(own).map(sysinfo::Process::memory)
     }
 
@@ -161,6 +164,12 @@ impl Machine {
         seen.set_item("own_memory", own)?;
         seen.set_item("gpu_memory", gpus.map(|gpus| gpus.used))?;
         Ok(seen)
+    }
+
+    /// Bytes that this process has resident.
+    fn own_memory(&self) -> Option<u64> {
+        let mut meters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        meters.own_memory()
     }
 
     /// What this machine has at all, in base units: `memory`, `cpu_cores`, and `gpu_memory` of its largest

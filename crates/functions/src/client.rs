@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::{
@@ -237,7 +238,16 @@ impl Client {
     /// # Errors
     /// When the broker does not answer.
     pub async fn nodes(&self) -> Result<Vec<NodeView>, Failure> {
-        self.ask(Question::Nodes).await
+        let (mut ask, mut nodes) = (Ask::new(Question::Nodes), Vec::<NodeView>::new());
+        loop {
+            let (page, whole) = self.ask(&ask).await?;
+            let empty = page.is_empty();
+            nodes.extend(page);
+            if whole || empty {
+                return Ok(nodes);
+            }
+            ask.after_node = nodes.last().map(|view| view.id.clone());
+        }
     }
 
     /// The functions that this client may call.
@@ -245,17 +255,32 @@ impl Client {
     /// # Errors
     /// When the broker does not answer.
     pub async fn functions(&self) -> Result<Vec<FunctionView>, Failure> {
-        self.ask(Question::Functions).await
+        let (mut ask, mut functions) = (Ask::new(Question::Functions), Vec::<FunctionView>::new());
+        loop {
+            let (page, whole) = self.ask(&ask).await?;
+            let empty = page.is_empty();
+            functions.extend(page);
+            if whole || empty {
+                return Ok(functions);
+            }
+            let last = functions.last();
+            ask.after_node = last.map(|view| view.node.clone());
+            ask.after_function = last.map(|view| view.info.name.clone());
+        }
     }
 
-    async fn ask<T: serde::de::DeserializeOwned>(&self, question: Question) -> Result<T, Failure> {
+    /// A page of a list, and whether it is the last one.
+    async fn ask<T: DeserializeOwned>(&self, ask: &Ask) -> Result<(Vec<T>, bool), Failure> {
         let (outgoing, mut incoming) = self.link.open();
-        outgoing.tell(Kind::Ask, &Ask { question });
+        outgoing.tell(Kind::Ask, ask);
         let frame = incoming.next().await;
         incoming.finish();
         match frame {
-            Some(frame) if frame.kind == Kind::Answer => rmp_serde::from_slice(&frame.body)
-                .map_err(|error| Failure::new(Reason::Internal, error.to_string())),
+            Some(frame) if frame.kind == Kind::Answer => {
+                let page = rmp_serde::from_slice(&frame.body)
+                    .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
+                Ok((page, frame.flags.ends_stream()))
+            }
             Some(frame) => Err(failure_of(&frame)),
             None => Err(Failure::new(Reason::Disconnected, "the connection is gone")),
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use ed25519_consensus::{Signature, VerificationKey};
+use serde::Serialize;
 
 use super::{Action, Broker, CallId, PeerId};
 use crate::{
@@ -19,6 +20,8 @@ use crate::{
     },
 };
 
+/// Bytes of entries after which an answer ends. One entry has at most what a node registers at once.
+const PAGE_BYTES: usize = 1 << 20;
 const TOKEN_REQUIRED: &str = "this broker admits nobody without a token; ask its owner for one";
 
 /// One end of a connection.
@@ -421,19 +424,40 @@ impl Broker {
         let Some(peer) = self.peers.get(&id) else {
             return Ok(());
         };
-        let body = match ask.question {
-            Question::Nodes => rmp_serde::to_vec_named(&self.node_views()),
+        let page = match ask.question {
+            Question::Nodes => page(self.node_views_after(ask.after_node.as_deref())),
             Question::Functions => {
-                rmp_serde::to_vec_named(&self.function_views(&peer.user, &peer.groups, now))
+                let after = (ask.after_node.as_deref(), ask.after_function.as_deref());
+                page(self.function_views_after(after, &peer.user, &peer.groups, now))
             }
         };
-        let body = body.map_err(|error| error.to_string())?;
+        let (body, flags) = page.map_err(|error| error.to_string())?;
         let frame = Frame {
-            body: Bytes::from(body),
-            flags: Flags::LAST,
+            body,
+            flags,
             ..Frame::bare(Kind::Answer, frame.call)
         };
         self.send(id, frame);
         Ok(())
     }
+}
+
+/// The first entries of a list as a MessagePack array, as many as one answer may have, and whether they
+/// are all.
+fn page<T: Serialize>(
+    entries: impl Iterator<Item = T>,
+) -> Result<(Bytes, Flags), rmp_serde::encode::Error> {
+    let (mut count, mut body, mut flags) = (0u32, Vec::new(), Flags::LAST);
+    for entry in entries {
+        if body.len() >= PAGE_BYTES {
+            flags = Flags::ITEM;
+            break;
+        }
+        rmp_serde::encode::write_named(&mut body, &entry)?;
+        count += 1;
+    }
+    let mut page = Vec::with_capacity(body.len() + 5);
+    rmp::encode::write_array_len(&mut page, count)?;
+    page.extend_from_slice(&body);
+    Ok((page.into(), flags))
 }

@@ -1,11 +1,13 @@
 //! What can be seen of nodes and functions from outside.
 
+use std::ops::Bound;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Broker, calls::ANONYMOUS};
 use crate::{
     Moment,
-    registry::{Amount, Capabilities, FunctionInfo, Node, Quota, Spent, Sums},
+    registry::{Amount, Capabilities, FunctionInfo, Node, Offer, Quota, Spent, Sums},
 };
 
 /// A connected node.
@@ -99,16 +101,42 @@ impl Broker {
     pub fn all_function_views(&self, now: Moment) -> Vec<FunctionView> {
         let nodes = self.nodes.values().map(|(_, node)| node);
         let all = nodes.flat_map(|node| node.functions.values().map(move |offer| (node, offer)));
-        all.map(|(node, offer)| FunctionView {
-            node: node.id.clone(),
-            info: offer.info.clone(),
-            running: offer.running,
-            succeeded: offer.succeeded,
-            failed: offer.failed,
-            busy_s: offer.busy_us as f64 / 1e6,
-            healthy: offer.breaker.admits(now),
-        })
-        .collect()
+        all.map(|(node, offer)| function_view(node, offer, now))
+            .collect()
+    }
+
+    /// The nodes whose ids come after this one.
+    pub(super) fn node_views_after(&self, after: Option<&str>) -> impl Iterator<Item = NodeView> {
+        self.nodes_from(after.map_or(Bound::Unbounded, Bound::Excluded))
+            .map(view)
+    }
+
+    /// The functions that a caller may call and that come after this node, or after this function of it.
+    pub(super) fn function_views_after<'a>(
+        &'a self,
+        (after_node, after_function): (Option<&'a str>, Option<&'a str>),
+        user: &'a str,
+        groups: &'a [String],
+        now: Moment,
+    ) -> impl Iterator<Item = FunctionView> {
+        let rest = after_node.zip(after_function).into_iter();
+        let rest = rest.filter_map(|(id, function)| {
+            let (_, node) = self.nodes.get(id)?;
+            Some((node, Bound::Excluded(function)))
+        });
+        let others = self.nodes_from(after_node.map_or(Bound::Unbounded, Bound::Excluded));
+        rest.chain(others.map(|node| (node, Bound::Unbounded)))
+            .flat_map(|(node, from)| {
+                let offers = node.functions.range::<str, _>((from, Bound::Unbounded));
+                offers.map(move |(_, offer)| (node, offer))
+            })
+            .filter(|(_, offer)| offer.info.access.admits(!user.is_empty(), groups))
+            .map(move |(node, offer)| function_view(node, offer, now))
+    }
+
+    fn nodes_from(&self, from: Bound<&str>) -> impl Iterator<Item = &Node> {
+        let nodes = self.nodes.range::<str, _>((from, Bound::Unbounded));
+        nodes.map(|(_, (_, node))| node)
     }
 
     /// What one user has used of each function, or what all have.
@@ -163,6 +191,18 @@ impl Broker {
             calls: self.calls.len(),
             waiting: self.queue.len(),
         }
+    }
+}
+
+fn function_view(node: &Node, offer: &Offer, now: Moment) -> FunctionView {
+    FunctionView {
+        node: node.id.clone(),
+        info: offer.info.clone(),
+        running: offer.running,
+        succeeded: offer.succeeded,
+        failed: offer.failed,
+        busy_s: offer.busy_us as f64 / 1e6,
+        healthy: offer.breaker.admits(now),
     }
 }
 

@@ -113,9 +113,9 @@ impl Kind {
     /// Most bytes of such a frame's body.
     const fn max_body(self) -> usize {
         match self {
-            Self::Register | Self::Registered | Self::Answer => MAX_CONTROL_BYTES,
+            Self::Register | Self::Registered => MAX_CONTROL_BYTES,
             // What a node registered, and what it said of itself before.
-            Self::Offer => 2 * MAX_CONTROL_BYTES,
+            Self::Offer | Self::Answer => 2 * MAX_CONTROL_BYTES,
             Self::Call | Self::Data => MAX_BODY_BYTES,
             _ => 0,
         }

@@ -6,6 +6,8 @@ use bytes::{Bytes, BytesMut};
 use r3mes_functions::{
     Reason,
     broker::Limits,
+    node,
+    registry::FunctionInfo,
     tokens::{Secret, Tokens},
     wire::{
         Flags, Frame, Kind,
@@ -14,7 +16,7 @@ use r3mes_functions::{
 };
 use tokio::{io::AsyncWriteExt, sync::watch};
 
-use crate::network::Network;
+use crate::network::{Network, start};
 
 #[tokio::test]
 async fn an_item_that_is_longer_than_it_may_be_fails_the_call_and_no_other() {
@@ -288,5 +290,39 @@ async fn the_end_of_the_broker_ends_calls() {
     assert!(
         matches!(failure.reason, Reason::Disconnected | Reason::NodeLost),
         "{failure:?}"
+    );
+}
+
+#[tokio::test]
+async fn lists_of_any_length_come_whole_and_in_order() {
+    let network = Network::open().await;
+    for id in ["a", "b", "c"] {
+        let mut node = network.node_at(&network.address.to_string(), id, id.as_bytes()[0]);
+        for number in 0..30 {
+            let long = FunctionInfo {
+                description: "x".repeat(100_000),
+                ..FunctionInfo::new(format!("long_{number:02}"))
+            };
+            node.register(long, |call| node::answer(call, async |bytes| Ok(bytes)))
+                .unwrap();
+        }
+        start(node, network.stop.child_token()).await;
+    }
+    let client = network.client().await;
+    let functions = client.functions().await.unwrap();
+    let listed: Vec<_> = functions
+        .iter()
+        .filter(|view| view.info.description.len() == 100_000)
+        .map(|view| format!("{}.{}", view.node, view.info.name))
+        .collect();
+    let expected: Vec<_> = ["a", "b", "c"]
+        .iter()
+        .flat_map(|id| (0..30).map(move |number| format!("{id}.long_{number:02}")))
+        .collect();
+    assert_eq!(listed, expected);
+    let nodes = client.nodes().await.unwrap();
+    assert_eq!(
+        nodes.iter().map(|view| &view.id[..]).collect::<Vec<_>>(),
+        ["a", "b", "c"]
     );
 }

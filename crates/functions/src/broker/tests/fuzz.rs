@@ -107,13 +107,7 @@ fn session(node: bool, nonce: &[u8; 32]) -> Vec<u8> {
         data(2, 300, Flags::ITEM),
         with_head(Kind::Credit, 2, &Credit { bytes: 70_000 }),
         call(3, &named),
-        with_head(
-            Kind::Ask,
-            4,
-            &Ask {
-                question: Question::Functions,
-            },
-        ),
+        with_head(Kind::Ask, 4, &Ask::new(Question::Functions)),
         Frame::bare(Kind::Ping, 0),
         data(2, 0, Flags::END),
         Frame::bare(Kind::Cancel, 2),

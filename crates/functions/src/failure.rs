@@ -35,6 +35,8 @@ pub enum Reason {
     Denied,
     /// The caller has used up what it may use.
     QuotaExceeded,
+    /// The function has a price that the caller did not agree to, or cannot pay here.
+    PaymentRequired,
     /// Too many calls wait already.
     Busy,
     /// The call itself is malformed.

@@ -6,11 +6,13 @@
 //!
 //! - [`wire`]: frames and what they say;
 //! - [`registry`]: nodes, functions, who may call what, and which node takes a call;
+//! - [`billing`]: what calls cost, and who pays;
 //! - [`broker`]: the broker as a state machine without sockets or clocks;
 //! - [`serve`]: a broker on sockets;
 //! - [`federation`]: several brokers that meet on NATS;
 //! - [`node`] and [`client`]: the two ends of a call.
 
+pub mod billing;
 pub mod broker;
 pub mod client;
 pub mod failure;

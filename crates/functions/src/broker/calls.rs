@@ -1,8 +1,9 @@
 //! The life of a call: it comes, waits or is given to a node, its bytes are passed on, it ends.
 
-use super::{Broker, CallId, FRAME_COST, PeerId, WINDOW_BYTES, session::Role};
+use super::{Broker, CallId, FRAME_COST, PeerId, WINDOW_BYTES, bills::set_aside, session::Role};
 use crate::{
     Moment,
+    billing::Bill,
     failure::{Failure, Reason},
     registry::{Quota, Spent, Target},
     wire::{
@@ -25,9 +26,9 @@ const MAX_EARLY_GRANTS: usize = 16;
 pub(super) struct Call {
     /// Who waits for it, and under which number; nobody any more when absent.
     client: Option<(PeerId, u32)>,
-    user: String,
+    pub(super) user: String,
     groups: Vec<String>,
-    target: Target,
+    pub(super) target: Target,
     came: Moment,
     deadline: Moment,
     /// Whether the client named the deadline.
@@ -40,6 +41,8 @@ pub(super) struct Call {
     /// Whether the client has sent everything.
     complete: bool,
     answered: bool,
+    /// That nobody waits for it any more, and whether it costs something all the same.
+    given_up: Option<bool>,
     progress_at: Moment,
     /// Whether it came with its caller, from another gateway or a front.
     forwarded: bool,
@@ -71,6 +74,8 @@ struct Running {
     number: u32,
     began: Moment,
     quota: Option<Quota>,
+    /// What it costs, set aside.
+    bill: Option<Bill>,
 }
 
 impl Call {
@@ -178,6 +183,7 @@ impl Broker {
             },
             complete: frame.flags.ends_stream(),
             answered: false,
+            given_up: None,
             progress_at: Moment::default(),
             bytes: frame.body.len() as u64,
             answer_bytes: 0,
@@ -261,6 +267,13 @@ impl Broker {
         let Some(offer) = node.functions.get_mut(&call.target.function) else {
             return;
         };
+        let bill = match set_aside(&mut self.purse, call, offer.info.price.as_ref(), now) {
+            Ok(bill) => bill,
+            Err(words) => {
+                let failure = Failure::new(Reason::PaymentRequired, words);
+                return self.drop_waiting(id, &failure);
+            }
+        };
         // Where the node is connected, its quotas are counted.
         let quota = offer.info.quota.filter(|_| node.gateway.is_none());
         if let Some(quota) = quota
@@ -274,6 +287,7 @@ impl Broker {
             );
             let mut failure = Failure::new(Reason::QuotaExceeded, words);
             failure.retry_after_ms = Some(wait_ms);
+            self.pay(bill.as_ref(), false);
             return self.drop_waiting(id, &failure);
         }
         let Place::Waiting(frames) = &mut call.place else {
@@ -326,6 +340,7 @@ impl Broker {
             number,
             began: now,
             quota,
+            bill,
         });
         for frame in frames {
             let head = match frame.kind {
@@ -501,6 +516,7 @@ impl Broker {
             return;
         };
         let client = call.client.take();
+        call.given_up = Some(call.answered && !failure.reason.blames_node());
         self.deadlines.remove(&(call.deadline, id));
         let place = match &call.place {
             Place::Running(running) => Some((running.peer, running.number)),
@@ -541,7 +557,10 @@ impl Broker {
         let again = call.complete && !call.answered && call.client.is_some();
         match call.replay.clone().filter(|_| again) {
             Some(frames) => {
-                call.place = Place::Waiting(frames);
+                let before = std::mem::replace(&mut call.place, Place::Waiting(frames));
+                if let Place::Running(running) = before {
+                    self.pay(running.bill.as_ref(), false);
+                }
                 self.place(id, now);
             }
             None => {
@@ -583,6 +602,10 @@ impl Broker {
             result_bytes: call.answer_bytes,
         };
         self.meter.add(call.user(), function, spent);
+        self.pay(
+            running.bill.as_ref(),
+            call.given_up.unwrap_or(failure.is_none()),
+        );
         self.recent.ended(call.came, failure.is_some(), now);
         if let Some(quota) = running.quota {
             self.usage.end(call.user(), function, quota, busy_us, now);

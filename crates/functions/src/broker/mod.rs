@@ -1,6 +1,7 @@
 //! The broker as a state machine: frames and time go in, frames go out. It owns no socket, task or
 //! clock, so every interleaving can be tested, and all of it can be looked at after each step.
 
+mod bills;
 mod calls;
 mod gateways;
 mod queue;
@@ -13,6 +14,7 @@ pub use self::view::{BrokerView, FunctionView, NodeView, UsageView};
 use self::{calls::Call, queue::Queue, session::Peer};
 use crate::{
     Moment,
+    billing::Purse,
     failure::Failure,
     registry::{Meter, Node, Recent, Router, Usage},
     tokens::Tokens,
@@ -97,6 +99,8 @@ pub struct Broker {
     meter: Meter,
     recent: Recent,
     router: Router,
+    /// What pays for calls that have a price; without it there are none.
+    purse: Option<Box<dyn Purse>>,
     next_peer: PeerId,
     next_call: CallId,
     /// Connections on which other gateways call.
@@ -127,12 +131,20 @@ impl Broker {
             meter: Meter::default(),
             recent: Recent::default(),
             router: Router::new(seed),
+            purse: None,
             next_peer: 1,
             next_call: 1,
             gateways: Vec::new(),
             changed: BTreeSet::new(),
             actions: Vec::new(),
         }
+    }
+
+    /// The same, with what pays for calls of functions that have a price.
+    #[must_use]
+    pub fn with_purse(mut self, purse: Box<dyn Purse>) -> Self {
+        self.purse = Some(purse);
+        self
     }
 
     /// What is to be done since the last time, in order.

@@ -385,6 +385,7 @@ impl Broker {
     fn register(&mut self, peer: PeerId, body: &[u8], now: Moment) -> Result<(), String> {
         let list: Register = rmp_serde::from_slice(body)
             .map_err(|error| format!("the list of functions is not valid: {error}"))?;
+        self.check_prices(&list.functions)?;
         let node = self.node_of(peer)?;
         node.offer(list.functions)?;
         let id = node.id.clone();

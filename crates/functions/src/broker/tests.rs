@@ -13,6 +13,7 @@ use crate::{
     },
 };
 
+mod billing;
 mod fuzz;
 mod gateways;
 

@@ -6,6 +6,7 @@ use rmpv::Value;
 use serde::{Deserialize, Serialize};
 
 use super::{Quota, Requirements, normalized};
+use crate::billing::Price;
 
 /// Most characters of a function's name.
 pub const MAX_NAME: usize = 128;
@@ -35,6 +36,9 @@ pub struct FunctionInfo {
     /// How much one user may use it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<Quota>,
+    /// What a call costs; nothing when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Price>,
     /// Calls that run at a time on this node.
     #[serde(default = "one")]
     pub max_concurrent: u32,
@@ -74,6 +78,7 @@ impl FunctionInfo {
             streams: false,
             access: Access::Public,
             quota: None,
+            price: None,
             max_concurrent: 1,
             timeout_ms: None,
             requirements: Requirements::default(),
@@ -103,6 +108,11 @@ impl FunctionInfo {
         }
         if self.max_concurrent == 0 {
             return Err(format!("{name}: max_concurrent must be at least 1"));
+        }
+        if self.price.as_ref().is_some_and(|price| price.uremes == 0) {
+            return Err(format!(
+                "{name}: a price must be above 0; leave it out instead"
+            ));
         }
         if self.timeout_ms == Some(0) {
             return Err(format!("{name}: the timeout must be longer than 0"));

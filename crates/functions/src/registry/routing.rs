@@ -1,6 +1,6 @@
 //! Which node takes a call.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +43,8 @@ pub struct Target {
     pub groups: Vec<String>,
     /// How a node is chosen among them.
     pub strategy: Strategy,
+    /// Only where it costs no more than this, in uremes.
+    pub max_price: u64,
     /// Only among nodes that are connected here, because another gateway chose this one already.
     pub here: bool,
 }
@@ -58,6 +60,7 @@ impl Target {
             known,
             groups: groups.to_vec(),
             strategy: head.strategy.unwrap_or_default(),
+            max_price: head.max_price.unwrap_or_default(),
             here: false,
         }
     }
@@ -88,6 +91,11 @@ impl Target {
         };
         if !offer.info.access.admits(self.known, &self.groups) {
             return Err(Misfit::Denied(offer.info.access.to_string()));
+        }
+        if let Some(price) = &offer.info.price
+            && price.uremes > self.max_price
+        {
+            return Err(Misfit::Price(Reverse(price.uremes)));
         }
         let required = offer.info.requirements.and(&self.requirements);
         let resources = node
@@ -122,6 +130,9 @@ impl Target {
             Some(Misfit::Denied(ref access)) => {
                 format!("{function:?} is for callers of level {access}: call it with such a token")
             }
+            Some(Misfit::Price(Reverse(uremes))) => format!(
+                "a call of {function:?} costs {uremes} uremes {place}: say with max_price that you pay so much"
+            ),
             Some(Misfit::Requirement(ref name)) => {
                 format!(
                     "{function:?} is offered, but not {place} with the {name} that it needs now"
@@ -130,6 +141,7 @@ impl Target {
         };
         let reason = match worst {
             Some(Misfit::Denied(_)) => Reason::Denied,
+            Some(Misfit::Price(_)) => Reason::PaymentRequired,
             Some(Misfit::Requirement(_)) => Reason::NoHealthyNodes,
             _ => Reason::NotFound,
         };
@@ -148,6 +160,8 @@ pub enum Misfit {
     NoCapability,
     /// The caller is not of this access level.
     Denied(String),
+    /// It costs so much, which is more than the caller agrees to; the less, the closer.
+    Price(Reverse<u64>),
     /// It lacks this.
     Requirement(String),
 }

@@ -212,6 +212,9 @@ pub struct CallHead {
     /// Milliseconds in which the call must end; the function's own limit when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<u64>,
+    /// The most that the call may cost, in uremes; only functions without a price when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_price: Option<u64>,
     /// Set by the broker; a client that sets it is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caller: Option<Caller>,

@@ -42,6 +42,8 @@ pub(super) struct Wishes {
     strategy: Option<Strategy>,
     /// Milliseconds in which the call must end.
     deadline_ms: Option<u64>,
+    /// The most that it may cost, in uremes.
+    max_price: Option<u64>,
 }
 
 /// `POST /api/{node_id}.{function}`
@@ -88,6 +90,7 @@ async fn call(
     head.capability = wishes.capability;
     head.strategy = wishes.strategy;
     head.deadline_ms = wishes.deadline_ms;
+    head.max_price = wishes.max_price;
     if let Some(text) = wishes.requirements {
         let read: Result<Requirements, _> = serde_json::from_str(&text);
         head.requirements = read.map_err(|error| {

@@ -7,6 +7,7 @@
 
 mod answer;
 mod arguments;
+pub mod billing;
 mod call;
 mod dashboard;
 mod figures;

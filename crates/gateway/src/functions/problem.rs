@@ -72,6 +72,7 @@ fn status_of(reason: Reason) -> StatusCode {
         Reason::Unauthenticated => StatusCode::UNAUTHORIZED,
         Reason::Denied => StatusCode::FORBIDDEN,
         Reason::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
+        Reason::PaymentRequired => StatusCode::PAYMENT_REQUIRED,
         Reason::Invalid => StatusCode::BAD_REQUEST,
         Reason::NoHealthyNodes | Reason::Busy | Reason::Disconnected => {
             StatusCode::SERVICE_UNAVAILABLE

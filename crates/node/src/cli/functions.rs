@@ -10,6 +10,7 @@ use r3mes_functions::{
     wire::messages::CallHead,
 };
 use r3mes_gateway::functions::{arguments_of, value_of};
+use r3mes_types::Amount;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -185,7 +186,10 @@ async fn list(client: Client, out: &Output) -> anyhow::Result<()> {
             .iter()
             .map(|view| {
                 let summary = view.info.description.lines().next().unwrap_or_default();
-                format!("{}.{}  {summary}\n", view.node, view.info.name)
+                let price = view.info.price.as_ref();
+                let price = price.map(|price| format!("{} a call  ", Amount::new(price.uremes)));
+                let price = price.unwrap_or_default();
+                format!("{}.{}  {price}{summary}\n", view.node, view.info.name)
             })
             .collect(),
     })
@@ -203,6 +207,7 @@ async fn call(client: Client, typed: &Call, out: &Output) -> anyhow::Result<()> 
         node,
         capability: typed.capability.clone(),
         deadline_ms: typed.timeout.map(|seconds| seconds * 1000),
+        max_price: typed.max_price.map(|price| price.uremes()),
         ..CallHead::new(function)
     };
     let mut reply = client.call(&head, arguments).await?;

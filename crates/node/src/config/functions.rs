@@ -23,6 +23,11 @@ pub struct Functions {
     /// Bytes of a request's body over HTTP. Frames have no such limit.
     #[garde(range(min = 1024, max = 1 << 40))]
     pub max_body_bytes: usize,
+    /// How calls of functions with a price are paid for: out of escrows on the network's ledger. There are
+    /// no such functions when absent.
+    #[garde(dive)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub billing: Option<Billing>,
     /// The NATS cluster where this gateway meets others.
     #[garde(dive)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,8 +41,24 @@ impl Default for Functions {
             token_required: false,
             calls_per_minute: NonZeroU32::new(60_000).expect("it is not zero"),
             max_body_bytes: 64 << 20,
+            billing: None,
             nats: None,
         }
+    }
+}
+
+/// How calls are paid for. Escrows are charged by this home's account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Billing {
+    /// Seconds between settlements. An escrow must last for two of them to pay for a call.
+    #[garde(range(min = 1, max = 24 * 3600))]
+    pub settle_every_s: u64,
+}
+
+impl Default for Billing {
+    fn default() -> Self {
+        Self { settle_every_s: 60 }
     }
 }
 

@@ -19,7 +19,7 @@ use r3mes_functions::{
     tokens::{Token, Tokens},
 };
 use r3mes_gateway::{
-    functions::{Functions, HttpLimits},
+    functions::{Functions, HttpLimits, billing::Billing},
     metrics::Metrics,
 };
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,7 @@ use crate::{
     config::{Config, Nats},
     home::Home,
     process,
+    services::billing,
 };
 
 /// Ids that are claimed at a time.
@@ -54,7 +55,16 @@ pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> a
     let (owned, taken) = mpsc::unbounded_channel();
     let tokens = Tokens::new(kept.tokens()?);
     let known = kept.owners()?;
-    let broker = Broker::new(limits, tokens, known.clone(), seed()?);
+    let mut broker = Broker::new(limits, tokens, known.clone(), seed()?);
+    let billing = settings.billing.as_ref();
+    let billing = billing.map(|settings| billing::open(home, config, settings));
+    let billing = match billing.transpose()? {
+        Some((book, billing)) => {
+            broker = broker.with_purse(Box::new(book));
+            Some(billing)
+        }
+        None => None,
+    };
     let hub = Arc::new(Hub::new(broker, owned));
     let metrics = Metrics::new();
     let http = HttpLimits {
@@ -82,10 +92,23 @@ pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> a
     };
     tracing::info!(%address, "the gateway of remote functions is ready");
     process::announce_ready();
-    tokio::select! {
+    let ended = tokio::select! {
         result = async { tokio::try_join!(serving, meeting) } => result.map(|_| ()),
         result = remember(&kept, owners, &hub, known, taken) => result,
         result = follow_tokens(&kept, &hub) => result,
+        () = follow_ledger(billing.as_ref()) => Ok(()),
+    };
+    if let Some(billing) = &billing {
+        billing::settle_last(billing).await;
+    }
+    ended
+}
+
+/// Settles what calls cost, for ever; there is nothing to settle without billing.
+async fn follow_ledger(billing: Option<&Billing>) {
+    match billing {
+        Some(billing) => billing.follow().await,
+        None => std::future::pending().await,
     }
 }
 

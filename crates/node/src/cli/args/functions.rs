@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::{Args, Subcommand};
+use r3mes_types::Amount;
 
 /// `r3mes functions`
 #[derive(Debug, Args)]
@@ -92,6 +93,9 @@ pub struct Call {
     /// Only on a node that can do this
     #[arg(long)]
     pub capability: Option<String>,
+    /// The most that the call may cost, such as 700uremes; a function with a price is not called without
+    #[arg(long, value_name = "AMOUNT")]
+    pub max_price: Option<Amount>,
     /// Seconds in which it must end
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub timeout: Option<u64>,

@@ -1,0 +1,60 @@
+//! What calls cost: set aside when a node gets one, owed or given back when it ends.
+
+use super::{Broker, calls::Call};
+use crate::{
+    Moment,
+    billing::{Bill, Price, Purse},
+    registry::FunctionInfo,
+};
+
+/// Why a price is refused where nothing pays.
+const BILLING_IS_OFF: &str = "this gateway settles with no ledger, so that billing is off: its owner \
+                              turns it on with services.functions.billing";
+
+/// Sets the price of a call aside. A call from another gateway is paid there.
+pub(super) fn set_aside(
+    purse: &mut Option<Box<dyn Purse>>,
+    call: &Call,
+    price: Option<&Price>,
+    now: Moment,
+) -> Result<Option<Bill>, String> {
+    let Some(price) = price.filter(|_| !call.target.here) else {
+        return Ok(None);
+    };
+    let function = &call.target.function;
+    let Some(purse) = purse else {
+        return Err(format!("{function} has a price, and {BILLING_IS_OFF}"));
+    };
+    if call.user.is_empty() {
+        return Err(format!(
+            "{function} has a price: call it with the token of a user that an escrow pays for"
+        ));
+    }
+    purse.reserve(&call.user, price, now).map(Some)
+}
+
+impl Broker {
+    /// What was set aside for a call is owed, or goes back.
+    pub(super) fn pay(&mut self, bill: Option<&Bill>, owed: bool) {
+        if let (Some(bill), Some(purse)) = (bill, &mut self.purse) {
+            purse.settle(bill, owed);
+        }
+    }
+
+    /// Whether a node may ask these prices here.
+    pub(super) fn check_prices(&self, functions: &[FunctionInfo]) -> Result<(), String> {
+        for function in functions {
+            let Some(price) = &function.price else {
+                continue;
+            };
+            let name = &function.name;
+            match &self.purse {
+                None => return Err(format!("{name} has a price, and {BILLING_IS_OFF}")),
+                Some(purse) => purse
+                    .check(price)
+                    .map_err(|error| format!("{name}: {error}"))?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -343,9 +343,3 @@ def test_a_twin_of_a_node_is_told_why_it_may_not_come(node: Make) -> None:
     first.start()
     with pytest.raises(RuntimeError, match="connected already"):
         twin.start()
-
-
-def test_easyremote_is_the_same_package() -> None:
-    import easyremote
-
-    assert easyremote.ComputeNode is ComputeNode and easyremote.remote is remote

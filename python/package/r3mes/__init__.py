@@ -21,6 +21,7 @@ from .errors import (
     GatewayUnreachableError,
     NodeLostError,
     NoHealthyNodesError,
+    PartialFailureError,
     QuotaExceededError,
     RemoteError,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "GatewayUnreachableError",
     "NoHealthyNodesError",
     "NodeLostError",
+    "PartialFailureError",
     "Progress",
     "QuotaExceededError",
     "Record",

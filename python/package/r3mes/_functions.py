@@ -89,6 +89,11 @@ class Offered:
         self._plain = not self._named and self._context is None
 
     @property
+    def takes_nothing(self) -> bool:
+        """Whether it has no positional parameter."""
+        return not self._positional
+
+    @property
     def stream_maker(self) -> type:
         """What makes an iterable of the items of an argument."""
         return AsyncJobItems if self.is_async else JobItems

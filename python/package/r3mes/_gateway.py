@@ -45,7 +45,7 @@ def find_gateway(given: str | None) -> tuple[str, str]:
     """HOST:PORT of the gateway, and where that was found."""
     if given:
         return _named(_with_port(given))
-    for name in ("R3MES_GATEWAY", "EASYREMOTE_GATEWAY"):
+    for name in ("R3MES_GATEWAY", "EASYREMOTE_GATEWAY", "EASYREMOTE_GATEWAY_ADDRESS"):
         if found := os.environ.get(name):
             return _with_port(found), f"the environment variable {name}"
     if found := _config().get("gateway"):

@@ -62,6 +62,7 @@ class ComputeNode:
         self,
         *,
         name: str | None = None,
+        description: str | None = None,
         stream: bool | None = None,
         async_func: bool | None = None,
         resource_requirements: Mapping[str, Any] | None = None,
@@ -74,6 +75,7 @@ class ComputeNode:
         max_concurrent: int | None = None,
         isolation: str | None = None,
         idempotent: bool = False,
+        splittable: bool = False,
         pickle: bool = False,
         **labels: str,
     ) -> Callable[[F], F]: ...
@@ -82,6 +84,7 @@ class ComputeNode:
         """Offers a function; the decorated function stays as it is.
 
         :param name: its name at the gateway, if it is not its own.
+        :param description: what it does, for people and language models; its docstring if not given.
         :param stream: whether it yields items; generators do without saying so.
         :param async_func: that it is a coroutine function, which is seen without saying so.
         :param resource_requirements: what it needs, such as `{"gpu_memory": "16GB"}`.
@@ -95,6 +98,8 @@ class ComputeNode:
         :param max_concurrent: calls of it that run at a time: 1 for functions, 64 for coroutines, if not given.
         :param isolation: `"thread"`, or `"process"`: each call runs in a process, which ends with it when it is cancelled.
         :param idempotent: whether another node may run a call again whose node was lost.
+        :param splittable: that it takes a list first and returns as long a list, an entry for each, so that calls with
+            `optimization="auto"` may give each node a part.
         :param pickle: whether pickled arguments are read. Reading one runs its sender's code.
         :param labels: further words, such as `pipeline="automated"`.
         """
@@ -108,6 +113,7 @@ class ComputeNode:
         function: Callable[..., Any],
         *,
         name: str | None = None,
+        description: str | None = None,
         stream: bool | None = None,
         async_func: bool | None = None,
         resource_requirements: Mapping[str, Any] | None = None,
@@ -120,6 +126,7 @@ class ComputeNode:
         max_concurrent: int | None = None,
         isolation: str | None = None,
         idempotent: bool = False,
+        splittable: bool = False,
         pickle: bool = False,
         **labels: str,
     ) -> Callable[..., Any]:
@@ -142,7 +149,7 @@ class ComputeNode:
                 raise TypeError(f"register() has no option {label!r}, and labels are text, not {value!r}")
         info = {
             "name": name,
-            "description": inspect.getdoc(function) or "",
+            "description": description or inspect.getdoc(function) or "",
             "parameters": _schema.parameters_of(function, offered.hints),
             "returns": _schema.returns_of(offered.hints, offered.streams),
             "streams": offered.streams,
@@ -152,6 +159,10 @@ class ComputeNode:
             "idempotent": idempotent,
             "labels": labels,
         }
+        if splittable and (offered.streams or offered.takes_nothing):
+            raise ValueError(f"{name} cannot be splittable: it must take a list first, and return one")
+        if splittable:
+            info["splittable"] = True
         if quota_per_user is not None:
             info["quota"] = quota_per_user
         if timeout is not None:

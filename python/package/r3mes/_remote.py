@@ -228,7 +228,7 @@ class RemoteFunction(typing.Generic[P, R]):
     def __init__(self, function: str, head: dict[str, Any], **options: Any) -> None:
         if not function.isidentifier():
             raise ValueError(f"{function!r} is no function's name")
-        self.__name__ = self.__qualname__ = function
+        self.__name__ = self.__qualname__ = self._function = function
         self._gateway: str | None = options["gateway"]
         self._token = (options["auth_token"], options["auth"])
         self._streams: bool = options["stream"]
@@ -240,12 +240,13 @@ class RemoteFunction(typing.Generic[P, R]):
             convert=options["convert"],
             progress=_told(options["progress"]),
         )
+        self._splits: bool = options["optimization"] == "auto" and not self._streams
         self._connection: _native.Connection | None = None
 
     def with_progress(self, progress: Watcher | None) -> RemoteFunction[P, R]:
         """The same function, whose calls tell `progress` how far they have come, as `remote(progress=)` says."""
         head, options = self._given
-        return RemoteFunction(self.__name__, head, **{**options, "progress": progress})
+        return RemoteFunction(self._function, head, **{**options, "progress": progress})
 
     def __repr__(self) -> str:
         return f"<remote function {self.__name__}>"
@@ -266,12 +267,44 @@ class RemoteFunction(typing.Generic[P, R]):
         if _has_iterator(args, kwargs):
             stream = Stream(lambda: self._open(args, kwargs))
             return stream.only() if loop is None else loop.create_task(stream.only_async())
+        if self._splits and args and isinstance(args[0], (list, tuple)) and len(args[0]) > 1:
+            return self._call_split(args, kwargs) if loop is None else loop.create_task(self._await_split(args, kwargs))
+        return self._call_whole(loop, args, kwargs)
+
+    def _call_whole(self, loop: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         connection = self._ready()
         if loop is not None:
             if connection is None:
                 return loop.create_task(self._connect_and_start(loop, args, kwargs))
             return self._start(connection, loop, args, kwargs)
         return (connection or self._connect()).call(self._native_head, args, kwargs or None)
+
+    def _places(self) -> int:
+        from . import _split
+
+        functions = (self._ready() or self._connect()).functions()
+        return _split.places_for(functions, self._function, self._given[0].get("node"))
+
+    def _call_split(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        from . import _split
+
+        places = self._places()
+        if places < 2:
+            return self._call_whole(None, args, kwargs)
+        parts = _split.parts_of(args[0], places)
+        return _split.call_parts(lambda part: self._call_whole(None, (part, *args[1:]), kwargs), parts, places)
+
+    async def _await_split(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        import asyncio
+
+        from . import _split
+
+        loop = asyncio.get_running_loop()
+        places = await loop.run_in_executor(None, self._places)
+        if places < 2:
+            return await self._call_whole(loop, args, kwargs)
+        parts = _split.parts_of(args[0], places)
+        return await _split.await_parts(lambda part: self._call_whole(loop, (part, *args[1:]), kwargs), parts)
 
     def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         connection = self._ready() or self._connect()
@@ -382,7 +415,9 @@ def remote(
     :param auth_token: a token, or the name of a stored one.
     :param auth: the name of a stored token, which must be there.
     :param scaling: `"auto"`: how many run at a time is the node's business, so it changes nothing here.
-    :param optimization: `"auto"`: the node is chosen by score, as it is without.
+    :param optimization: `"auto"`: a list as first argument is spread over the nodes, if the function is `splittable`
+        there; the results keep its order, and `PartialFailureError` says which inputs have none. Which node takes a
+        call is decided as without.
     :param pickle: whether pickled values are sent and read. Reading one runs its sender's code.
     :param views: whether bytes come as views of the memory that they arrived in.
     :param progress: called with a `Progress` whenever the function says how far it has come, in the thread or the event
@@ -406,7 +441,14 @@ def remote(
         "deadline_ms": None if timeout is None else max(1, round(timeout * 1000)),
     }
     head = {name: entry for name, entry in head.items() if entry is not None}
-    options = {"gateway": gateway, "auth_token": auth_token, "auth": auth, "pickle": pickle, "progress": progress}
+    options: dict[str, Any] = {
+        "gateway": gateway,
+        "auth_token": auth_token,
+        "auth": auth,
+        "pickle": pickle,
+        "progress": progress,
+        "optimization": optimization,
+    }
 
     def of_stub(stub: Callable[..., Any]) -> Any:
         hints = _values.hints_of(stub)
@@ -464,7 +506,7 @@ class Client:
         if options:
             raise TypeError(f"unknown options: {', '.join(options)}; use remote() for more")
         return RemoteFunction(
-            name, head, stream=stream, views=False, pickle=False, convert=None, progress=None, **self._options
+            name, head, stream=stream, views=False, pickle=False, convert=None, progress=None, optimization=None, **self._options
         )
 
     def execute(self, name: str, *args: Any, **kwargs: Any) -> Any:

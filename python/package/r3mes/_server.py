@@ -47,6 +47,9 @@ class Server:
     def run(self) -> None:
         """Serves until Ctrl-C."""
         self.start()
+        self._serve()
+
+    def _serve(self) -> None:
         assert self._handle is not None
         print(f"gateway at {self.address}", flush=True)
         try:

@@ -60,6 +60,22 @@ class GatewayUnreachableError(CallError, ConnectionError):
     """There is no connection to a gateway."""
 
 
+class PartialFailureError(CallError):
+    """Of a call that was split over nodes, some parts failed."""
+
+    def __init__(self, results: list[object], failures: list[tuple[range, CallError]]) -> None:
+        missing = sum(len(inputs) for inputs, _ in failures)
+        inputs, first = failures[0]
+        super().__init__(
+            f"{missing} of {len(results)} inputs have no result; those from {inputs.start} to {inputs.stop - 1} "
+            f"failed with {type(first).__name__}: {first}"
+        )
+        #: The results in the order of the inputs, `None` where there is none.
+        self.results = results
+        #: Which inputs failed, and why.
+        self.failures = failures
+
+
 class InternalError(CallError):
     """A fault of the node or the gateway."""
 

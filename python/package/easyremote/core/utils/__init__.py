@@ -1,0 +1,1 @@
+"""Where EasyRemote has its exceptions."""

@@ -1,0 +1,5 @@
+"""Where EasyRemote has `remote`."""
+
+from ._calls import remote
+
+__all__ = ["remote"]

@@ -5,7 +5,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use prost::Message as _;
 use r3mes_consensus::app::{LedgerApp, storage_options};
 use r3mes_consensus::cometbft::{EngineError, Listener, Parts, open};
 use r3mes_consensus::genesis::Genesis;
@@ -15,19 +14,19 @@ use r3mes_types::beacon::HashChains;
 use tendermint_proto::google::protobuf::Timestamp;
 use tendermint_proto::v0_38::abci::response_process_proposal::ProposalStatus;
 use tendermint_proto::v0_38::abci::{
-    Request, RequestCommit, RequestFinalizeBlock, RequestInfo, RequestInitChain,
-    RequestPrepareProposal, RequestProcessProposal, RequestQuery, Response, ResponseInfo, request,
-    response,
+    RequestCommit, RequestFinalizeBlock, RequestInfo, RequestInitChain, RequestPrepareProposal,
+    RequestProcessProposal, RequestQuery, ResponseInfo, request, response,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 #[path = "support/bank.rs"]
 mod bank;
+#[path = "support/socket.rs"]
+mod socket;
 
 use bank::{key, ledger_genesis, send, validator};
+use socket::Connection;
 
 /// The engine, listening.
 struct Running {
@@ -60,37 +59,7 @@ impl Running {
     }
 }
 
-/// One connection, as CometBFT opens it.
-struct Connection(UnixStream);
-
 impl Connection {
-    async fn open(folder: &Path) -> Self {
-        Self(UnixStream::connect(folder.join("abci")).await.unwrap())
-    }
-
-    async fn ask(&mut self, value: request::Value) -> response::Value {
-        self.tell(value).await;
-        self.hear().await
-    }
-
-    async fn tell(&mut self, value: request::Value) {
-        let request = Request { value: Some(value) };
-        let bytes = request.encode_length_delimited_to_vec();
-        self.0.write_all(&bytes).await.unwrap();
-    }
-
-    async fn hear(&mut self) -> response::Value {
-        let mut length = Vec::new();
-        while length.last().is_none_or(|byte| byte & 0x80 != 0) {
-            length.push(self.0.read_u8().await.unwrap());
-        }
-        let length = prost::decode_length_delimiter(length.as_slice()).unwrap();
-        let mut body = vec![0; length];
-        self.0.read_exact(&mut body).await.unwrap();
-        let response = Response::decode(body.as_slice()).unwrap();
-        response.value.unwrap()
-    }
-
     async fn info(&mut self) -> ResponseInfo {
         match self.ask(request::Value::Info(RequestInfo::default())).await {
             response::Value::Info(info) => info,

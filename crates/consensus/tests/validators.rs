@@ -21,26 +21,26 @@ use r3mes_consensus::cometbft::{CometHandle, EngineError, Listener, Parts, Snaps
 use r3mes_consensus::genesis::Genesis;
 use r3mes_consensus::key::ValidatorKey;
 use r3mes_consensus::local::{TxInfo, TxState};
-use r3mes_ledger::genesis::{GenesisValidator, development};
 use r3mes_state::{Changes, Storage};
 use r3mes_types::auth::QueryAccount;
-use r3mes_types::bank::Balance;
-use r3mes_types::beacon::{HashChain, HashChains, MsgRegisterChain};
-use r3mes_types::nodes::{MsgLeave, MsgRegister, NodeSpec, NodeStatus, QueryNode, QuerySlashes};
+use r3mes_types::beacon::{HashChains, MsgRegisterChain};
+use r3mes_types::nodes::{MsgLeave, NodeStatus, QueryNode, QuerySlashes};
 use r3mes_types::query::Query as Question;
 use r3mes_types::tx::{Fee, Signer, Unsigned};
-use r3mes_types::wire::{List, Text, Wire};
-use r3mes_types::{Amount, Message, Resources, Role, RoleSet, SecretKey, Time};
+use r3mes_types::wire::Wire;
+use r3mes_types::{Amount, Message, Time};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 #[path = "support/comet.rs"]
 mod comet;
+#[path = "support/founders.rs"]
+mod founders;
 
 use comet::{Comet, PATIENCE, program, settings};
+use founders::{CHAIN, ELEMENTS, FOUNDERS, Keys, STAKE, genesis};
 
-const CHAIN: &str = "r3mes-validators";
 /// The pause between blocks.
 const INTERVAL: Duration = Duration::from_millis(50);
 /// The same where snapshots must not be replaced before a node that joins has one.
@@ -49,76 +49,20 @@ const SLOW: Duration = Duration::from_millis(200);
 const SNAPSHOT_EVERY: u64 = 20;
 /// Blocks that are kept.
 const KEPT_BLOCKS: u64 = 30;
-/// Validators of the genesis.
-const FOUNDERS: u8 = 4;
-/// Elements of each hash chain of the beacon: few, so that they are used up.
-const ELEMENTS: u64 = 6;
-const STAKE: Amount = Amount::remes(1_000);
 
-/// Everything secret about a node; all of it follows from its number.
-struct Keys {
-    operator: SecretKey,
-    validator: ValidatorKey,
+/// A node's keys, with the one that its peers know it by.
+struct Peer {
+    keys: Keys,
     node: ValidatorKey,
-    beacon: [u8; 32],
 }
 
-impl Keys {
+impl Peer {
     fn of(number: u8) -> Self {
         Self {
-            operator: SecretKey::from_bytes(&[number; 32]).unwrap(),
-            validator: ValidatorKey::from_seed(&[number; 32]),
+            keys: Keys::of(number),
             node: ValidatorKey::from_seed(&[100 + number; 32]),
-            beacon: [number; 32],
         }
     }
-
-    fn registration(&self) -> MsgRegister {
-        let spec = NodeSpec {
-            moniker: Text::default(),
-            roles: RoleSet::of(&[Role::Validator]),
-            primary_role: None,
-            stake: STAKE,
-            resources: Resources::default(),
-            allocations: List::default(),
-            endpoints: List::default(),
-            consensus_key: Some(self.validator.public_key()),
-        };
-        MsgRegister {
-            address: self.operator.address(),
-            spec,
-        }
-    }
-
-    fn chain(&self) -> HashChain {
-        HashChain::new(&self.beacon, ELEMENTS)
-    }
-}
-
-/// A network whose founders are registered nodes; one more account is rich enough to join.
-fn genesis() -> r3mes_ledger::Genesis {
-    let mut balances: Vec<Balance> = (1..=FOUNDERS + 1)
-        .map(|number| Balance {
-            address: Keys::of(number).operator.address(),
-            amount: Amount::remes(10_000),
-        })
-        .collect();
-    balances.sort_by_key(|balance| balance.address);
-    let authority = Keys::of(1).operator.address();
-    let mut genesis = development(CHAIN, authority, &balances);
-    genesis.params.nodes.max_block_validators = 100;
-    let founders: Vec<Keys> = (1..=FOUNDERS).map(Keys::of).collect();
-    let validators = founders.iter().map(|keys| GenesisValidator {
-        operator: keys.operator.address(),
-        key: keys.validator.public_key(),
-        power: 1_000,
-        chain_end: keys.chain().end(),
-        chain_length: ELEMENTS,
-    });
-    genesis.validators = List::new(validators.collect()).unwrap();
-    let nodes = founders.iter().map(Keys::registration);
-    genesis.nodes = List::new(nodes.collect()).unwrap();
-    genesis
 }
 
 /// A node: the ledger in this process, CometBFT in its own.
@@ -133,18 +77,18 @@ struct Node {
 }
 
 impl Node {
-    fn start(program: &Path, directory: PathBuf, keys: Keys, settings: &Settings) -> Self {
+    fn start(program: &Path, directory: PathBuf, peer: Peer, settings: &Settings) -> Self {
         let genesis = genesis();
-        let beacon = HashChains::new(keys.beacon, ELEMENTS);
+        let beacon = HashChains::new(peer.keys.beacon, ELEMENTS);
         let storage = Storage::memory(storage_options()).unwrap();
         let app = LedgerApp::new(genesis, storage, Some(beacon));
-        Self::start_with(program, directory, keys, settings, Arc::new(app))
+        Self::start_with(program, directory, peer, settings, Arc::new(app))
     }
 
     fn start_with(
         program: &Path,
         directory: PathBuf,
-        keys: Keys,
+        peer: Peer,
         settings: &Settings,
         app: Arc<dyn Application>,
     ) -> Self {
@@ -163,7 +107,8 @@ impl Node {
         let listener = Listener::unix(&directory.join("abci")).unwrap();
         let shutdown = CancellationToken::new();
         let engine = tokio::spawn(engine.run(listener, shutdown.clone()));
-        let both = [&keys.validator, &keys.node];
+        let Peer { keys, node } = peer;
+        let both = [&keys.validator, &node];
         let comet = Comet::start(program, &directory, settings, &genesis, both);
         Self {
             keys,
@@ -253,7 +198,7 @@ fn free_addresses(count: usize) -> Vec<String> {
 fn start(
     program: &Path,
     folder: &TempDir,
-    all: Vec<Keys>,
+    all: Vec<Peer>,
     interval: Duration,
 ) -> (Vec<Node>, Vec<String>) {
     let addresses = free_addresses(all.len() + 2);
@@ -261,10 +206,10 @@ fn start(
     let peers: Vec<String> = all
         .iter()
         .zip(addresses)
-        .map(|(keys, address)| format!("{}@{address}", node_id(&keys.node)))
+        .map(|(peer, address)| format!("{}@{address}", node_id(&peer.node)))
         .collect();
     let mut nodes = Vec::new();
-    for (number, keys) in all.into_iter().enumerate() {
+    for (number, peer) in all.into_iter().enumerate() {
         let directory = folder.path().join(number.to_string());
         std::fs::create_dir(&directory).unwrap();
         let others = peers
@@ -281,7 +226,7 @@ fn start(
             },
             ..usual
         };
-        nodes.push(Node::start(program, directory, keys, &settings));
+        nodes.push(Node::start(program, directory, peer, &settings));
     }
     (nodes, peers)
 }
@@ -294,7 +239,7 @@ fn address(keys: &Keys) -> String {
 async fn a_node_that_joins_or_leaves_changes_who_signs_and_beacon_chains_go_on() {
     let Some(program) = program() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let all = (1..=FOUNDERS + 1).map(Keys::of).collect();
+    let all = (1..=FOUNDERS + 1).map(Peer::of).collect();
     let (nodes, _) = start(&program, &folder, all, INTERVAL);
     let joiner = nodes.last().unwrap();
     joiner.reach(2).await;
@@ -344,12 +289,12 @@ async fn a_validator_that_signs_twice_is_slashed_and_jailed() {
     let Some(program) = program() else { return };
     let folder = tempfile::tempdir().unwrap();
     // Another process with the last founder's key: both sign, each its own proposals.
-    let mut keys: Vec<Keys> = (1..=FOUNDERS).map(Keys::of).collect();
-    keys.push(Keys {
+    let mut all: Vec<Peer> = (1..=FOUNDERS).map(Peer::of).collect();
+    all.push(Peer {
         node: ValidatorKey::from_seed(&[99; 32]),
-        ..Keys::of(FOUNDERS)
+        ..Peer::of(FOUNDERS)
     });
-    let (nodes, _) = start(&program, &folder, keys, INTERVAL);
+    let (nodes, _) = start(&program, &folder, all, INTERVAL);
     let (honest, twin) = (&nodes[0], &nodes[usize::from(FOUNDERS)]);
     let cheat = twin.keys.operator.address();
     let mut height = 0;
@@ -415,7 +360,7 @@ fn by_snapshot(nodes: &[Node], peers: Vec<String>, directory: &Path) -> Settings
 async fn a_node_that_comes_late_takes_a_snapshot_and_goes_on_from_there() {
     let Some(program) = program() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let all = (1..=FOUNDERS).map(Keys::of).collect();
+    let all = (1..=FOUNDERS).map(Peer::of).collect();
     let (nodes, peers) = start(&program, &folder, all, SLOW);
     let old = &nodes[0];
     old.reach(SNAPSHOT_EVERY + 4).await;
@@ -423,7 +368,7 @@ async fn a_node_that_comes_late_takes_a_snapshot_and_goes_on_from_there() {
     let directory = folder.path().join("late");
     std::fs::create_dir(&directory).unwrap();
     let settings = by_snapshot(&nodes, peers, &directory);
-    let late = Node::start(&program, directory, Keys::of(FOUNDERS + 1), &settings);
+    let late = Node::start(&program, directory, Peer::of(FOUNDERS + 1), &settings);
     late.reach(SNAPSHOT_EVERY).await;
     let began = late.handle.height();
     late.reach(began + 3).await;
@@ -533,7 +478,7 @@ fn late_ledger(storage: &Storage, keys: &Keys) -> LedgerApp {
 async fn a_node_killed_between_a_snapshot_s_last_chunk_and_cometbft_s_record_goes_on_by_itself() {
     let Some(program) = program() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let all = (1..=FOUNDERS).map(Keys::of).collect();
+    let all = (1..=FOUNDERS).map(Peer::of).collect();
     let (nodes, peers) = start(&program, &folder, all, SLOW);
     let old = &nodes[0];
     old.reach(SNAPSHOT_EVERY + 4).await;
@@ -541,24 +486,24 @@ async fn a_node_killed_between_a_snapshot_s_last_chunk_and_cometbft_s_record_goe
     std::fs::create_dir(&directory).unwrap();
     let settings = by_snapshot(&nodes, peers, &directory);
     let storage = Storage::open(directory.join("state"), storage_options()).unwrap();
-    let keys = || Keys::of(FOUNDERS + 1);
+    let late = || Peer::of(FOUNDERS + 1);
 
     // Killed there at once and again, with the same snapshot on offer and with a later one.
     let mut taken = 0;
     for _ in 0..2 {
-        let (app, restored, let_go) = Restoring::new(&storage, &keys());
-        let mut late = Node::start_with(&program, directory.clone(), keys(), &settings, app);
+        let (app, restored, let_go) = Restoring::new(&storage, &late().keys);
+        let mut node = Node::start_with(&program, directory.clone(), late(), &settings, app);
         let height = tokio::task::block_in_place(|| restored.recv_timeout(PATIENCE)).unwrap();
         assert!(
             height >= taken.max(SNAPSHOT_EVERY),
             "{height} after {taken}"
         );
         taken = height;
-        late.comet.kill();
+        node.comet.kill();
         drop(let_go);
-        late.stop().await;
+        node.stop().await;
         assert_eq!(
-            late_ledger(&storage, &keys())
+            late_ledger(&storage, &late().keys)
                 .committed()
                 .unwrap()
                 .unwrap()
@@ -567,8 +512,8 @@ async fn a_node_killed_between_a_snapshot_s_last_chunk_and_cometbft_s_record_goe
         );
     }
     old.reach(taken + SNAPSHOT_EVERY + 4).await;
-    let app = Arc::new(late_ledger(&storage, &keys()));
-    let late = Node::start_with(&program, directory.clone(), keys(), &settings, app);
+    let app = Arc::new(late_ledger(&storage, &late().keys));
+    let late = Node::start_with(&program, directory.clone(), late(), &settings, app);
     late.reach(taken + SNAPSHOT_EVERY).await;
     let began = late.handle.height();
     late.reach(began + 3).await;

@@ -1,6 +1,11 @@
-//! The house plan as a test: which crate may lean on which.
+//! The house plan as a test: which crate may lean on which, and where a protocol is spoken.
 
-use std::{collections::BTreeSet, process::Command};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::Value;
 
@@ -74,6 +79,63 @@ const PURE: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// Libraries of HTTP and gRPC, which only `gateway` is built from.
+const HTTP: &[&str] = &[
+    "arrow-flight",
+    "axum",
+    "cosmos-sdk-proto",
+    "hyper",
+    "hyper-util",
+    "reqwest",
+    "rmcp",
+    "tokio-tungstenite",
+    "tonic",
+    "tonic-health",
+    "tonic-reflection",
+    "tower",
+    "tower-http",
+    "utoipa-swagger-ui",
+];
+
+/// Names of libraries, and all places under `crates` where they stand.
+const SPOKEN_IN: &[(&str, &[&str])] = &[
+    (
+        "serde_json",
+        &[
+            // The last height that CometBFT's key signed, and its file.
+            "consensus/src/cometbft/signed.rs",
+            "consensus/src/cometbft/signer.rs",
+            // The greeting of a NATS server.
+            "functions/src/federation/mod.rs",
+            "gateway/src",
+            // The files of a checkpoint, and the header of a packed model.
+            "model/src/checkpoint/mod.rs",
+            "model/src/config.rs",
+            "model/src/packed.rs",
+            // What is printed, and files.
+            "node/src/cli",
+            "node/src/process/lock.rs",
+            "node/src/services/functions.rs",
+            // What the gateway tells of the ledger, and questions of RPC that it sends.
+            "node/src/services/gateway.rs",
+            "node/src/services/inspect.rs",
+            "node/src/testnet/check.rs",
+        ],
+    ),
+    (
+        "abci::",
+        &[
+            "consensus/src/cometbft",
+            // The encoding of results, which their hash is made of and under which they are stored.
+            "consensus/src/block.rs",
+            "consensus/src/results.rs",
+            // The Cosmos SDK's answers have ABCI's events in them.
+            "gateway/src/cosmos/rest.rs",
+            "gateway/src/cosmos/tx.rs",
+        ],
+    ),
+];
+
 /// Every crate, and the names of all that it is built from.
 fn workspace() -> Vec<(String, BTreeSet<String>)> {
     let output = Command::new(env!("CARGO"))
@@ -132,6 +194,60 @@ fn pure_crates_are_built_from_what_is_listed_only() {
         let listed: BTreeSet<String> = listed.iter().map(|&name| name.to_owned()).collect();
         assert_eq!(*built_from, listed, "{name}");
     }
+}
+
+#[test]
+fn only_the_gateway_is_built_from_http_and_grpc() {
+    let speaks = |names: &BTreeSet<String>| HTTP.iter().any(|&name| names.contains(name));
+    let all = workspace();
+    let speakers = all.iter().filter(|(_, names)| speaks(names));
+    let speakers: Vec<&str> = speakers.map(|(name, _)| name.as_str()).collect();
+    assert_eq!(speakers, ["gateway"]);
+}
+
+#[test]
+fn json_and_abci_stand_only_where_the_plan_says() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let sources = sources(&crates);
+    for (library, places) in SPOKEN_IN {
+        let mut unused: BTreeSet<&str> = places.iter().copied().collect();
+        for (path, text) in &sources {
+            if !text.contains(library) {
+                continue;
+            }
+            let place = places.iter().find(|place| path.starts_with(place));
+            let place = place.unwrap_or_else(|| panic!("{library} in {}", path.display()));
+            unused.remove(place);
+        }
+        assert!(unused.is_empty(), "{library} is not in {unused:?}");
+    }
+}
+
+/// All sources under `crates/*/src` but unit tests, by their paths from `crates`.
+fn sources(crates: &Path) -> Vec<(PathBuf, String)> {
+    let mut folders: Vec<PathBuf> = entries(crates)
+        .iter()
+        .map(|path| path.join("src"))
+        .collect();
+    let mut sources = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for path in entries(&folder) {
+            if path.is_dir() && !path.ends_with("tests") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("a source is text");
+                let path = path.strip_prefix(crates).expect("a path under crates");
+                sources.push((path.to_owned(), text));
+            }
+        }
+    }
+    sources
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder of sources");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    paths.collect()
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::chain::{CHAIN_ID, Chain, FEE, GAS, address, development, key, spec};
 use crate::messages::model;
 use crate::votes::dataset;
 
-const COMMIT: &str = "/r3mes.training.v1.MsgCommitStates";
+pub(crate) const COMMIT: &str = "/r3mes.training.v1.MsgCommitStates";
 
 fn hyper() -> HyperParameters {
     HyperParameters {
@@ -94,7 +94,7 @@ pub(crate) fn run_params() -> RunParams {
     }
 }
 
-fn genesis() -> Genesis {
+pub(crate) fn genesis() -> Genesis {
     let node = |index: u8, role, remes| MsgRegister {
         address: address(index),
         spec: spec(&[role], Amount::remes(remes)),

@@ -13,6 +13,7 @@ mod lane;
 mod messages;
 mod naive;
 mod naive_escrow;
+mod naive_lane;
 mod nodes;
 mod play;
 mod prepare;

@@ -42,11 +42,11 @@ pub(super) fn run(typed: &Demo, overrides: &Overrides, out: &Output) -> anyhow::
         })
         .await
     })?;
-    let failed: Vec<&str> = figures
+    let failed: Vec<String> = figures
         .checks
         .iter()
         .filter(|check| !check.holds)
-        .map(|check| check.name)
+        .map(|check| format!("{} ({})", check.name, one_line(&check.found)))
         .collect();
     anyhow::ensure!(failed.is_empty(), "does not hold: {}", failed.join("; "));
     Ok(())

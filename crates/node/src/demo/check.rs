@@ -1,14 +1,16 @@
 //! What `--check` promises.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context;
 use r3mes_gateway::openai;
-use r3mes_types::{nodes::QuerySlashes, training::QueryRun};
+use r3mes_types::{Amount, nodes::QuerySlashes, training::QueryRun};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
     ANSWER_SEED, ANSWER_TOKENS, Options, PROMPT,
-    figures::{Check, Figures},
-    network::{MINERS, Network},
+    figures::{Check, Figures, MinerFigures, RoundFigures},
+    network::Network,
     watch::RUN,
 };
 use crate::{
@@ -26,10 +28,8 @@ pub(super) async fn all(
     figures: &Figures,
     supervisor: &Supervisor,
 ) -> anyhow::Result<Vec<Check>> {
-    let mut checks = vec![fall(figures), accepted(figures)];
-    if options.liar {
-        checks.push(slashed(network).await?);
-    }
+    let mut checks = vec![fall(figures), accepted(&figures.rounds)];
+    checks.push(slashed(network, options).await?);
     checks.push(served(network).await?);
     checks.push(answer(network).await?);
     checks.push(restart(network, supervisor).await?);
@@ -50,38 +50,85 @@ fn fall(figures: &Figures) -> Check {
     }
 }
 
-fn accepted(figures: &Figures) -> Check {
-    let short: Vec<u32> = figures
-        .rounds
-        .iter()
-        .filter(|round| round.accepted as usize != MINERS)
-        .map(|round| round.round)
-        .collect();
+/// Every miner by name: honest ones were accepted in every round, a liar in none.
+fn accepted(rounds: &[RoundFigures]) -> Check {
+    let unjust = told(rounds, |miner| !miner.is_just());
     Check {
         name: "every honest package was accepted, and no other",
-        holds: short.is_empty(),
-        found: match short.as_slice() {
-            [] => format!("{MINERS} in each of {} rounds", figures.rounds.len()),
-            rounds => format!("another number in rounds {rounds:?}"),
-        },
+        holds: unjust.is_empty(),
+        found: match unjust.is_empty() {
+            true => told(rounds, |_| true),
+            false => unjust,
+        }
+        .join("; "),
     }
 }
 
-async fn slashed(network: &Network) -> anyhow::Result<Check> {
-    let node = network.liar()?.context("there is no liar")?;
-    let question = QuerySlashes {
-        node: Some(node),
+/// What became of the miners' work, one line for each miner and outcome.
+fn told(rounds: &[RoundFigures], which: impl Fn(&MinerFigures) -> bool) -> Vec<String> {
+    let mut said: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
+    for round in rounds {
+        for miner in round.miners.iter().filter(|miner| which(miner)) {
+            let key = (miner.name.as_str(), miner.outcome_name());
+            said.entry(key).or_default().push(round.round.to_string());
+        }
+    }
+    let lines = said.iter().map(|((name, outcome), numbers)| {
+        if numbers.len() == rounds.len() {
+            format!("{name} {outcome} in each round")
+        } else {
+            format!("{name} {outcome} in round {}", numbers.join(", "))
+        }
+    });
+    lines.collect()
+}
+
+/// A slash as the ledger tells of it, with the name of the node.
+struct NamedSlash {
+    name: String,
+    honest: bool,
+    amount: Amount,
+    reason: String,
+}
+
+async fn slashed(network: &Network, options: &Options) -> anyhow::Result<Check> {
+    let participants = network.participants()?;
+    let everybody = QuerySlashes {
+        node: None,
         page: None,
     };
-    let slashes = network.client()?.query(&question).await?.slashes;
-    Ok(Check {
-        name: "the liar was caught and slashed",
-        holds: !slashes.is_empty(),
-        found: match slashes.first() {
-            Some(slash) => format!("{} slashed: {}", slash.amount, slash.reason.as_str()),
-            None => "no slash".to_owned(),
+    let slashes = network.client()?.query(&everybody).await?.slashes;
+    let named = slashes.iter().map(|slash| {
+        let node = participants.iter().find(|one| one.address == slash.node);
+        NamedSlash {
+            name: node.map_or_else(|| slash.node.to_string(), |node| node.label.clone()),
+            honest: node.is_none_or(|node| node.honest),
+            amount: slash.amount,
+            reason: slash.reason.as_str().to_owned(),
+        }
+    });
+    Ok(only_liars(&named.collect::<Vec<_>>(), options.liar))
+}
+
+/// Whether those were slashed that should be.
+fn only_liars(slashes: &[NamedSlash], liar: bool) -> Check {
+    let honest_lost = slashes.iter().any(|slash| slash.honest);
+    let liar_lost = slashes.iter().any(|slash| !slash.honest);
+    let found: Vec<String> = slashes
+        .iter()
+        .map(|slash| format!("{} {} slashed: {}", slash.name, slash.amount, slash.reason))
+        .collect();
+    Check {
+        name: match liar {
+            true => "the liar was caught and slashed, and nobody else",
+            false => "nobody was slashed",
         },
-    })
+        holds: !honest_lost && liar_lost == liar,
+        found: match found.is_empty() {
+            true => "no slash".to_owned(),
+            false => found.join("; "),
+        },
+    }
 }
 
 async fn served(network: &Network) -> anyhow::Result<Check> {
@@ -169,5 +216,81 @@ async fn root_after(client: &r3mes_gateway::rpc::Client, height: u64) -> anyhow:
     match client.committed().await? {
         (newest, root) if newest == height => Ok(root),
         _ => Ok(client.app_hash_after(height).await?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use r3mes_types::training::Outcome;
+
+    use super::*;
+
+    const ACCEPTED: Option<Outcome> = Some(Outcome::Accepted);
+
+    /// Rounds in which two honest miners and a liar met these outcomes.
+    fn rounds(outcomes: &[[Option<Outcome>; 3]]) -> Vec<RoundFigures> {
+        let miners = [("miner-1", true), ("miner-2", true), ("liar", false)];
+        let round = |(number, outcomes): (usize, &[Option<Outcome>; 3])| {
+            let miners = miners.iter().zip(outcomes);
+            let miners = miners.map(|(&(name, honest), &outcome)| MinerFigures {
+                name: name.to_owned(),
+                honest,
+                outcome,
+            });
+            RoundFigures {
+                round: number as u32,
+                miners: miners.collect(),
+                ..RoundFigures::default()
+            }
+        };
+        outcomes.iter().enumerate().map(round).collect()
+    }
+
+    #[test]
+    fn an_accepted_liar_and_a_refused_miner_are_named_though_the_number_is_right() {
+        let fraud = Some(Outcome::Fraudulent);
+        let just = accepted(&rounds(&[
+            [ACCEPTED, ACCEPTED, fraud],
+            [ACCEPTED, ACCEPTED, None],
+        ]));
+        assert!(just.holds, "{}", just.found);
+        assert_eq!(
+            just.found,
+            "liar fraudulent in round 0; liar not assigned in round 1; \
+             miner-1 accepted in each round; miner-2 accepted in each round"
+        );
+        // Two packages each time, as it should be, but the liar's is one of them.
+        let unjust = accepted(&rounds(&[
+            [ACCEPTED, ACCEPTED, fraud],
+            [ACCEPTED, Some(Outcome::Unavailable), ACCEPTED],
+        ]));
+        assert!(!unjust.holds);
+        assert_eq!(
+            unjust.found,
+            "liar accepted in round 1; miner-2 unavailable in round 1"
+        );
+        let away = accepted(&rounds(&[[ACCEPTED, None, fraud]]));
+        assert!(!away.holds);
+        assert_eq!(away.found, "miner-2 not assigned in each round");
+    }
+
+    #[test]
+    fn a_slash_of_anybody_honest_is_told_with_name_and_reason() {
+        let slash = |name: &str, honest| NamedSlash {
+            name: name.to_owned(),
+            honest,
+            amount: Amount::new(7),
+            reason: "it lied".to_owned(),
+        };
+        assert!(only_liars(&[], false).holds);
+        assert!(!only_liars(&[], true).holds);
+        assert!(only_liars(&[slash("liar", false)], true).holds);
+        let both = only_liars(&[slash("liar", false), slash("validator-2", true)], true);
+        assert!(!both.holds);
+        assert!(
+            both.found.ends_with("validator-2 7uremes slashed: it lied"),
+            "{}",
+            both.found
+        );
     }
 }

@@ -1,9 +1,38 @@
 //! What a demonstration measured.
 
-use serde::Serialize;
+use r3mes_types::training::Outcome;
+use serde::{Serialize, Serializer};
+
+/// What became of one miner's work in a round.
+#[derive(Clone, Debug, Serialize)]
+pub struct MinerFigures {
+    /// Its name on the status board.
+    pub name: String,
+    /// Whether it keeps to the protocol.
+    pub honest: bool,
+    /// What the network made of its work; absent: the round did not take it in.
+    #[serde(serialize_with = "by_name")]
+    pub outcome: Option<Outcome>,
+}
+
+impl MinerFigures {
+    /// The outcome for people.
+    pub fn outcome_name(&self) -> &'static str {
+        self.outcome.map_or("not assigned", Outcome::name)
+    }
+
+    /// Whether an honest miner was accepted, or a liar was not.
+    pub fn is_just(&self) -> bool {
+        self.honest == (self.outcome == Some(Outcome::Accepted))
+    }
+}
+
+fn by_name<S: Serializer>(outcome: &Option<Outcome>, to: S) -> Result<S::Ok, S::Error> {
+    outcome.map(Outcome::name).serialize(to)
+}
 
 /// One closed round.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct RoundFigures {
     /// Its number, as the ledger counts: from 0.
     pub round: u32,
@@ -13,6 +42,8 @@ pub struct RoundFigures {
     pub assigned: u32,
     /// Packages in the aggregate.
     pub accepted: u32,
+    /// What became of each miner's work.
+    pub miners: Vec<MinerFigures>,
     /// Packages whose steps were recomputed by a panel.
     pub audited: u32,
     /// Miners that went before the court.

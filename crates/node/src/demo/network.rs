@@ -28,7 +28,7 @@ const CHAIN_ID: &str = "r3mes-demo";
 const MARKER: &str = ".r3mes-demo";
 /// Honest miners. The texts are dealt over so many shards, so that all of them are trained on when a
 /// liar's work is thrown away.
-pub(super) const MINERS: usize = 3;
+const MINERS: usize = 3;
 /// Validators.
 const VALIDATORS: usize = 2;
 /// What each node starts with: more than any role's stake.
@@ -61,6 +61,19 @@ pub(super) struct Member {
     pub(super) role: Role,
     /// How it cheats, if it does.
     pub(super) lie: Option<&'static str>,
+}
+
+/// One node as the ledger knows it, by its name.
+#[derive(Clone, Debug)]
+pub(super) struct Participant {
+    /// Name on the status board.
+    pub(super) label: String,
+    /// Its account.
+    pub(super) address: Address,
+    /// Its role.
+    pub(super) role: Role,
+    /// Whether it keeps to the protocol.
+    pub(super) honest: bool,
 }
 
 /// All homes of a demonstration.
@@ -273,12 +286,17 @@ impl Network {
         self.config.api_url()
     }
 
-    /// Address of the node that cheats.
-    pub(super) fn liar(&self) -> anyhow::Result<Option<Address>> {
-        let liar = self.members.iter().find(|member| member.lie.is_some());
-        Ok(liar
-            .map(|member| Keyring::new(&member.home).account_address())
-            .transpose()?)
+    /// All nodes, by their names and accounts.
+    pub(super) fn participants(&self) -> anyhow::Result<Vec<Participant>> {
+        let participant = |member: &Member| {
+            Ok(Participant {
+                label: member.label.clone(),
+                address: Keyring::new(&member.home).account_address()?,
+                role: member.role,
+                honest: member.lie.is_none(),
+            })
+        };
+        self.members.iter().map(participant).collect()
     }
 
     /// Name under which the base model alone is served.

@@ -2,13 +2,16 @@
 
 use anyhow::Context;
 use r3mes_training::state::StepState;
-use r3mes_types::training::{QueryRound, QueryRun, RoundRecord, Run, RunStatus};
+use r3mes_types::{
+    Role,
+    training::{QueryRound, QueryRun, RoundRecord, Run, RunStatus},
+};
 
 use super::{
     Options,
-    figures::{Figures, RoundFigures},
+    figures::{Figures, MinerFigures, RoundFigures},
     held_out::{HeldOut, Part},
-    network::Network,
+    network::{Network, Participant},
     progress::Progress,
 };
 use crate::agents::{self, depot::Depot};
@@ -28,6 +31,7 @@ pub(super) async fn follow(
     let folder = tempfile::tempdir()?;
     let store = agents::open_store(folder.path(), STORAGE_MB, false)?;
     let depot = Depot::new(network.home(), network.config(), store, client.clone())?;
+    let participants = network.participants()?;
     let mut held_out = HeldOut::new(network.config())?;
     let mut run = client.query(&QueryRun { run: RUN }).await?;
     let hyper = run.params.hyper.clone();
@@ -70,7 +74,7 @@ pub(super) async fn follow(
         );
         let adapter = adapter_bytes(&depot, &record).await?;
         sample = measure(adapter.as_deref(), Part::Sample)?;
-        let closed = round_figures(&run, &record, parameters, sample.mean())?;
+        let closed = round_figures(&run, &record, parameters, sample.mean(), &participants)?;
         figures.rounds.push(closed.clone());
         progress.round(&figures, &closed);
         if round + 1 == options.rounds {
@@ -112,6 +116,7 @@ fn round_figures(
     record: &RoundRecord,
     parameters: u64,
     held_out_sample: f64,
+    participants: &[Participant],
 ) -> anyhow::Result<RoundFigures> {
     let summary = record
         .summary
@@ -132,6 +137,7 @@ fn round_figures(
         held_out_sample,
         assigned: summary.assigned,
         accepted: summary.accepted,
+        miners: miners(participants, record),
         audited: summary.audited,
         disputed: summary.disputed,
         uploaded_bytes: summary.package_bytes,
@@ -142,6 +148,23 @@ fn round_figures(
         paid_uremes: summary.paid.uremes(),
         slashed_uremes: summary.slashed.uremes(),
     })
+}
+
+/// What the round made of each miner's work.
+fn miners(participants: &[Participant], record: &RoundRecord) -> Vec<MinerFigures> {
+    let miners = participants.iter().filter(|one| one.role == Role::Miner);
+    let figures = miners.map(|miner| {
+        let entry = record
+            .entries
+            .iter()
+            .find(|entry| entry.miner == miner.address);
+        MinerFigures {
+            name: miner.label.clone(),
+            honest: miner.honest,
+            outcome: entry.and_then(|entry| entry.outcome),
+        }
+    });
+    figures.collect()
 }
 
 /// What audited miners served: states before the drawn steps, and old error feedback.

@@ -33,6 +33,8 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 const SOCKET_URL: &str = "http://cometbft/";
 /// What `wait_height` asks the server to wait.
 const LONG_POLL: Duration = Duration::from_secs(10);
+/// How the address ends that a node tells which listens for no peers: clients refuse an empty one.
+const NO_PORT: &str = ":0";
 
 /// A typed client of one node's RPC. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -256,7 +258,11 @@ impl Client {
     /// As [`Client::status`].
     pub async fn peer(&self) -> Result<(String, String), ClientError> {
         let answer: StatusAnswer = self.call("status", json!({}), Repeat::Freely).await?;
-        Ok((answer.node_info.id, answer.node_info.listen_addr))
+        let mut listens = answer.node_info.listen_addr;
+        if listens.ends_with(NO_PORT) {
+            listens.clear();
+        }
+        Ok((answer.node_info.id, listens))
     }
 
     /// How the chain stands.

@@ -63,7 +63,7 @@ impl Network {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let api = Functions::new(hub, &Metrics::new(), limits);
+        let api = Functions::new(hub, &Metrics::new(), limits, None);
         let stopping = stop.clone();
         tokio::spawn(async move { api.serve(listener, stopping).await });
         let network = Self {

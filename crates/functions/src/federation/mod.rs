@@ -5,6 +5,7 @@
 //! bucket (see `owners.rs`). All gateways of a cluster trust each other; what keeps others out is the
 //! cluster's own access control.
 
+mod calls;
 mod links;
 mod owners;
 
@@ -19,7 +20,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::links::Links;
-pub use self::owners::Owners;
+pub use self::{
+    calls::{CallRecord, CallState, Interrupts, KeepError, KeptCalls, LIFE, Once, Turn},
+    owners::Owners,
+};
 use crate::serve::Hub;
 
 /// How long the first connection to the cluster may take.
@@ -100,6 +104,7 @@ pub struct Federation {
     client: Client,
     config: FederationConfig,
     owners: Owners,
+    calls: Arc<KeptCalls>,
 }
 
 impl Federation {
@@ -138,16 +143,24 @@ impl Federation {
                     reason: error.to_string(),
                 })?;
         let owners = Owners::open(&client, &config.prefix, config.replicas).await?;
+        let calls = KeptCalls::open(&client, &config.prefix, config.replicas);
+        let calls = Arc::new(calls.await?);
         Ok(Self {
             client,
             config,
             owners,
+            calls,
         })
     }
 
     /// The record of whose each node's id is.
     pub fn owners(&self) -> &Owners {
         &self.owners
+    }
+
+    /// Asynchronous calls that outlast a gateway.
+    pub fn calls(&self) -> &Arc<KeptCalls> {
+        &self.calls
     }
 
     /// Meets other gateways until `shutdown`, then says goodbye to them.

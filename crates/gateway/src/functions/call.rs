@@ -14,12 +14,14 @@ use r3mes_functions::{
     wire::messages::{CallHead, Caller},
 };
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{
     CALL_HEADER, Shared,
     answer::{self, Form},
     arguments,
-    jobs::{Begun, Job},
+    jobs::{self, Begun},
+    kept::KeptCall,
     problem::Problem,
 };
 
@@ -117,15 +119,11 @@ async fn call(
         response.headers_mut().insert(CALL_HEADER, value_of(&id));
         return Ok(response);
     }
-    let begun = begin(shared, &id, &who, key, head, arguments)?;
-    let (job, replayed) = match begun {
-        Begun::New(job) => (job, false),
-        Begun::Known(job) => (job, true),
-    };
+    let (job, replayed) = begin(shared, &who, key, head, arguments).await?;
     let mut response = match asynchronous {
         true => {
             let location = value_of(&format!("/api/calls/{}", job.id()));
-            let body = Json(job.view());
+            let body = Json(job.view().await?);
             (StatusCode::ACCEPTED, [(header::LOCATION, location)], body).into_response()
         }
         false => answer::whole(&job.ended().await?, form)?,
@@ -138,23 +136,67 @@ async fn call(
     Ok(response)
 }
 
-fn begin(
+/// A call whose result is kept.
+enum Job {
+    /// By this gateway.
+    Here(Arc<jobs::Job>),
+    /// By all gateways of the network.
+    Everywhere(Box<KeptCall>),
+}
+
+impl Job {
+    fn everywhere(call: KeptCall) -> Self {
+        Self::Everywhere(Box::new(call))
+    }
+
+    fn id(&self) -> &str {
+        match self {
+            Self::Here(job) => job.id(),
+            Self::Everywhere(call) => call.id(),
+        }
+    }
+
+    async fn view(&self) -> Result<Value, Problem> {
+        match self {
+            Self::Here(job) => Ok(job.view()),
+            Self::Everywhere(call) => call.view().await,
+        }
+    }
+
+    async fn ended(&self) -> Result<Arc<[Bytes]>, Problem> {
+        match self {
+            Self::Here(job) => Ok(job.ended().await?),
+            Self::Everywhere(call) => call.ended().await,
+        }
+    }
+}
+
+/// Begins a call whose result is kept, and whether it is the one that had the same key before.
+async fn begin(
     shared: &Arc<Shared>,
-    id: &str,
     who: &Caller,
     key: Option<String>,
     head: CallHead,
     arguments: Bytes,
-) -> Result<Begun, Problem> {
+) -> Result<(Job, bool), Problem> {
+    if let Some(kept) = &shared.kept {
+        let (call, known) = kept.begin(&shared.hub, key, head, arguments).await?;
+        return Ok((Job::everywhere(call), known));
+    }
     let calling = Arc::clone(shared);
-    shared.jobs.begin(
-        id,
+    let id = head.caller.clone().unwrap_or_default().call;
+    let begun = shared.jobs.begin(
+        &id,
         who,
         key,
         &head.clone(),
         &arguments.clone(),
         async move { calling.client.call(&head, arguments).await },
-    )
+    )?;
+    Ok(match begun {
+        Begun::New(job) => (Job::Here(job), false),
+        Begun::Known(job) => (Job::Here(job), true),
+    })
 }
 
 /// `GET /api/calls/{id}`
@@ -163,8 +205,13 @@ pub(super) async fn poll(
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let job = known(&shared, &headers, &id)?;
-    Ok(Json(job.view()).into_response())
+    let who = caller(&shared, &headers)?;
+    let job = match &shared.kept {
+        Some(kept) => kept.get(&who.user, &id).await?.map(Job::everywhere),
+        None => shared.jobs.get(&id, &who.user).map(Job::Here),
+    };
+    let job = job.ok_or_else(|| unknown(&id))?;
+    Ok(Json(job.view().await?).into_response())
 }
 
 /// `DELETE /api/calls/{id}`: nobody waits for it any more.
@@ -173,17 +220,21 @@ pub(super) async fn cancel(
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let job = known(&shared, &headers, &id)?;
-    job.cancel();
-    Ok(Json(job.view()).into_response())
+    let who = caller(&shared, &headers)?;
+    let job = match &shared.kept {
+        Some(kept) => kept.cancel(&who.user, &id).await?.map(Job::everywhere),
+        None => shared.jobs.get(&id, &who.user).map(|job| {
+            job.cancel();
+            Job::Here(job)
+        }),
+    };
+    let job = job.ok_or_else(|| unknown(&id))?;
+    Ok(Json(job.view().await?).into_response())
 }
 
-fn known(shared: &Shared, headers: &HeaderMap, id: &str) -> Result<Arc<Job>, Problem> {
-    let who = caller(shared, headers)?;
-    shared.jobs.get(id, &who.user).ok_or_else(|| {
-        let words = format!("there is no call {id:?} of yours, or its result is kept no longer");
-        Problem::new(StatusCode::NOT_FOUND, words)
-    })
+fn unknown(id: &str) -> Problem {
+    let words = format!("there is no call {id:?} of yours, or its result is kept no longer");
+    Problem::new(StatusCode::NOT_FOUND, words)
 }
 
 /// Whose a request is: `Authorization: Bearer TOKEN`, or nobody's in particular.

@@ -29,7 +29,7 @@ const TIDYING: Duration = Duration::from_secs(10);
 
 /// How a call stands.
 #[derive(Clone, Debug)]
-enum State {
+pub(super) enum State {
     Waiting { before: Option<u32> },
     Running { done: Option<f64>, note: String },
     Succeeded(Arc<[Bytes]>),
@@ -37,7 +37,7 @@ enum State {
 }
 
 impl State {
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         matches!(self, Self::Succeeded(_) | Self::Failed(_))
     }
 }
@@ -60,32 +60,19 @@ impl Job {
         &self.id
     }
 
-    /// As `GET /api/calls/{id}` shows it.
-    pub(super) fn view(&self) -> Value {
+    /// How it stands, without its result.
+    fn heading(&self) -> Value {
         let came = self.came.duration_since(SystemTime::UNIX_EPOCH);
-        let mut view = json!({
-            "id": self.id,
-            "function": self.function,
-            "node": self.node,
-            "created_at_us": came.map_or(0, |since| since.as_micros() as u64),
-        });
-        let (status, further) = match &*self.state.borrow() {
-            State::Waiting { before } => ("waiting", json!({ "before": before })),
-            State::Running { done, note } => (
-                "running",
-                json!({ "progress": { "done": done, "note": note } }),
-            ),
-            State::Succeeded(items) => ("succeeded", results(items)),
-            State::Failed(failure) => {
-                let cancelled = failure.reason == Reason::Cancelled;
-                let status = if cancelled { "cancelled" } else { "failed" };
-                let problem = Problem::from(failure.clone());
-                (status, json!({ "error": problem.body() }))
-            }
-        };
-        view["status"] = status.into();
-        if let (Some(view), Value::Object(further)) = (view.as_object_mut(), further) {
-            view.extend(further);
+        let target = (self.function.as_str(), self.node.as_deref());
+        let came_us = came.map_or(0, |since| since.as_micros() as u64);
+        view(&self.id, target, came_us, &self.state.borrow())
+    }
+
+    /// As [`Self::heading`], with the result.
+    pub(super) fn view(&self) -> Value {
+        let mut view = self.heading();
+        if let State::Succeeded(items) = &*self.state.borrow() {
+            add_results(&mut view, items);
         }
         view
     }
@@ -142,60 +129,93 @@ impl Job {
     fn is_over(&self) -> bool {
         self.state.borrow().is_over()
     }
-
-    async fn run(
-        &self,
-        call: impl Future<Output = Result<Reply, Failure>>,
-        most_bytes: usize,
-    ) -> Result<Vec<Bytes>, Failure> {
-        let mut reply = call.await?.bounded(most_bytes);
-        let (mut items, mut bytes) = (Vec::new(), 0);
-        while let Some(event) = reply.event().await? {
-            let state = match event {
-                Event::Item(item) => {
-                    bytes += item.len();
-                    if bytes > most_bytes {
-                        let words = format!(
-                            "the result has more than {most_bytes} bytes, which is \
-                            more than is kept: call it without Prefer and Idempotency-Key"
-                        );
-                        return Err(Failure::new(Reason::Invalid, words));
-                    }
-                    items.push(item);
-                    continue;
-                }
-                Event::Queued(before) => State::Waiting {
-                    before: Some(before),
-                },
-                Event::Started(_) => State::Running {
-                    done: None,
-                    note: String::new(),
-                },
-                Event::Progress(progress) => State::Running {
-                    done: progress.done,
-                    note: progress.note,
-                },
-            };
-            self.state.send_if_modified(|known| {
-                let open = !known.is_over();
-                if open {
-                    *known = state;
-                }
-                open
-            });
-        }
-        Ok(items)
-    }
 }
 
-/// One result, or all items of a stream; what JSON cannot show says so in its place.
-fn results(items: &[Bytes]) -> Value {
+/// Makes a call and gathers its items, telling how it stands.
+///
+/// # Errors
+/// How it failed, or that its items have more than `most_bytes`.
+pub(super) async fn gather(
+    call: impl Future<Output = Result<Reply, Failure>>,
+    most_bytes: usize,
+    told: &watch::Sender<State>,
+) -> Result<Vec<Bytes>, Failure> {
+    let mut reply = call.await?.bounded(most_bytes);
+    let (mut items, mut bytes) = (Vec::new(), 0);
+    while let Some(event) = reply.event().await? {
+        let state = match event {
+            Event::Item(item) => {
+                bytes += item.len();
+                if bytes > most_bytes {
+                    let words = format!(
+                        "the result has more than {most_bytes} bytes, which is \
+                        more than is kept: call it without Prefer and Idempotency-Key"
+                    );
+                    return Err(Failure::new(Reason::Invalid, words));
+                }
+                items.push(item);
+                continue;
+            }
+            Event::Queued(before) => State::Waiting {
+                before: Some(before),
+            },
+            Event::Started(_) => State::Running {
+                done: None,
+                note: String::new(),
+            },
+            Event::Progress(progress) => State::Running {
+                done: progress.done,
+                note: progress.note,
+            },
+        };
+        told.send_if_modified(|known| {
+            let open = !known.is_over();
+            if open {
+                *known = state;
+            }
+            open
+        });
+    }
+    Ok(items)
+}
+
+/// How a call stands, as JSON and without its result; `target` is a function and a node.
+pub(super) fn view(id: &str, target: (&str, Option<&str>), came_us: u64, state: &State) -> Value {
+    let mut view = json!({
+        "id": id,
+        "function": target.0,
+        "node": target.1,
+        "created_at_us": came_us,
+    });
+    let (status, further) = match state {
+        State::Waiting { before } => ("waiting", json!({ "before": before })),
+        State::Running { done, note } => (
+            "running",
+            json!({ "progress": { "done": done, "note": note } }),
+        ),
+        State::Succeeded(_) => ("succeeded", json!({})),
+        State::Failed(failure) => {
+            let cancelled = failure.reason == Reason::Cancelled;
+            let status = if cancelled { "cancelled" } else { "failed" };
+            let problem = Problem::from(failure.clone());
+            (status, json!({ "error": problem.body() }))
+        }
+    };
+    view["status"] = status.into();
+    if let (Some(view), Value::Object(further)) = (view.as_object_mut(), further) {
+        view.extend(further);
+    }
+    view
+}
+
+/// Adds one result, or all items of a stream; what JSON cannot show says so in its place.
+pub(super) fn add_results(view: &mut Value, items: &[Bytes]) {
     let show = |item: &Bytes| {
         values::unpack(item).unwrap_or_else(|error| Problem::invalid(error.to_string()).body())
     };
     match items {
-        [one] => json!({ "result": show(one) }),
-        many => json!({ "items": many.iter().map(show).collect::<Vec<_>>() }),
+        [one] => view["result"] = show(one),
+        many => view["items"] = many.iter().map(show).collect(),
     }
 }
 
@@ -285,7 +305,7 @@ impl Jobs {
         let (jobs, running, most) = (Arc::clone(self), Arc::clone(&job), self.limits.job_bytes);
         tokio::spawn(async move {
             let result = tokio::select! {
-                result = running.run(call, most) => result,
+                result = gather(call, most, &running.state) => result,
                 () = running.cancelled.cancelled() => return,
             };
             running.finish(match result {
@@ -303,14 +323,14 @@ impl Jobs {
         kept.jobs.get(id).filter(|job| job.user == user).cloned()
     }
 
-    /// A user's calls; none of those who have no token.
+    /// A user's calls, without their results; none of those who have no token.
     pub(super) fn of(&self, user: &str) -> Vec<Value> {
         let kept = self.kept();
         let mine = kept
             .jobs
             .values()
             .filter(|job| !user.is_empty() && job.user == user);
-        let mut views: Vec<Value> = mine.map(|job| job.view()).collect();
+        let mut views: Vec<Value> = mine.map(|job| job.heading()).collect();
         views.sort_by_key(|view| view["created_at_us"].as_u64());
         views
     }
@@ -361,7 +381,7 @@ impl Kept {
 }
 
 /// What makes two calls the same: target and arguments.
-fn digest(head: &CallHead, arguments: &[u8]) -> [u8; 32] {
+pub(super) fn digest(head: &CallHead, arguments: &[u8]) -> [u8; 32] {
     let target = json!([head.node, head.function, head.capability, head.requirements]);
     let target = target.to_string();
     Sha256::new()

@@ -113,7 +113,11 @@ pub(super) async fn calls(
     headers: HeaderMap,
 ) -> Result<Json<Value>, Problem> {
     let caller = caller(&shared, &headers)?;
-    Ok(Json(json!({ "calls": shared.jobs.of(&caller.user) })))
+    let calls = match &shared.kept {
+        Some(kept) => kept.of(&caller.user).await?,
+        None => shared.jobs.of(&caller.user),
+    };
+    Ok(Json(json!({ "calls": calls })))
 }
 
 pub(super) async fn health(State(shared): State<Arc<Shared>>) -> Json<Value> {

@@ -12,6 +12,7 @@ mod call;
 mod dashboard;
 mod figures;
 mod jobs;
+mod kept;
 mod limit;
 mod listen;
 mod lists;
@@ -28,14 +29,14 @@ use axum::{
     http::{HeaderName, Method, header},
     routing::{get, post},
 };
-use r3mes_functions::{client::Client, serve::Hub};
+use r3mes_functions::{client::Client, federation::KeptCalls, serve::Hub};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::{Any, CorsLayer};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 pub use self::{arguments::arguments_of, values::value_of};
-use self::{jobs::Jobs, limit::RateLimit};
+use self::{jobs::Jobs, kept::Kept, limit::RateLimit};
 use crate::metrics::Metrics;
 
 /// Which call an answer belongs to.
@@ -72,8 +73,11 @@ impl Default for HttpLimits {
 #[derive(Debug)]
 struct Shared {
     hub: Arc<Hub>,
-    client: Client,
+    client: Arc<Client>,
+    /// Calls whose results this gateway keeps.
     jobs: Arc<Jobs>,
+    /// Calls whose results all gateways keep, in place of `jobs`.
+    kept: Option<Kept>,
     rate: RateLimit,
     limits: HttpLimits,
 }
@@ -86,12 +90,20 @@ pub struct Functions {
 }
 
 impl Functions {
-    /// An API for `hub`, whose figures join `metrics`.
+    /// An API for `hub`, whose figures join `metrics`. Asynchronous calls are kept in `calls`, and in
+    /// this process's memory without.
     #[must_use]
-    pub fn new(hub: Arc<Hub>, metrics: &Metrics, limits: HttpLimits) -> Self {
+    pub fn new(
+        hub: Arc<Hub>,
+        metrics: &Metrics,
+        limits: HttpLimits,
+        calls: Option<Arc<KeptCalls>>,
+    ) -> Self {
         figures::register(metrics, &hub);
+        let client = Arc::new(Client::within(Arc::clone(&hub)));
         let shared = Shared {
-            client: Client::within(Arc::clone(&hub)),
+            kept: calls.map(|calls| Kept::new(calls, Arc::clone(&client), limits.job_bytes)),
+            client,
             jobs: Arc::new(Jobs::new(limits)),
             rate: RateLimit::new(limits.calls_per_minute),
             hub,
@@ -145,7 +157,12 @@ impl Functions {
     pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) {
         let hub = Arc::clone(&self.shared.hub);
         let forget = self.shared.jobs.forget_old(shutdown.clone());
-        let serving = listen::serve(listener, self.router(), hub, shutdown);
-        tokio::join!(serving, forget);
+        let running = async {
+            if let Some(kept) = &self.shared.kept {
+                kept.run(&hub, shutdown.clone()).await;
+            }
+        };
+        let serving = listen::serve(listener, self.router(), Arc::clone(&hub), shutdown.clone());
+        tokio::join!(serving, forget, running);
     }
 }

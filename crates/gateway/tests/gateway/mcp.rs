@@ -45,7 +45,12 @@ impl Network {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
-        let api = Functions::new(Arc::clone(&hub), &Metrics::new(), HttpLimits::default());
+        let api = Functions::new(
+            Arc::clone(&hub),
+            &Metrics::new(),
+            HttpLimits::default(),
+            None,
+        );
         let stopping = stop.clone();
         tasks.spawn(async move { api.serve(listener, stopping).await });
         let (told, stopped) = mpsc::unbounded_channel();

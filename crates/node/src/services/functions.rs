@@ -72,14 +72,14 @@ pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> a
         calls_per_minute: settings.calls_per_minute,
         ..HttpLimits::default()
     };
-    let api = Functions::new(Arc::clone(&hub), &metrics, http);
     let federation = match &settings.nats {
         Some(nats) => Some(Federation::connect(federated(config, nats)).await?),
         None => None,
     };
-    let owners = federation
-        .as_ref()
-        .map(|federation| federation.owners().clone());
+    let joined = federation.as_ref();
+    let owners = joined.map(|federation| federation.owners().clone());
+    let calls = joined.map(|federation| Arc::clone(federation.calls()));
+    let api = Functions::new(Arc::clone(&hub), &metrics, http, calls);
     let meeting = async {
         match &federation {
             Some(federation) => Ok(federation.run(Arc::clone(&hub), shutdown.clone()).await?),

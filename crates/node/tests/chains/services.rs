@@ -47,7 +47,8 @@ fn the_api_runs_alone_over_the_ledger_that_the_environment_names() {
 
     let height = || {
         let status = get(api, "/v1/status")?;
-        assert_eq!(status["network"]["chain_id"], "chains-1", "{status}");
+        let chain = status["network"]["chain_id"].as_str()?;
+        assert_eq!(chain, "chains-1", "{status}");
         status["network"]["height"].as_u64()
     };
     let before = until("the API tells of the network", height);

@@ -1,0 +1,482 @@
+//! Asynchronous calls that outlast the gateway that took them, in JetStream.
+//!
+//! A call's record, which says how it stands, lies in the bucket `PREFIX_calls` under
+//! `USER.ID`, where `USER` is 16 bytes of BLAKE3 of the caller's name in hexadecimal digits; its arguments
+//! and its result lie in pieces in the bucket `PREFIX_values`. Both are forgotten an hour after they were
+//! written last. Until the call is over, its record's name is also a message of the work queue
+//! `PREFIX_waiting`, which gives each to one gateway at a time (see `turns.rs`).
+//!
+//! A record is changed only from the revision that was read, so of two gateways that each hold a call to
+//! be theirs one finds out that it is not.
+
+mod turns;
+mod values;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use async_nats::{
+    Client,
+    jetstream::{
+        self, Context,
+        consumer::{Consumer, pull},
+        kv::{self, CreateErrorKind, Entry, Operation, Store, UpdateErrorKind},
+        message::PublishMessage,
+        stream::{self, DiscardPolicy, RetentionPolicy},
+    },
+};
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
+
+pub use self::turns::{Interrupts, Turn};
+use super::FederationError;
+use crate::{failure::Failure, wire::messages::CallHead};
+
+/// How long a call that is over is remembered.
+pub const LIFE: Duration = Duration::from_secs(3600);
+/// Calls that may wait or run at a time.
+const MAX_WAITING: i64 = 10_000;
+/// How long a gateway may say nothing of a call that it was given.
+const ACK_WAIT: Duration = Duration::from_secs(10);
+/// How long a message with the same id is known to be the same.
+const SAME: Duration = Duration::from_secs(120);
+
+/// How a call stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallState {
+    /// It has not begun.
+    Waiting {
+        /// How many calls are before it, where that is known.
+        before: Option<u32>,
+    },
+    /// A node has it.
+    Running {
+        /// How much of it is done, 0 to 1.
+        done: Option<f64>,
+        /// What the function says of it.
+        note: String,
+    },
+    /// It is over, and there is a result.
+    Succeeded {
+        /// Pieces that the result lies in.
+        pieces: u32,
+    },
+    /// It is over without a result.
+    Failed(Failure),
+}
+
+/// A call that was taken.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CallRecord {
+    /// Its id.
+    pub id: String,
+    /// What is called, and by whom.
+    pub head: CallHead,
+    /// When it was taken, in microseconds since 1970.
+    pub created_at_us: u64,
+    /// Who has given it to a node, or is about to: made anew each time that a gateway takes it.
+    pub runner: Option<String>,
+    /// How it stands.
+    pub state: CallState,
+    /// Pieces that its arguments lie in.
+    pub arguments: u32,
+}
+
+impl CallRecord {
+    /// Whether nothing will change any more.
+    pub fn is_over(&self) -> bool {
+        matches!(
+            self.state,
+            CallState::Succeeded { .. } | CallState::Failed(_)
+        )
+    }
+
+    /// Whose it is; empty for somebody without a token.
+    pub fn user(&self) -> &str {
+        self.head
+            .caller
+            .as_ref()
+            .map_or("", |caller| caller.user.as_str())
+    }
+
+    fn name(&self) -> String {
+        name(self.user(), &self.id)
+    }
+}
+
+/// What an idempotency key was used for.
+#[derive(Clone, Copy, Debug)]
+pub struct Once<'a> {
+    /// The key.
+    pub key: &'a str,
+    /// A hash of what is called and of its arguments.
+    pub same: [u8; 32],
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeyUse {
+    id: String,
+    same: [u8; 32],
+}
+
+/// Why a call cannot be taken, or is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    /// The work queue is full.
+    #[error("{MAX_WAITING} calls wait already")]
+    Full,
+    /// The idempotency key was used before.
+    #[error("this Idempotency-Key belongs to a call of another function or with other arguments")]
+    OtherCall,
+    /// Another gateway has changed the record.
+    #[error("another gateway has this call now")]
+    Taken,
+    /// What belongs to the call is kept no longer.
+    #[error("what belongs to call {0} is kept no longer")]
+    Forgotten(String),
+    /// What is kept cannot be read.
+    #[error("what is kept of a call cannot be read: {0}")]
+    Malformed(String),
+    /// The cluster does not answer.
+    #[error(transparent)]
+    Nats(#[from] FederationError),
+}
+
+/// The calls of all gateways.
+#[derive(Clone, Debug)]
+pub struct KeptCalls {
+    client: Client,
+    context: Context,
+    prefix: String,
+    records: Store,
+    values: Store,
+    queue: Consumer<pull::Config>,
+}
+
+impl KeptCalls {
+    /// Opens the buckets and the queue, or makes them.
+    pub(super) async fn open(
+        client: &Client,
+        prefix: &str,
+        replicas: usize,
+    ) -> Result<Self, FederationError> {
+        let context = jetstream::new(client.clone());
+        let bucket = async |name: &str, description: &str| {
+            let config = kv::Config {
+                bucket: format!("{prefix}_{name}"),
+                description: description.into(),
+                history: 1,
+                max_age: LIFE,
+                num_replicas: replicas,
+                ..kv::Config::default()
+            };
+            let made = context.create_key_value(config).await;
+            made.map_err(|error| nats("keep asynchronous calls", error))
+        };
+        let records = bucket("calls", "Asynchronous calls of an R3MES network").await?;
+        let values = bucket("values", "Arguments and results of asynchronous calls").await?;
+        let queue = stream::Config {
+            name: format!("{prefix}_waiting"),
+            subjects: vec![format!("{prefix}.waiting")],
+            retention: RetentionPolicy::WorkQueue,
+            discard: DiscardPolicy::New,
+            max_messages: MAX_WAITING,
+            duplicate_window: SAME,
+            num_replicas: replicas,
+            ..stream::Config::default()
+        };
+        let doing = "queue asynchronous calls";
+        let stream = context.get_or_create_stream(queue).await;
+        let stream = stream.map_err(|error| nats(doing, error))?;
+        let consumer = pull::Config {
+            durable_name: Some("gateways".into()),
+            ack_wait: ACK_WAIT,
+            max_ack_pending: MAX_WAITING,
+            ..pull::Config::default()
+        };
+        let queue = stream.get_or_create_consumer("gateways", consumer).await;
+        Ok(Self {
+            client: client.clone(),
+            prefix: prefix.to_owned(),
+            records,
+            values,
+            queue: queue.map_err(|error| nats(doing, error))?,
+            context,
+        })
+    }
+
+    /// Takes a call, unless the same user had one with the same key: its record, and whether it is that
+    /// one. Once this returns, the call outlasts this gateway. `head` names the caller and the id.
+    ///
+    /// # Errors
+    /// See [`KeepError`].
+    pub async fn submit(
+        &self,
+        head: CallHead,
+        arguments: Bytes,
+        created_at_us: u64,
+        once: Option<Once<'_>>,
+    ) -> Result<(CallRecord, bool), KeepError> {
+        let caller = head.caller.clone().unwrap_or_default();
+        if let Some(once) = &once
+            && let Some(known) = self.known(&caller.user, once).await?
+        {
+            return Ok((known, true));
+        }
+        let record = CallRecord {
+            arguments: self.write(&arguments_of(&caller.call), arguments).await?,
+            id: caller.call,
+            head,
+            created_at_us,
+            runner: None,
+            state: CallState::Waiting { before: None },
+        };
+        let name = record.name();
+        let made = self.records.create(&name, encoded(&record)?).await;
+        made.map_err(|error| nats("keep a call", error))?;
+        let known = match &once {
+            Some(once) => self.claim(&record, once).await?,
+            None => None,
+        };
+        if let Some(known) = known {
+            self.forget(&record).await;
+            return Ok((known, true));
+        }
+        if let Err(error) = self.enqueue(&record).await {
+            self.forget(&record).await;
+            return Err(error);
+        }
+        Ok((record, false))
+    }
+
+    /// Writes what a key is used for; the call that has it, if another one does.
+    async fn claim(
+        &self,
+        record: &CallRecord,
+        once: &Once<'_>,
+    ) -> Result<Option<CallRecord>, KeepError> {
+        let value = encoded(&KeyUse {
+            id: record.id.clone(),
+            same: once.same,
+        })?;
+        let key = key_name(record.user(), once.key);
+        let created = self.records.create(&key, value.clone()).await;
+        match created {
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == CreateErrorKind::AlreadyExists => {
+                let known = self.known(record.user(), once).await?;
+                if known.is_none() {
+                    // The call that had it is kept no longer.
+                    let put = self.records.put(&key, value).await;
+                    put.map_err(|error| nats("keep an idempotency key", error))?;
+                }
+                Ok(known)
+            }
+            Err(error) => Err(nats("keep an idempotency key", error).into()),
+        }
+    }
+
+    /// The call that a key was used for.
+    async fn known(&self, user: &str, once: &Once<'_>) -> Result<Option<CallRecord>, KeepError> {
+        let Some(entry) = self.entry(&key_name(user, once.key)).await? else {
+            return Ok(None);
+        };
+        let used: KeyUse = decoded(&entry.value)?;
+        let Some(record) = self.get(user, &used.id).await? else {
+            return Ok(None);
+        };
+        if used.same != once.same {
+            return Err(KeepError::OtherCall);
+        }
+        if record.runner.is_none() && !record.is_over() {
+            // Its gateway may have ended before it was in the queue.
+            self.enqueue(&record).await?;
+        }
+        Ok(Some(record))
+    }
+
+    async fn enqueue(&self, record: &CallRecord) -> Result<(), KeepError> {
+        let message = PublishMessage::build()
+            .message_id(&record.id)
+            .payload(record.name().into());
+        let subject = format!("{}.waiting", self.prefix);
+        let sent = self.context.send_publish(subject, message).await;
+        let sent = sent.map_err(|error| nats("queue a call", error))?;
+        match sent.await {
+            Ok(_) => Ok(()),
+            Err(error) if error.to_string().contains("maximum messages") => Err(KeepError::Full),
+            Err(error) => Err(nats("queue a call", error).into()),
+        }
+    }
+
+    /// Lets go of a call that nobody was told of. What stays is forgotten with time.
+    async fn forget(&self, record: &CallRecord) {
+        if let Err(error) = self.records.purge(record.name()).await {
+            tracing::debug!(%error, "functions.federation.forget");
+        }
+        self.drop_value(&arguments_of(&record.id), record.arguments)
+            .await;
+    }
+
+    /// How a user's call stands.
+    ///
+    /// # Errors
+    /// See [`KeepError`].
+    pub async fn get(&self, user: &str, id: &str) -> Result<Option<CallRecord>, KeepError> {
+        if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Ok(None);
+        }
+        let entry = self.entry(&name(user, id)).await?;
+        entry.map(|entry| decoded(&entry.value)).transpose()
+    }
+
+    /// A user's calls, oldest first.
+    ///
+    /// # Errors
+    /// See [`KeepError`].
+    pub async fn of(&self, user: &str) -> Result<Vec<CallRecord>, KeepError> {
+        let doing = "list asynchronous calls";
+        let filter = format!("{}{}.*", self.records.prefix, user_name(user));
+        let listed = self.records.stream.info_with_subjects(filter).await;
+        let listed = listed.map_err(|error| nats(doing, error))?;
+        let named: BTreeMap<String, usize> = listed
+            .try_collect()
+            .await
+            .map_err(|error| nats(doing, error))?;
+        let mut records = Vec::new();
+        for subject in named.into_keys() {
+            let id = subject.rsplit('.').next().unwrap_or_default();
+            records.extend(self.get(user, id).await?);
+        }
+        records.sort_by_key(|record| record.created_at_us);
+        Ok(records)
+    }
+
+    /// Waits until a call is over.
+    ///
+    /// # Errors
+    /// See [`KeepError`].
+    pub async fn over(&self, record: &CallRecord) -> Result<CallRecord, KeepError> {
+        let doing = "tell how a call stands";
+        let watch = self.records.watch_with_history(record.name()).await;
+        let mut watch = watch.map_err(|error| nats(doing, error))?;
+        while let Some(entry) = watch.next().await {
+            let entry = entry.map_err(|error| nats(doing, error))?;
+            if entry.operation != Operation::Put {
+                break;
+            }
+            let record: CallRecord = decoded(&entry.value)?;
+            if record.is_over() {
+                return Ok(record);
+            }
+        }
+        Err(KeepError::Forgotten(record.id.clone()))
+    }
+
+    /// The items of the result of a call that succeeded.
+    ///
+    /// # Errors
+    /// See [`KeepError`].
+    pub async fn items(&self, record: &CallRecord) -> Result<Vec<Bytes>, KeepError> {
+        let CallState::Succeeded { pieces } = record.state else {
+            return Ok(Vec::new());
+        };
+        let packed = self
+            .read(&result_of(&record.id), pieces, &record.id)
+            .await?;
+        values::unpacked(packed)
+    }
+
+    /// Ends a user's call that is not over; its record then.
+    ///
+    /// # Errors
+    /// See [`KeepError`].
+    pub async fn cancel(&self, user: &str, id: &str) -> Result<Option<CallRecord>, KeepError> {
+        loop {
+            let Some(entry) = self.entry(&name(user, id)).await? else {
+                return Ok(None);
+            };
+            let mut record: CallRecord = decoded(&entry.value)?;
+            if record.is_over() {
+                return Ok(Some(record));
+            }
+            let words = "the caller cancelled";
+            record.state = CallState::Failed(Failure::new(crate::Reason::Cancelled, words));
+            match self.change(&record, entry.revision).await {
+                Ok(_) => {
+                    let told = self
+                        .client
+                        .publish(self.running(id), turns::CANCEL.into())
+                        .await;
+                    told.map_err(|error| nats("tell that a call was cancelled", error))?;
+                    return Ok(Some(record));
+                }
+                Err(KeepError::Taken) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The subject of whoever runs a call.
+    fn running(&self, id: &str) -> String {
+        format!("{}.running.{id}", self.prefix)
+    }
+
+    async fn entry(&self, name: &str) -> Result<Option<Entry>, KeepError> {
+        let entry = self.records.entry(name).await;
+        let entry = entry.map_err(|error| nats("tell how a call stands", error))?;
+        Ok(entry.filter(|entry| entry.operation == Operation::Put))
+    }
+
+    /// Writes a record that was read at `revision`; its new one.
+    async fn change(&self, record: &CallRecord, revision: u64) -> Result<u64, KeepError> {
+        let value = encoded(record)?;
+        let changed = self.records.update(record.name(), value, revision).await;
+        changed.map_err(|error| match error.kind() {
+            UpdateErrorKind::WrongLastRevision => KeepError::Taken,
+            _ => nats("keep how a call stands", error).into(),
+        })
+    }
+}
+
+fn user_name(user: &str) -> String {
+    hex::encode(&blake3::hash(user.as_bytes()).as_bytes()[..16])
+}
+
+fn name(user: &str, id: &str) -> String {
+    format!("{}.{id}", user_name(user))
+}
+
+fn key_name(user: &str, key: &str) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(user_name(user).as_bytes());
+    hasher.update(key.as_bytes());
+    format!("key.{}", hasher.finalize().to_hex())
+}
+
+fn arguments_of(id: &str) -> String {
+    format!("arguments.{id}")
+}
+
+fn result_of(id: &str) -> String {
+    format!("result.{id}")
+}
+
+fn encoded<T: Serialize>(value: &T) -> Result<Bytes, KeepError> {
+    let bytes = rmp_serde::to_vec_named(value);
+    bytes
+        .map(Bytes::from)
+        .map_err(|error| KeepError::Malformed(error.to_string()))
+}
+
+fn decoded<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, KeepError> {
+    rmp_serde::from_slice(bytes).map_err(|error| KeepError::Malformed(error.to_string()))
+}
+
+fn nats(doing: &'static str, error: impl std::fmt::Display) -> FederationError {
+    FederationError::JetStream {
+        doing,
+        reason: error.to_string(),
+    }
+}

@@ -1,0 +1,243 @@
+//! Asynchronous calls of a gateway that meets others: kept where all of them see them, and run by
+//! whichever has the turn.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use axum::http::StatusCode;
+use bytes::Bytes;
+use r3mes_functions::{
+    Failure, Reason,
+    client::Client,
+    federation::{CallRecord, CallState, Interrupts, KeepError, KeptCalls, Once, Turn},
+    serve::Hub,
+    wire::messages::CallHead,
+};
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    jobs::{State, add_results, digest, gather, view},
+    problem::Problem,
+};
+
+/// How long a function may be offered by no node before its call fails: a gateway that has just started
+/// knows few nodes.
+const NODES_MAY_COME: Duration = Duration::from_secs(60);
+/// Time before such a call is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(2);
+
+/// The calls of all gateways, as this one sees and runs them.
+#[derive(Debug)]
+pub(super) struct Kept {
+    calls: Arc<KeptCalls>,
+    client: Arc<Client>,
+    /// Bytes of a result.
+    most_bytes: usize,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct KeptCall {
+    calls: Arc<KeptCalls>,
+    record: CallRecord,
+}
+
+impl Kept {
+    pub(super) fn new(calls: Arc<KeptCalls>, client: Arc<Client>, most_bytes: usize) -> Self {
+        Self {
+            calls,
+            client,
+            most_bytes,
+        }
+    }
+
+    fn call(&self, record: CallRecord) -> KeptCall {
+        KeptCall {
+            calls: Arc::clone(&self.calls),
+            record,
+        }
+    }
+
+    /// Takes a call, unless its caller had one with the same key; whether it is that one.
+    ///
+    /// # Errors
+    /// When no node offers the function, or the call cannot be kept.
+    pub(super) async fn begin(
+        &self,
+        hub: &Hub,
+        key: Option<String>,
+        head: CallHead,
+        arguments: Bytes,
+    ) -> Result<(KeptCall, bool), Problem> {
+        let same = digest(&head, &arguments);
+        let once = key.as_deref().map(|key| Once { key, same });
+        if once.is_none() && info(hub, &head, |_| ()).is_none() {
+            let words = format!("there is no function {:?} on any node", head.function);
+            return Err(Failure::new(Reason::NotFound, words).into());
+        }
+        let (record, known) = self.calls.submit(head, arguments, now_us(), once).await?;
+        Ok((self.call(record), known))
+    }
+
+    /// A user's call.
+    pub(super) async fn get(&self, user: &str, id: &str) -> Result<Option<KeptCall>, Problem> {
+        let record = self.calls.get(user, id).await?;
+        Ok(record.map(|record| self.call(record)))
+    }
+
+    /// A user's calls, without their results; none of those who have no token.
+    pub(super) async fn of(&self, user: &str) -> Result<Vec<Value>, Problem> {
+        if user.is_empty() {
+            return Ok(Vec::new());
+        }
+        let records = self.calls.of(user).await?;
+        Ok(records.iter().map(heading).collect())
+    }
+
+    /// Ends a user's call.
+    pub(super) async fn cancel(&self, user: &str, id: &str) -> Result<Option<KeptCall>, Problem> {
+        let record = self.calls.cancel(user, id).await?;
+        Ok(record.map(|record| self.call(record)))
+    }
+
+    /// Runs calls that this gateway is given, until `shutdown`.
+    pub(super) async fn run(&self, hub: &Arc<Hub>, shutdown: CancellationToken) {
+        let working = self.calls.work(shutdown, |turn, interrupts| {
+            let (hub, client, most_bytes) =
+                (Arc::clone(hub), Arc::clone(&self.client), self.most_bytes);
+            async move { run(turn, interrupts, &hub, &client, most_bytes).await }
+        });
+        working.await;
+    }
+}
+
+/// Runs a call and keeps its outcome.
+async fn run(
+    mut turn: Turn,
+    mut interrupts: Interrupts,
+    hub: &Hub,
+    client: &Client,
+    most_bytes: usize,
+) {
+    let head = turn.record().head.clone();
+    let idempotent = info(hub, &head, |info| info.idempotent).unwrap_or_default();
+    if turn.was_begun() && !idempotent {
+        let words = "the gateway that ran this call is gone, and a node may have begun it: call again \
+                     if it may run twice";
+        turn.end(Err(Failure::new(Reason::NodeLost, words))).await;
+        return;
+    }
+    let arguments = match turn.arguments().await {
+        Ok(arguments) => arguments,
+        Err(KeepError::Nats(error)) => {
+            tracing::warn!(%error, "functions.kept.arguments");
+            turn.put_back(TRY_AGAIN).await;
+            return;
+        }
+        Err(error) => {
+            let failure = Failure::new(Reason::Internal, error.to_string());
+            turn.end(Err(failure)).await;
+            return;
+        }
+    };
+    let (told, seen) = watch::channel(State::Running {
+        done: None,
+        note: String::new(),
+    });
+    let latest = || match &*seen.borrow() {
+        State::Waiting { before } => CallState::Waiting { before: *before },
+        State::Running { done, note } => CallState::Running {
+            done: *done,
+            note: note.clone(),
+        },
+        State::Succeeded(_) | State::Failed(_) => CallState::Waiting { before: None },
+    };
+    let outcome = tokio::select! {
+        outcome = gather(client.call(&head, arguments), most_bytes, &told) => outcome,
+        () = turn.tell(latest) => Err(Failure::new(Reason::Cancelled, "the call is over")),
+        () = interrupts.cancelled() => Err(Failure::new(Reason::Cancelled, "the caller cancelled")),
+    };
+    let age_us = now_us().saturating_sub(turn.record().created_at_us);
+    match outcome {
+        Err(failure)
+            if failure.reason == Reason::NotFound
+                && u128::from(age_us) < NODES_MAY_COME.as_micros() =>
+        {
+            turn.put_back(TRY_AGAIN).await;
+        }
+        outcome => turn.end(outcome).await,
+    }
+}
+
+/// What is known of the function that a call is for.
+fn info<T>(
+    hub: &Hub,
+    head: &CallHead,
+    tell: impl FnOnce(&r3mes_functions::registry::FunctionInfo) -> T,
+) -> Option<T> {
+    hub.with(|broker, _| {
+        broker
+            .function(head.node.as_deref(), &head.function)
+            .map(tell)
+    })
+}
+
+fn now_us() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_micros() as u64)
+}
+
+/// How a call stands, without its result.
+fn heading(record: &CallRecord) -> Value {
+    let state = match &record.state {
+        CallState::Waiting { before } => State::Waiting { before: *before },
+        CallState::Running { done, note } => State::Running {
+            done: *done,
+            note: note.clone(),
+        },
+        CallState::Succeeded { .. } => State::Succeeded(Arc::default()),
+        CallState::Failed(failure) => State::Failed(failure.clone()),
+    };
+    let target = (record.head.function.as_str(), record.head.node.as_deref());
+    view(&record.id, target, record.created_at_us, &state)
+}
+
+impl KeptCall {
+    pub(super) fn id(&self) -> &str {
+        &self.record.id
+    }
+
+    /// As `GET /api/calls/{id}` shows it.
+    pub(super) async fn view(&self) -> Result<Value, Problem> {
+        let mut view = heading(&self.record);
+        if matches!(self.record.state, CallState::Succeeded { .. }) {
+            add_results(&mut view, &self.calls.items(&self.record).await?);
+        }
+        Ok(view)
+    }
+
+    /// Waits for its items.
+    pub(super) async fn ended(&self) -> Result<Arc<[Bytes]>, Problem> {
+        let record = self.calls.over(&self.record).await?;
+        match &record.state {
+            CallState::Failed(failure) => Err(failure.clone().into()),
+            _ => Ok(self.calls.items(&record).await?.into()),
+        }
+    }
+}
+
+impl From<KeepError> for Problem {
+    fn from(error: KeepError) -> Self {
+        let status = match &error {
+            KeepError::OtherCall => StatusCode::UNPROCESSABLE_ENTITY,
+            KeepError::Forgotten(_) => StatusCode::GONE,
+            KeepError::Full | KeepError::Nats(_) => StatusCode::SERVICE_UNAVAILABLE,
+            KeepError::Taken | KeepError::Malformed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string())
+    }
+}

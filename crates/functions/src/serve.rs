@@ -226,18 +226,22 @@ impl Hub {
 
     async fn read(&self, peer: PeerId, mut read: impl AsyncRead + Unpin) -> io::Result<()> {
         let mut waiting = BytesMut::with_capacity(READ_BYTES);
+        let mut most_body = self.with(|broker, _| broker.most_body(peer));
         loop {
             if read.read_buf(&mut waiting).await? == 0 {
                 return Ok(());
             }
             let mut frames = Vec::new();
-            while let Some(frame) = Frame::decode(&mut waiting).map_err(io::Error::other)? {
+            while let Some(frame) =
+                Frame::decode_within(&mut waiting, most_body).map_err(io::Error::other)?
+            {
                 frames.push(frame);
             }
-            self.with(|broker, now| {
+            most_body = self.with(|broker, now| {
                 for frame in frames {
                     broker.receive(peer, frame, now);
                 }
+                broker.most_body(peer)
             });
             waiting.reserve(READ_BYTES);
         }

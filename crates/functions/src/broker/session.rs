@@ -12,7 +12,7 @@ use crate::{
     failure::{Failure, Reason},
     registry::{Index, Node, is_node_id},
     wire::{
-        Flags, Frame, Kind,
+        Flags, Frame, Kind, MAX_BODY_BYTES, MAX_CONTROL_BYTES,
         messages::{
             Ask, Caller, Challenge, Goodbye, Head, Hello, Load, NodeHello, PROTOCOL, Question,
             Register, Welcome, node_proof,
@@ -191,6 +191,16 @@ impl Broker {
             }
         }
         here
+    }
+
+    /// Bytes that the body of a frame from this peer may have: only nodes describe much, and only
+    /// gateways describe nodes.
+    pub fn most_body(&self, id: PeerId) -> usize {
+        match self.peers.get(&id).map(|peer| &peer.role) {
+            None | Some(Role::New(_) | Role::Client) => MAX_BODY_BYTES,
+            Some(Role::Node(_)) => MAX_CONTROL_BYTES,
+            Some(Role::Gateway(_) | Role::Front | Role::Remote(_)) => usize::MAX,
+        }
     }
 
     /// A frame came.

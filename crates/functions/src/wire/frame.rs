@@ -235,6 +235,17 @@ impl Frame {
     /// # Errors
     /// [`FrameError`] as soon as the header says so.
     pub fn decode(from: &mut BytesMut) -> Result<Option<Self>, FrameError> {
+        Self::decode_within(from, usize::MAX)
+    }
+
+    /// As [`Frame::decode`], from a peer that may send bodies of at most so many bytes, whatever the kind.
+    ///
+    /// # Errors
+    /// As [`Frame::decode`].
+    pub fn decode_within(
+        from: &mut BytesMut,
+        most_body: usize,
+    ) -> Result<Option<Self>, FrameError> {
         loop {
             if from.len() < HEADER_BYTES {
                 return Ok(None);
@@ -249,6 +260,7 @@ impl Frame {
                 .ok_or(FrameError::Head { length, head })?;
             let kind = Kind::from_byte(number);
             let most = kind.map_or(MAX_CONTROL_BYTES, Kind::max_body);
+            let most = most.min(most_body);
             if body > most {
                 return Err(FrameError::Body {
                     kind: number,

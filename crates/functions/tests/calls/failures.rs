@@ -405,3 +405,27 @@ async fn ten_thousand_calls_cancelled_at_any_moment_leave_nothing() {
     assert!(used.calls > 5000, "{used:?}");
     assert_eq!(echo(&client).await.unwrap(), "here");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_who_announces_much_is_cut_before_it_comes() {
+    // Nor for being silent.
+    let limits = Limits {
+        silence_us: 3_600_000_000,
+        ..Limits::default()
+    };
+    let network = Network::new(limits, Tokens::default()).await;
+    let mut stranger = TcpStream::connect(network.address).await.unwrap();
+    let mut announced = BytesMut::from(&PREFACE[..]);
+    let length = (4u32 << 20).to_le_bytes();
+    announced.extend_from_slice(&length);
+    announced.extend_from_slice(&[0, 0, 0, 0, Kind::Register as u8, 0, 0, 0]);
+    stranger.write_all(&announced).await.unwrap();
+    let mut said = Vec::new();
+    // The broker may have closed it before everything was read.
+    let _ = soon("the connection ends", stranger.read_to_end(&mut said)).await;
+    until("the broker forgets it", async || {
+        let view = network.hub.with(|broker, _| broker.view());
+        (view.connections == 0).then_some(())
+    })
+    .await;
+}

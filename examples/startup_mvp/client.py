@@ -1,4 +1,4 @@
-"""A frontend. `billing` is a label: calls are counted, and nothing is settled yet."""
+"""A frontend. Its function has no price, so that `billing` is a label: calls are counted, and nothing is settled."""
 
 import asyncio
 from types import SimpleNamespace

@@ -343,3 +343,18 @@ def test_a_twin_of_a_node_is_told_why_it_may_not_come(node: Make) -> None:
     first.start()
     with pytest.raises(RuntimeError, match="connected already"):
         twin.start()
+
+
+def test_a_price_is_refused_by_a_gateway_without_a_ledger_which_says_that_billing_is_off(node: Make) -> None:
+    made = node("dear")
+
+    @made.register(billing="per_request", price=700, payee="remes1r5v5srda7xfth3hn2s26txvrcrntldjuy5u8da")
+    def render() -> None: ...
+
+    with pytest.raises(RuntimeError, match="render has a price.*billing is off"):
+        made.start()
+
+
+def test_a_price_without_a_payee_is_an_error(node: Make) -> None:
+    with pytest.raises(ValueError, match="needs a payee"):
+        node("dear").register(lambda: None, price=700)

@@ -22,6 +22,7 @@ from .errors import (
     NodeLostError,
     NoHealthyNodesError,
     PartialFailureError,
+    PaymentRequiredError,
     QuotaExceededError,
     RemoteError,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "NoHealthyNodesError",
     "NodeLostError",
     "PartialFailureError",
+    "PaymentRequiredError",
     "Progress",
     "QuotaExceededError",
     "Record",

@@ -71,6 +71,8 @@ class ComputeNode:
         access_level: str | None = None,
         scaling: str | None = None,
         billing: str | None = None,
+        price: int | None = None,
+        payee: str | None = None,
         timeout: float | None = None,
         max_concurrent: int | None = None,
         isolation: str | None = None,
@@ -93,7 +95,10 @@ class ComputeNode:
         :param access_level: `"public"`, `"authenticated"`, or the name of a group that a caller's token must carry.
         :param scaling: `"auto"`: runs in as many processes as there are calls, up to `max_concurrent`, which is the
             number of processors if not given; those that have nothing to do end again.
-        :param billing: `"per_request"`, a label: calls are counted, and nothing is settled yet.
+        :param billing: `"per_request"`. With a price, calls are paid out of escrows on the ledger; a gateway
+            without a ledger refuses the node then. Without a price it is a label, and nothing is settled.
+        :param price: what a call costs, in uremes (millionths of a REMES).
+        :param payee: the account that is paid, `"remes1..."`.
         :param timeout: seconds that a call may take.
         :param max_concurrent: calls of it that run at a time: 1 for functions, 64 for coroutines, if not given.
         :param isolation: `"thread"`, or `"process"`: each call runs in a process, which ends with it when it is cancelled.
@@ -122,6 +127,8 @@ class ComputeNode:
         access_level: str | None = None,
         scaling: str | None = None,
         billing: str | None = None,
+        price: int | None = None,
+        payee: str | None = None,
         timeout: float | None = None,
         max_concurrent: int | None = None,
         isolation: str | None = None,
@@ -144,6 +151,10 @@ class ComputeNode:
             raise ValueError(f"billing may be 'per_request', not {billing!r}")
         if billing is not None:
             labels["billing"] = billing
+        if (price is None) != (payee is None):
+            raise ValueError(f"{name}: a price needs a payee, and a payee a price")
+        if price is not None and (not isinstance(price, int) or price <= 0):
+            raise ValueError(f"{name}: a price is a whole number of uremes above 0, not {price!r}")
         for label, value in labels.items():
             if not isinstance(value, str):
                 raise TypeError(f"register() has no option {label!r}, and labels are text, not {value!r}")
@@ -165,6 +176,8 @@ class ComputeNode:
             info["splittable"] = True
         if quota_per_user is not None:
             info["quota"] = quota_per_user
+        if price is not None:
+            info["price"] = {"uremes": price, "payee": payee}
         if timeout is not None:
             info["timeout_ms"] = max(0, round(timeout * 1000))
         if name in self._offered:

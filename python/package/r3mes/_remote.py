@@ -354,6 +354,7 @@ def remote(
     *,
     requirements: Mapping[str, Any] | None = None,
     timeout: float | None = None,
+    max_price: int | None = None,
     stream: bool | None = None,
     gateway: str | None = None,
     auth_token: str | None = None,
@@ -371,6 +372,7 @@ def remote(
     requirements: Mapping[str, Any] | None = None,
     strategy: str | None = None,
     timeout: float | None = None,
+    max_price: int | None = None,
     stream: bool | None = None,
     gateway: str | None = None,
     auth_token: str | None = None,
@@ -391,6 +393,7 @@ def remote(
     requirements: Mapping[str, Any] | None = None,
     strategy: str | None = None,
     timeout: float | None = None,
+    max_price: int | None = None,
     stream: bool | None = None,
     gateway: str | None = None,
     auth_token: str | None = None,
@@ -410,6 +413,7 @@ def remote(
     :param requirements: only on a node that has this, such as `{"gpu_memory": "16GB"}`.
     :param strategy: how a node is chosen among several: `score`, `round_robin`, `least_loaded` or `random`.
     :param timeout: seconds in which the call must end.
+    :param max_price: the most that the call may cost, in uremes; only functions without a price if not given.
     :param stream: whether the function yields items; told by the stub's form if not given.
     :param gateway: HOST:PORT; found as the documentation says if not given.
     :param auth_token: a token, or the name of a stored one.
@@ -439,6 +443,7 @@ def remote(
         "requirements": dict(requirements) if requirements else None,
         "strategy": strategy,
         "deadline_ms": None if timeout is None else max(1, round(timeout * 1000)),
+        "max_price": max_price,
     }
     head = {name: entry for name, entry in head.items() if entry is not None}
     options: dict[str, Any] = {

@@ -32,6 +32,10 @@ class QuotaExceededError(CallError):
     """The caller has used up what it may use; `retry_after` says when there is more."""
 
 
+class PaymentRequiredError(CallError):
+    """The function has a price that the caller did not agree to (`max_price`), or cannot pay here."""
+
+
 class BusyError(CallError):
     """Too many calls wait already."""
 
@@ -101,6 +105,7 @@ _BY_REASON: dict[str, type[CallError]] = {
     "unauthenticated": AuthenticationError,
     "denied": AccessDeniedError,
     "quota_exceeded": QuotaExceededError,
+    "payment_required": PaymentRequiredError,
     "busy": BusyError,
     "invalid": InvalidCallError,
     "deadline_exceeded": CallTimeoutError,

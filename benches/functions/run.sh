@@ -9,5 +9,5 @@ if ! cmp -s requirements.txt .venv/requirements.txt; then
   cp requirements.txt .venv/requirements.txt
 fi
 ../../tools/programs nats-server >&2
-(cd ../../python && VIRTUAL_ENV=$OLDPWD/.venv "$OLDPWD/.venv/bin/maturin" develop --release --locked --quiet)
+(cd ../../python && VIRTUAL_ENV=$OLDPWD/.venv "$OLDPWD/.venv/bin/maturin" develop --release --locked --quiet >&2)
 exec .venv/bin/python compare.py "$@"

@@ -1,6 +1,7 @@
 //! A connection as a client, and the calls made on it.
 
 use std::{
+    path::PathBuf,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
@@ -72,10 +73,16 @@ pub(crate) struct Connection(Arc<Client>);
 impl Connection {
     /// Connects.
     #[new]
-    fn new(py: Python<'_>, gateway: &str, token: Option<String>) -> PyResult<Self> {
+    fn new(
+        py: Python<'_>,
+        gateway: &str,
+        token: Option<String>,
+        ca: Option<PathBuf>,
+    ) -> PyResult<Self> {
         let config = ClientConfig {
             broker: gateway.to_owned(),
             token,
+            ca,
         };
         match wait(py, Client::connect(&config))? {
             Ok(client) => Ok(Self(Arc::new(client))),

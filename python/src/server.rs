@@ -3,13 +3,18 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use pyo3::{exceptions::PyOSError, prelude::*};
+use pyo3::{
+    exceptions::{PyOSError, PyValueError},
+    prelude::*,
+};
 use r3mes_functions::{
     broker::{Broker, Limits},
     serve::Hub,
+    tls::ServerTls,
     tokens::{Token, Tokens},
 };
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
@@ -28,14 +33,19 @@ pub(crate) struct ServerHandle {
 #[pymethods]
 impl ServerHandle {
     /// Listens at `HOST:PORT` and serves. `tokens` are `(token, user, groups)`; `token_required` says
-    /// whether nobody may come without one.
+    /// whether nobody may come without one, `tls` the files of a certificate and its key.
     #[new]
     fn new(
         py: Python<'_>,
         address: &str,
         tokens: Vec<(String, String, Vec<String>)>,
         token_required: bool,
+        tls: Option<(PathBuf, PathBuf)>,
     ) -> PyResult<Self> {
+        let tls = tls
+            .map(|(certificate, key)| ServerTls::from_files(&certificate, &key))
+            .transpose()
+            .map_err(|error| PyValueError::new_err(error.to_string()))?;
         let bound = wait(py, TcpListener::bind(address))?;
         let listener = bound.map_err(|error| {
             let words = format!(
@@ -61,7 +71,7 @@ impl ServerHandle {
         let hub = Arc::new(Hub::new(broker, mpsc::unbounded_channel().0));
         let stop = CancellationToken::new();
         let (address, stopping) = (listener.local_addr()?, stop.clone());
-        let serving = runtime()?.spawn(async move { hub.serve(listener, stopping).await });
+        let serving = runtime()?.spawn(async move { hub.serve(listener, tls, stopping).await });
         Ok(Self {
             address,
             stop,

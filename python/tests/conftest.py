@@ -12,7 +12,7 @@ from r3mes import ComputeNode, Server
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
-    for name in ("R3MES_GATEWAY", "EASYREMOTE_GATEWAY", "R3MES_TOKEN"):
+    for name in ("R3MES_GATEWAY", "EASYREMOTE_GATEWAY", "R3MES_TOKEN", "R3MES_FUNCTIONS_CA"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -1,10 +1,11 @@
-//! Client, broker and node over loopback TCP in one process: what a call costs.
+//! Client, broker and node over loopback TCP in one process: what a call costs, and what with TLS.
 //!
-//! `cargo bench -p r3mes-functions --bench loopback [-- SECONDS]` prints a table; each figure is taken for
-//! so many seconds (2 when absent). All three share this machine's processors.
+//! `cargo bench -p r3mes-functions --bench loopback [-- SECONDS]` prints two tables; each figure is taken
+//! for so many seconds (2 when absent). All three share this machine's processors.
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,6 +18,7 @@ use r3mes_functions::{
     node::{self, Node, NodeConfig},
     registry::FunctionInfo,
     serve::Hub,
+    tls::{Authority, ServerTls},
     tokens::Tokens,
     wire::messages::CallHead,
 };
@@ -32,26 +34,48 @@ const ITEMS: usize = 100_000;
 async fn main() -> Outcome<()> {
     let seconds = std::env::args().filter_map(|word| word.parse().ok()).next();
     let each = Duration::from_secs(seconds.unwrap_or(2));
+    measure(each, None).await?;
+    let folder = tempfile::tempdir()?;
+    let authority = Authority::create(folder.path())?;
+    measure(each, Some(&authority)).await
+}
+
+/// Prints a table, with TLS by a certificate of `authority` or without.
+async fn measure(each: Duration, authority: Option<&Authority>) -> Outcome<()> {
+    let tls = match authority {
+        None => None,
+        Some(authority) => {
+            let hosts = ["127.0.0.1".to_owned()];
+            let issued = authority.issue("server", &hosts, Duration::from_secs(24 * 3600))?;
+            Some(ServerTls::from_files(&issued.certificate, &issued.key)?)
+        }
+    };
+    let (scheme, ca) = match authority {
+        None => ("", None),
+        Some(authority) => ("tls://", Some(authority.certificate())),
+    };
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?.to_string();
+    let address = format!("{scheme}{}", listener.local_addr()?);
     let broker = Broker::new(Limits::default(), Tokens::default(), BTreeMap::new(), 1);
     let hub = Arc::new(Hub::new(broker, mpsc::unbounded_channel().0));
     let stop = CancellationToken::new();
     tokio::spawn({
         let stop = stop.clone();
-        async move { hub.serve(listener, stop).await }
+        async move { hub.serve(listener, tls, stop).await }
     });
-    tokio::spawn(node(&address)?.run(stop.clone()));
+    tokio::spawn(node(&address, ca.clone())?.run(stop.clone()));
     let config = ClientConfig {
         broker: address,
         token: None,
+        ca,
     };
     let client = Arc::new(Client::connect(&config).await?);
     while client.functions().await?.is_empty() {
         tokio::task::yield_now().await;
     }
 
-    println!("| what | figure |");
+    let with = if authority.is_some() { "TLS" } else { "no TLS" };
+    println!("| with {with} | figure |");
     println!("|---|---:|");
     let mut times = one_after_the_other(&client, each).await?;
     times.sort_unstable();
@@ -78,16 +102,18 @@ async fn main() -> Outcome<()> {
     let took = round_trip(&client, 1_000_000_000).await?;
     println!("| 1 GB there and back | {:.2} s |", took.as_secs_f64());
     println!("| items/s of one stream | {:.0} |", items(&client).await?);
+    println!();
     stop.cancel();
     Ok(())
 }
 
-fn node(broker: &str) -> Outcome<Node> {
+fn node(broker: &str, ca: Option<PathBuf>) -> Outcome<Node> {
     let mut node = Node::new(NodeConfig {
         broker: broker.to_owned(),
         id: "bench".into(),
         key: SigningKey::from([7; 32]),
         token: None,
+        ca,
         capabilities: Default::default(),
         max_concurrent: 64,
         resources: BTreeMap::new(),

@@ -1,6 +1,6 @@
 //! A client: calls functions through a broker.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use serde::de::DeserializeOwned;
@@ -9,8 +9,10 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use crate::{
     broker::{FunctionView, NodeView},
     failure::{Failure, Reason},
-    link::{Arrival, Incoming, Link, Outgoing, Unread, goodbye, reach},
+    link::{Arrival, Incoming, Link, Outgoing, Unread, goodbye},
+    reach::{Unreached, reach},
     serve::Hub,
+    tls::TlsError,
     wire::{
         Flags, Frame, Kind,
         messages::{
@@ -27,10 +29,14 @@ const PIPE_BYTES: usize = 256 << 10;
 /// Where a client goes, and as whom.
 #[derive(Clone, Default)]
 pub struct ClientConfig {
-    /// The broker, as HOST:PORT; of several, with commas between them, the first that greets.
+    /// The broker, as HOST:PORT, or tls://HOST:PORT where it speaks TLS; of several, with commas between
+    /// them, the first that greets.
     pub broker: String,
     /// A token, where the broker or a function wants one.
     pub token: Option<String>,
+    /// The file (PEM) of the certificate authority that is trusted; those that the machine trusts if
+    /// there is none.
+    pub ca: Option<PathBuf>,
 }
 
 impl fmt::Debug for ClientConfig {
@@ -44,6 +50,20 @@ impl fmt::Debug for ClientConfig {
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
+    /// There is no such address.
+    #[error("{broker:?} names no broker: write HOST:PORT, or tls://HOST:PORT where it speaks TLS")]
+    Address {
+        /// What was given.
+        broker: String,
+    },
+    /// It cannot be told who answers there, or nobody who is trusted does.
+    #[error("cannot speak TLS with the broker at {broker}: {reason}")]
+    Tls {
+        /// The broker.
+        broker: String,
+        /// What went wrong.
+        reason: TlsError,
+    },
     /// Nobody answers there.
     #[error("cannot reach a broker at {broker}")]
     Unreachable {
@@ -97,10 +117,17 @@ impl Client {
 
     async fn connect_to(address: &str, config: &ClientConfig) -> Result<Self, ConnectError> {
         let broker = || address.to_owned();
-        let stream = reach(address).await;
-        let stream = stream.map_err(|source| ConnectError::Unreachable {
-            broker: broker(),
-            source,
+        let reached = reach(address, config.ca.as_deref()).await;
+        let stream = reached.map_err(|error| match error {
+            Unreached::Address => ConnectError::Address { broker: broker() },
+            Unreached::Silent(source) => ConnectError::Unreachable {
+                broker: broker(),
+                source,
+            },
+            Unreached::Tls(reason) => ConnectError::Tls {
+                broker: broker(),
+                reason,
+            },
         })?;
         let (read, write) = stream.into_split();
         let (link, (to, mut arrivals)) = (Link::new(), mpsc::unbounded_channel());

@@ -10,7 +10,8 @@
 //! - [`broker`]: the broker as a state machine without sockets or clocks;
 //! - [`serve`]: a broker on sockets;
 //! - [`federation`]: several brokers that meet on NATS;
-//! - [`node`] and [`client`]: the two ends of a call.
+//! - [`node`] and [`client`]: the two ends of a call;
+//! - [`tls`]: certificates, whom to trust, and a local authority.
 
 pub mod billing;
 pub mod broker;
@@ -21,8 +22,10 @@ mod link;
 mod moment;
 pub mod node;
 mod outbox;
+mod reach;
 pub mod registry;
 pub mod serve;
+pub mod tls;
 pub mod tokens;
 pub mod wire;
 

@@ -1,8 +1,15 @@
 //! A compute node: functions behind one connection that the node itself opens.
 
 use std::{
-    any::Any, collections::BTreeMap, fmt, future::Future, panic::AssertUnwindSafe, path::Path,
-    pin::Pin, sync::Arc, time::Duration,
+    any::Any,
+    collections::BTreeMap,
+    fmt,
+    future::Future,
+    panic::AssertUnwindSafe,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -17,8 +24,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     failure::{Failure, Reason},
-    link::{Arrival, Incoming, Link, Outgoing, Unread, goodbye, reach},
+    link::{Arrival, Incoming, Link, Outgoing, Unread, goodbye},
+    reach::{Unreached, reach},
     registry::{Capabilities, FunctionInfo},
+    tls::TlsError,
     wire::{
         Frame, Kind,
         messages::{
@@ -35,9 +44,12 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 /// What a node is.
 #[derive(Clone)]
 pub struct NodeConfig {
-    /// The broker, as HOST:PORT; of several, with commas between them, the next one whenever a connection
-    /// is not made or is lost.
+    /// The broker, as HOST:PORT, or tls://HOST:PORT where it speaks TLS; of several, with commas between
+    /// them, the next one whenever a connection is not made or is lost.
     pub broker: String,
+    /// The file (PEM) of the certificate authority that is trusted; those that the machine trusts if
+    /// there is none.
+    pub ca: Option<PathBuf>,
     /// The node's name there.
     pub id: String,
     /// The key that its name belongs to.
@@ -208,6 +220,23 @@ pub struct Node {
 /// Why a node stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
+    /// There is no such address.
+    #[error("{broker:?} names no broker: write HOST:PORT, or tls://HOST:PORT where it speaks TLS")]
+    Address {
+        /// What was given.
+        broker: String,
+    },
+    /// It cannot be told who the broker is, or it is nobody who is trusted. A node that was registered
+    /// once, or has other brokers to go to, tries again instead.
+    #[error("node {id:?} cannot speak TLS with the broker at {broker}: {reason}")]
+    Tls {
+        /// The broker.
+        broker: String,
+        /// The node.
+        id: String,
+        /// What went wrong.
+        reason: TlsError,
+    },
     /// The broker will not have it.
     #[error("the broker at {broker} refuses node {id:?}: {reason}")]
     Refused {
@@ -272,16 +301,26 @@ impl Node {
     /// # Errors
     /// When the broker says that trying again is no use.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), NodeError> {
-        let mut pause = PAUSES.0;
+        let (mut pause, mut known) = (PAUSES.0, false);
         loop {
+            let (mut untrusted, mut others) = (None, false);
             for broker in self.config.broker.split(',').map(str::trim) {
                 let began = Instant::now();
                 let served = tokio::select! {
                     served = self.serve(broker) => served,
                     () = shutdown.cancelled() => return Ok(()),
                 };
-                self.registered.send_replace(false);
-                served?;
+                known |= self.registered.send_replace(false);
+                match served {
+                    Err(error @ NodeError::Tls { .. }) => {
+                        tracing::warn!(%error, "functions.node.connect");
+                        untrusted = Some(error);
+                    }
+                    served => {
+                        served?;
+                        others = true;
+                    }
+                }
                 if began.elapsed() >= PAUSES.1 {
                     pause = PAUSES.0;
                 }
@@ -290,14 +329,32 @@ impl Node {
                     () = shutdown.cancelled() => return Ok(()),
                 }
             }
+            if let Some(error) = untrusted
+                && !known
+                && !others
+            {
+                return Err(error);
+            }
             pause = (pause * 2).min(PAUSES.1);
         }
     }
 
     /// One connection, until it is lost.
     async fn serve(&self, broker: &str) -> Result<(), NodeError> {
-        let stream = match reach(broker).await {
+        let stream = match reach(broker, self.config.ca.as_deref()).await {
             Ok(stream) => stream,
+            Err(Unreached::Address) => {
+                return Err(NodeError::Address {
+                    broker: broker.to_owned(),
+                });
+            }
+            Err(Unreached::Tls(reason)) => {
+                return Err(NodeError::Tls {
+                    broker: broker.to_owned(),
+                    id: self.config.id.clone(),
+                    reason,
+                });
+            }
             Err(error) => {
                 tracing::warn!(broker, %error, "functions.node.connect");
                 return Ok(());

@@ -12,7 +12,7 @@ use std::{
 use bytes::BytesMut;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::mpsc,
     task::JoinSet,
 };
@@ -22,6 +22,7 @@ use crate::{
     Moment,
     broker::{Action, Broker, PeerId},
     outbox::Outbox,
+    tls::{self, Accepted, ServerTls},
     tokens::Tokens,
     wire::{Frame, PREFACE},
 };
@@ -74,13 +75,14 @@ impl Hub {
         }
     }
 
-    /// Serves every connection of `listener` until `shutdown`.
+    /// Serves every connection of `listener` until `shutdown`, over TLS if it is given.
     ///
     /// # Errors
     /// When the listener fails for good.
     pub async fn serve(
         self: &Arc<Self>,
         listener: TcpListener,
+        tls: Option<ServerTls>,
         shutdown: CancellationToken,
     ) -> io::Result<()> {
         let mut connections = JoinSet::new();
@@ -91,9 +93,8 @@ impl Hub {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => {
                         stream.set_nodelay(true)?;
-                        let hub = Arc::clone(self);
-                        let (read, write) = stream.into_split();
-                        connections.spawn(async move { hub.attend_speaker(read, write).await });
+                        let (hub, tls) = (Arc::clone(self), tls.clone());
+                        connections.spawn(async move { hub.attend_stream(stream, tls).await });
                     }
                     Err(error) if is_passing(&error) => {
                         tracing::warn!(%error, "functions.broker.accept");
@@ -128,15 +129,31 @@ impl Hub {
     }
 
     /// Serves a connection that has still to say which protocol it speaks; another one ends it.
-    async fn attend_speaker<R, W>(&self, mut read: R, write: W)
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
-        let mut preface = [0; PREFACE.len()];
-        match tokio::time::timeout(GREETING, read.read_exact(&mut preface)).await {
-            Ok(Ok(_)) if preface == PREFACE => self.attend(read, write).await,
-            _ => tracing::debug!("functions.broker.other_protocol"),
+    async fn attend_stream(&self, stream: TcpStream, tls: Option<ServerTls>) {
+        let accepted = match tls {
+            None => Ok(Ok(Accepted::Plain(stream))),
+            Some(ref tls) => tokio::time::timeout(GREETING, tls.accept(stream)).await,
+        };
+        match accepted {
+            Ok(Ok(Accepted::Tls(stream))) => {
+                let (mut read, write) = tokio::io::split(stream);
+                if speaks_frames(&mut read).await {
+                    self.attend(read, write).await;
+                }
+            }
+            Ok(Ok(Accepted::Plain(stream))) => {
+                let (mut read, write) = stream.into_split();
+                match (speaks_frames(&mut read).await, tls) {
+                    (false, _) => {}
+                    (true, None) => self.attend(read, write).await,
+                    (true, Some(_)) => {
+                        // It may be gone already.
+                        let _ = tls::refuse(write).await;
+                    }
+                }
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "functions.broker.tls"),
+            Err(_) => tracing::debug!("functions.broker.tls_timeout"),
         }
     }
 
@@ -300,6 +317,18 @@ impl Hub {
 
     fn now(&self) -> Moment {
         Moment(self.began_us.saturating_add(micros(self.began.elapsed())))
+    }
+}
+
+/// Whether that is the protocol that a connection says first.
+async fn speaks_frames(mut read: impl AsyncRead + Unpin) -> bool {
+    let mut preface = [0; PREFACE.len()];
+    match tokio::time::timeout(GREETING, read.read_exact(&mut preface)).await {
+        Ok(Ok(_)) if preface == PREFACE => true,
+        _ => {
+            tracing::debug!("functions.broker.other_protocol");
+            false
+        }
     }
 }
 

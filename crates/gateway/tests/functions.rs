@@ -65,7 +65,7 @@ impl Network {
         let stop = CancellationToken::new();
         let api = Functions::new(hub, &Metrics::new(), limits, None);
         let stopping = stop.clone();
-        tokio::spawn(async move { api.serve(listener, stopping).await });
+        tokio::spawn(async move { api.serve(listener, None, stopping).await });
         let network = Self {
             address,
             http: reqwest::Client::new(),
@@ -89,6 +89,7 @@ impl Network {
             id: "lab.gpu".into(),
             key: SigningKey::from([1; 32]),
             token: None,
+            ca: None,
             capabilities: Default::default(),
             max_concurrent: 8,
             resources: BTreeMap::new(),
@@ -624,6 +625,7 @@ async fn frames_and_http_share_the_port() {
     let config = ClientConfig {
         broker: network.address.to_string(),
         token: None,
+        ca: None,
     };
     let client = Client::connect(&config).await.unwrap();
     let arguments = packed(Packed::Array(vec![

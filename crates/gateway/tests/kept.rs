@@ -61,6 +61,7 @@ impl Gateway {
             .unwrap();
         let config = FederationConfig {
             servers: cluster.urls(first),
+            ca: None,
             credentials: None,
             name: first.to_string(),
             prefix: "test".into(),
@@ -90,7 +91,7 @@ impl Gateway {
             tokio::spawn(async move { federation.run(hub, meet_stop).await.unwrap() });
             listener.set_nonblocking(true).unwrap();
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            tokio::spawn(async move { api.serve(listener, stopping).await });
+            tokio::spawn(async move { api.serve(listener, None, stopping).await });
         });
         started.await.unwrap();
         Self {
@@ -173,6 +174,7 @@ impl Gated {
             id: "far".into(),
             key: SigningKey::from([1; 32]),
             token: None,
+            ca: None,
             capabilities: Default::default(),
             max_concurrent: 64,
             resources: BTreeMap::new(),

@@ -5,7 +5,8 @@
 use std::{
     collections::BTreeMap,
     net::TcpListener,
-    path::Path,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::Duration,
 };
@@ -28,21 +29,69 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Gateway {
     child: Child,
     address: String,
+    /// Whom those who come trust.
+    ca: Option<PathBuf>,
+}
+
+/// The files of an authority, as `r3mes functions ca` tells of them.
+struct Certificate {
+    ca: PathBuf,
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+impl Certificate {
+    /// Runs `r3mes functions ca` with these words.
+    fn make(words: &[&str]) -> Result<Self, String> {
+        let output = r3mes(&[&["--json", "functions", "ca"], words].concat());
+        if !output.status.success() {
+            return Err(String::from_utf8(output.stderr).unwrap());
+        }
+        let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let path = |name: &str| PathBuf::from(shown[name].as_str().unwrap());
+        Ok(Self {
+            ca: path("ca"),
+            certificate: path("certificate"),
+            key: path("key"),
+        })
+    }
+}
+
+fn r3mes(words: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_r3mes"));
+    command.args(words).output().unwrap()
 }
 
 impl Gateway {
     fn start(home: &Path) -> Self {
+        Self::start_with(home, None)
+    }
+
+    fn start_with(home: &Path, tls: Option<&Certificate>) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap().to_string();
         drop(free);
-        let child = Command::new(env!("CARGO_BIN_EXE_r3mes"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_r3mes"));
+        command
             .args(["functions", "serve", "--listen", &address, "--home"])
-            .arg(home)
+            .arg(home);
+        if let Some(tls) = tls {
+            command.arg("--tls-certificate").arg(&tls.certificate);
+            command.arg("--tls-key").arg(&tls.key);
+        }
+        let child = command
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        Self { child, address }
+        Self {
+            child,
+            address: match tls {
+                Some(_) => format!("tls://{address}"),
+                None => address,
+            },
+            ca: tls.map(|tls| tls.ca.clone()),
+        }
     }
 
     fn run(&self, home: &Path, token: Option<&str>, words: &[&str]) -> Output {
@@ -53,7 +102,11 @@ impl Gateway {
             .arg("--home")
             .arg(home)
             .env("R3MES_GATEWAY", &self.address)
-            .env_remove("R3MES_FUNCTIONS_TOKEN");
+            .env_remove("R3MES_FUNCTIONS_TOKEN")
+            .env_remove("R3MES_FUNCTIONS_CA");
+        if let Some(ca) = &self.ca {
+            command.env("R3MES_FUNCTIONS_CA", ca);
+        }
         if let Some(token) = token {
             command.env("R3MES_FUNCTIONS_TOKEN", token);
         }
@@ -81,6 +134,7 @@ fn offer(gateway: &Gateway, key: u8) -> JoinHandle<Result<(), NodeError>> {
         id: "lab".into(),
         key: SigningKey::from([key; 32]),
         token: None,
+        ca: gateway.ca.clone(),
         capabilities: Default::default(),
         max_concurrent: 4,
         resources: BTreeMap::new(),
@@ -103,6 +157,7 @@ fn offer_mirror(gateway: &Gateway) -> JoinHandle<Result<(), NodeError>> {
         id: "mirror".into(),
         key: SigningKey::from([9; 32]),
         token: None,
+        ca: None,
         capabilities: Default::default(),
         max_concurrent: 4,
         resources: BTreeMap::new(),
@@ -211,6 +266,7 @@ async fn a_gigabyte_passes_through_a_gateway_that_never_has_64_mib() {
     let config = ClientConfig {
         broker: gateway.address.clone(),
         token: None,
+        ca: None,
     };
     let client = Client::connect(&config).await.unwrap();
     let (upload, mut reply) = client.open(&CallHead::new("mirror")).await.unwrap();
@@ -231,4 +287,66 @@ async fn a_gigabyte_passes_through_a_gateway_that_never_has_64_mib() {
     assert_eq!(items, ITEMS);
     let peak = peak_bytes(&gateway.child);
     assert!(peak < 64 << 20, "the gateway had {peak} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_speaks_tls_with_a_certificate_of_its_owners_authority() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path();
+    let dir = home.join("ca").display().to_string();
+    let first = Certificate::make(&["create", &dir, "--host", "gateway.example.com"]).unwrap();
+    let mode = first.key.metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let again = Certificate::make(&["create", &dir]).err().unwrap();
+    assert!(again.contains("is there already"), "{again}");
+    let wrong = Certificate::make(&["issue", &dir, "more", "--host", "no host"]);
+    let wrong = wrong.err().unwrap();
+    assert!(wrong.contains("no host"), "{wrong}");
+    let tls = Certificate::make(&["issue", &dir, "second", "--days", "1"]).unwrap();
+    assert_eq!(tls.ca, first.ca);
+    let certificate = tls.certificate.display().to_string();
+    let half = r3mes(&["functions", "serve", "--tls-certificate", &certificate]);
+    let words = String::from_utf8(half.stderr).unwrap();
+    assert!(words.contains("--tls-key"), "{words}");
+    let mixed = [
+        "functions",
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--home",
+        home.to_str().unwrap(),
+        "--tls-certificate",
+        &certificate,
+        "--tls-key",
+        first.key.to_str().unwrap(),
+    ];
+    let words = String::from_utf8(r3mes(&mixed).stderr).unwrap();
+    assert!(words.contains("is not that of the certificate"), "{words}");
+
+    let mut gateway = Gateway::start_with(home, Some(&tls));
+    let _node = offer(&gateway, 1);
+    until("the node's functions are listed", || {
+        let output = gateway.run(home, None, &["list"]);
+        String::from_utf8(output.stdout).unwrap().contains("echo")
+    })
+    .await;
+    let answer = gateway.json(home, &["call", "lab.echo", "[1, 2]"]);
+    assert_eq!(answer, serde_json::json!([[1, 2], {}]));
+    gateway.ca = None;
+    let untrusted = gateway.run(home, None, &["list"]);
+    let words = String::from_utf8(untrusted.stderr).unwrap();
+    assert!(words.contains("R3MES_FUNCTIONS_CA"), "{words}");
+    let dir = home.join("other").display().to_string();
+    let other = Certificate::make(&["create", &dir]).unwrap();
+    std::fs::copy(&other.certificate, &tls.certificate).unwrap();
+    std::fs::copy(&other.key, &tls.key).unwrap();
+    gateway.ca = Some(other.ca);
+    until("the new certificate is shown", || {
+        gateway.run(home, None, &["list"]).status.success()
+    })
+    .await;
+    gateway.address = gateway.address.replace("tls://", "");
+    let plain = gateway.run(home, None, &["list"]);
+    let words = String::from_utf8(plain.stderr).unwrap();
+    assert!(words.contains("tls://HOST:PORT"), "{words}");
 }

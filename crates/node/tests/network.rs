@@ -33,7 +33,7 @@ const REWARD: u64 = 3_000_000;
 /// The commands that run until they are stopped, or need that others were: tests of their own run
 /// `testnet`, `export`, `query chain-registry`, `functions` and what begins a training run. The
 /// demonstration is the network that the others are tested on.
-const LASTING: [&str; 15] = [
+const LASTING: [&str; 17] = [
     "start",
     "demo",
     "testnet",
@@ -46,6 +46,8 @@ const LASTING: [&str; 15] = [
     "functions nodes",
     "functions list",
     "functions call",
+    "functions ca create",
+    "functions ca issue",
     "functions token create",
     "functions token list",
     "functions token revoke",

@@ -19,7 +19,7 @@ DEFAULT_PORT = 8080
 #: Servers that run in this process, the newest last.
 running_servers: list[Server] = []
 
-_connections: dict[tuple[int, str, str | None], _native.Connection] = {}
+_connections: dict[tuple[int, str, str | None, str | None], _native.Connection] = {}
 _lock = threading.Lock()
 
 
@@ -100,10 +100,16 @@ def _stored_token(name: str) -> str | None:
         return None
 
 
-def connect(given: str | None, token: str | None) -> _native.Connection:
+def find_ca(given: str | os.PathLike[str] | None) -> str | None:
+    """The file of the certificate authority to trust, if it is not those that the machine trusts."""
+    found = given or os.environ.get("R3MES_FUNCTIONS_CA") or _config().get("ca")
+    return str(Path(found).expanduser()) if found else None
+
+
+def connect(given: str | None, token: str | None, ca: str | None) -> _native.Connection:
     """A connection to the gateway, the one that stands if there is one."""
     address, source = find_gateway(given)
-    key = (os.getpid(), address, token)
+    key = (os.getpid(), address, token, ca)
     standing = _connections.get(key)
     if standing is not None and standing.connected():
         return standing
@@ -112,7 +118,7 @@ def connect(given: str | None, token: str | None) -> _native.Connection:
         if standing is not None and standing.connected():
             return standing
         try:
-            connection = _native.Connection(address, token)
+            connection = _native.Connection(address, token, ca)
         except GatewayUnreachableError as error:
             raise GatewayUnreachableError(
                 f"{error} (from {source}). Name a gateway by the argument `gateway`, by R3MES_GATEWAY (or "

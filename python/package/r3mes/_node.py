@@ -28,6 +28,7 @@ class ComputeNode:
     :param capabilities: what it can do, for calls by capability.
     :param auth_token: a token, or the name of a stored one, where the gateway wants one.
     :param auth: the name of a stored one.
+    :param ca: the file of the certificate authority to trust, where the gateway is tls://HOST:PORT.
     :param max_concurrent: calls that it runs at a time, of all functions together.
     """
 
@@ -39,6 +40,7 @@ class ComputeNode:
         *,
         auth_token: str | None = None,
         auth: str | None = None,
+        ca: str | os.PathLike[str] | None = None,
         max_concurrent: int = 256,
     ) -> None:
         self.node_id = node_id if node_id is not None else os.uname().nodename
@@ -48,6 +50,7 @@ class ComputeNode:
         self.max_concurrent = max_concurrent
         self._given_gateway = vps_address
         self._token = (auth_token, auth)
+        self._ca = ca
         self._offered: dict[str, tuple[dict[str, Any], Offered, bool]] = {}
         self._isolated: set[str] = set()
         self._processes: Processes | None = None
@@ -202,6 +205,7 @@ class ComputeNode:
             "id": self.node_id,
             "key": str(_gateway.config_folder() / "nodes" / f"{self.node_id}.key"),
             "token": _gateway.find_token(*self._token),
+            "ca": _gateway.find_ca(self._ca),
             "capabilities": self.capabilities,
             "max_concurrent": self.max_concurrent,
             "resources": _native.Machine().resources(),

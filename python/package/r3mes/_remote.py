@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import sys
 import threading
 import typing
@@ -231,6 +232,7 @@ class RemoteFunction(typing.Generic[P, R]):
         self.__name__ = self.__qualname__ = self._function = function
         self._gateway: str | None = options["gateway"]
         self._token = (options["auth_token"], options["auth"])
+        self._ca: str | os.PathLike[str] | None = options["ca"]
         self._streams: bool = options["stream"]
         self._given = (head, options)
         self._native_head = _native.Head(
@@ -252,7 +254,8 @@ class RemoteFunction(typing.Generic[P, R]):
         return f"<remote function {self.__name__}>"
 
     def _connect(self) -> _native.Connection:
-        connection = _gateway.connect(self._gateway, _gateway.find_token(*self._token))
+        token = _gateway.find_token(*self._token)
+        connection = _gateway.connect(self._gateway, token, _gateway.find_ca(self._ca))
         self._connection = connection
         return connection
 
@@ -359,6 +362,7 @@ def remote(
     gateway: str | None = None,
     auth_token: str | None = None,
     auth: str | None = None,
+    ca: str | os.PathLike[str] | None = None,
     pickle: bool = False,
     views: bool = False,
     progress: Watcher | None = None,
@@ -377,6 +381,7 @@ def remote(
     gateway: str | None = None,
     auth_token: str | None = None,
     auth: str | None = None,
+    ca: str | os.PathLike[str] | None = None,
     scaling: str | None = None,
     optimization: str | None = None,
     pickle: bool = False,
@@ -398,6 +403,7 @@ def remote(
     gateway: str | None = None,
     auth_token: str | None = None,
     auth: str | None = None,
+    ca: str | os.PathLike[str] | None = None,
     scaling: str | None = None,
     optimization: str | None = None,
     pickle: bool = False,
@@ -418,6 +424,7 @@ def remote(
     :param gateway: HOST:PORT; found as the documentation says if not given.
     :param auth_token: a token, or the name of a stored one.
     :param auth: the name of a stored token, which must be there.
+    :param ca: the file of the certificate authority to trust, where the gateway is tls://HOST:PORT.
     :param scaling: `"auto"`: how many run at a time is the node's business, so it changes nothing here.
     :param optimization: `"auto"`: a list as first argument is spread over the nodes, if the function is `splittable`
         there; the results keep its order, and `PartialFailureError` says which inputs have none. Which node takes a
@@ -450,6 +457,7 @@ def remote(
         "gateway": gateway,
         "auth_token": auth_token,
         "auth": auth,
+        "ca": ca,
         "pickle": pickle,
         "progress": progress,
         "optimization": optimization,
@@ -491,10 +499,18 @@ class Client:
     :param gateway: HOST:PORT; found as the documentation says if not given.
     :param auth_token: a token, or the name of a stored one.
     :param auth: the name of a stored token, which must be there.
+    :param ca: the file of the certificate authority to trust, where the gateway is tls://HOST:PORT.
     """
 
-    def __init__(self, gateway: str | None = None, *, auth_token: str | None = None, auth: str | None = None) -> None:
-        self._options = {"gateway": gateway, "auth_token": auth_token, "auth": auth}
+    def __init__(
+        self,
+        gateway: str | None = None,
+        *,
+        auth_token: str | None = None,
+        auth: str | None = None,
+        ca: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._options: dict[str, Any] = {"gateway": gateway, "auth_token": auth_token, "auth": auth, "ca": ca}
         self._functions: dict[tuple[str | None, str], RemoteFunction[..., Any]] = {}
 
     @property
@@ -527,7 +543,7 @@ class Client:
 
     def _connection(self) -> _native.Connection:
         token = _gateway.find_token(self._options["auth_token"], self._options["auth"])
-        return _gateway.connect(self._options["gateway"], token)
+        return _gateway.connect(self._options["gateway"], token, _gateway.find_ca(self._options["ca"]))
 
     def nodes(self) -> list[dict[str, Any]]:
         """The nodes that are connected."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Iterable, Mapping
 
 from . import _gateway, _native
@@ -14,6 +15,7 @@ class Server:
     :param host: on which address of this machine. Other machines reach it only where it is not a loopback one.
     :param tokens: tokens that are known, each with a user's name, or a user's name and groups.
     :param token_required: whether nobody may come without a token.
+    :param certificate: the file of a certificate (PEM) with which TLS is spoken. :param key: that of its key.
     """
 
     def __init__(
@@ -23,7 +25,12 @@ class Server:
         *,
         tokens: Mapping[str, str | tuple[str, Iterable[str]]] | None = None,
         token_required: bool = False,
+        certificate: str | os.PathLike[str] | None = None,
+        key: str | os.PathLike[str] | None = None,
     ) -> None:
+        if (certificate is None) != (key is None):
+            raise ValueError("TLS needs a certificate and its key: give both, or neither")
+        self._tls = None if certificate is None or key is None else (os.fspath(certificate), os.fspath(key))
         self._address = f"{host}:{port}"
         self._tokens = []
         for token, user in (tokens or {}).items():
@@ -34,13 +41,14 @@ class Server:
 
     @property
     def address(self) -> str:
-        """HOST:PORT where it listens."""
-        return self._handle.address() if self._handle else self._address
+        """HOST:PORT where it listens, or tls://HOST:PORT."""
+        address = self._handle.address() if self._handle else self._address
+        return f"tls://{address}" if self._tls else address
 
     def start(self) -> Server:
         """Serves in the background."""
         if self._handle is None:
-            self._handle = _native.ServerHandle(self._address, self._tokens, self._token_required)
+            self._handle = _native.ServerHandle(self._address, self._tokens, self._token_required, self._tls)
             _gateway.running_servers.append(self)
         return self
 

@@ -12,11 +12,6 @@ mod owners;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_nats::{Client, ConnectOptions};
-use serde::Deserialize;
-use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
-    net::TcpStream,
-};
 use tokio_util::sync::CancellationToken;
 
 use self::links::Links;
@@ -24,18 +19,23 @@ pub use self::{
     calls::{CallRecord, CallState, Interrupts, KeepError, KeptCalls, LIFE, Once, Turn},
     owners::Owners,
 };
-use crate::serve::Hub;
+use crate::{
+    serve::Hub,
+    tls::{self, TlsError},
+};
 
 /// How long the first connection to the cluster may take.
 const CONNECTING: Duration = Duration::from_secs(10);
-/// Most bytes of what a server says of itself.
-const MAX_INFO_BYTES: u64 = 64 << 10;
 
 /// Where a gateway meets others.
 #[derive(Clone, Debug)]
 pub struct FederationConfig {
-    /// Servers of the cluster, each `nats://host:port`. TLS is not spoken.
+    /// Servers of the cluster, each `nats://host:port` or `tls://host:port`. With one of the latter,
+    /// nothing but TLS is spoken with any of them.
     pub servers: Vec<String>,
+    /// The file (PEM) of the certificate authority that is trusted where TLS is spoken; those that the
+    /// machine trusts if there is none.
+    pub ca: Option<PathBuf>,
     /// A credentials file that the cluster's owner gave out.
     pub credentials: Option<PathBuf>,
     /// This gateway's name, for people.
@@ -71,12 +71,9 @@ pub enum FederationError {
         /// What the last one said.
         reason: String,
     },
-    /// A server speaks TLS only, and this build speaks none.
-    #[error(
-        "the NATS server at {0} asks for TLS, which is not spoken yet: let it listen without TLS where \
-         only your own machines reach it"
-    )]
-    Tls(String),
+    /// Nobody can be trusted.
+    #[error("cannot speak TLS with NATS: {0}")]
+    Tls(#[from] TlsError),
     /// JetStream does not do what is asked.
     #[error("NATS does not {doing}: {reason}; JetStream must be enabled (nats-server --jetstream)")]
     JetStream {
@@ -118,14 +115,20 @@ impl Federation {
         {
             return Err(FederationError::Prefix(config.prefix));
         }
-        for server in &config.servers {
-            if wants_tls(server).await {
-                return Err(FederationError::Tls(server.clone()));
-            }
-        }
+        let secure = config
+            .servers
+            .iter()
+            .any(|server| server.starts_with("tls://"));
+        let tls = match tls::client_config(config.ca.as_deref()) {
+            // No server is known to speak it; one that does is refused then.
+            Err(TlsError::NoAuthorities(_)) if !secure => tls::trusting_nobody()?,
+            found => found?,
+        };
         let mut options = ConnectOptions::new()
             .name(format!("r3mes {}", config.name))
-            .connection_timeout(CONNECTING);
+            .connection_timeout(CONNECTING)
+            .require_tls(secure)
+            .tls_client_config(tls);
         if let Some(path) = &config.credentials {
             options = options.credentials_file(path).await.map_err(|source| {
                 FederationError::Credentials {
@@ -178,23 +181,4 @@ impl Federation {
             () = self.owners.follow(&hub) => Ok(()),
         }
     }
-}
-
-/// Whether a server says that it speaks TLS only. One that does not answer is left to the client.
-async fn wants_tls(server: &str) -> bool {
-    #[derive(Deserialize)]
-    struct Info {
-        #[serde(default)]
-        tls_required: bool,
-    }
-    let asking = async {
-        let address = server.strip_prefix("nats://").unwrap_or(server);
-        let stream = TcpStream::connect(address).await.ok()?;
-        let (mut said, mut line) = (BufReader::new(stream).take(MAX_INFO_BYTES), String::new());
-        said.read_line(&mut line).await.ok()?;
-        let info: Info = serde_json::from_str(line.strip_prefix("INFO ")?).ok()?;
-        Some(info.tls_required)
-    };
-    let answer = tokio::time::timeout(CONNECTING, asking).await;
-    answer.ok().flatten().unwrap_or(false)
 }

@@ -15,8 +15,7 @@ use std::{
 
 use bytes::BytesMut;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
     sync::{mpsc, watch},
     time::Instant,
 };
@@ -28,7 +27,7 @@ use crate::{
     failure::{Failure, Reason},
     outbox::Outbox,
     wire::{
-        Frame, Kind, PREFACE,
+        Frame, Kind,
         messages::{Credit, Goodbye, Head, Welcome},
     },
 };
@@ -37,8 +36,6 @@ use crate::{
 const MAX_WAITING_BYTES: usize = 256 << 20;
 /// Bytes read at a time.
 const READ_BYTES: usize = 64 << 10;
-/// How long a broker may take to answer.
-const REACHING: Duration = Duration::from_secs(10);
 /// How long nothing may be heard from a broker that has not said how long it may be silent.
 const SILENCE: Duration = Duration::from_secs(15);
 /// Shorter silences than this are not believed: they would make a busy machine lose connections.
@@ -261,22 +258,6 @@ impl Link {
     fn calls(&self) -> MutexGuard<'_, HashMap<u32, Entry>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Connects to a broker at HOST:PORT and says which protocol is spoken.
-///
-/// # Errors
-/// When nobody answers there in time.
-pub(crate) async fn reach(broker: &str) -> io::Result<TcpStream> {
-    let connecting = async {
-        let mut stream = TcpStream::connect(broker).await?;
-        // Only delays small frames when it cannot be set.
-        let _ = stream.set_nodelay(true);
-        stream.write_all(&PREFACE).await?;
-        Ok(stream)
-    };
-    let connected = tokio::time::timeout(REACHING, connecting).await;
-    connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// Why a broker ended a connection, as far as it said.

@@ -51,7 +51,8 @@ impl Network {
         let hub = Arc::new(Hub::new(broker, mpsc::unbounded_channel().0));
         let stop = CancellationToken::new();
         let (served, stopping) = (Arc::clone(&hub), stop.clone());
-        let serving = tokio::spawn(async move { served.serve(listener, stopping).await.unwrap() });
+        let serving =
+            tokio::spawn(async move { served.serve(listener, None, stopping).await.unwrap() });
         Self {
             hub,
             address,
@@ -84,6 +85,7 @@ impl Network {
             id: id.into(),
             key: SigningKey::from([key; 32]),
             token: None,
+            ca: None,
             capabilities: Default::default(),
             max_concurrent: 64,
             resources: BTreeMap::new(),
@@ -177,6 +179,7 @@ pub(crate) async fn client_at(
     let config = ClientConfig {
         broker: address.to_string(),
         token: token.map(str::to_owned),
+        ca: None,
     };
     Client::connect(&config).await
 }

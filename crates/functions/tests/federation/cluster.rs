@@ -37,6 +37,11 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// As many servers as asked for; `None` if these tests are to be left out.
     pub(crate) fn start(servers: usize) -> Option<Self> {
+        Self::start_with(servers, None)
+    }
+
+    /// Servers that speak TLS with the certificate and the key in these files, if they are given.
+    pub(crate) fn start_with(servers: usize, tls: Option<(&Path, &Path)>) -> Option<Self> {
         let program = program()?;
         let data = tempfile::tempdir().unwrap();
         let free: Vec<TcpListener> = (0..2 * servers)
@@ -65,6 +70,10 @@ impl Cluster {
                 command
                     .args(["--cluster_name", "test", "--cluster", &urls[at]])
                     .args(["--routes", &urls.join(",")]);
+            }
+            if let Some((certificate, key)) = tls {
+                command.arg("--tls").arg("--tlscert").arg(certificate);
+                command.arg("--tlskey").arg(key);
             }
             command.spawn().unwrap()
         };

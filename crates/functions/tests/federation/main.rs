@@ -16,16 +16,28 @@ use r3mes_functions::{
     node::{self, Node, NodeConfig, NodeError},
     registry::FunctionInfo,
     serve::Hub,
+    tls::Authority,
     tokens::Tokens,
     wire::messages::CallHead,
 };
-use tokio::{io::AsyncWriteExt, runtime::Runtime, sync::mpsc, task::JoinHandle};
+use tokio::{runtime::Runtime, sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use self::cluster::Cluster;
 
 /// Long enough for anything that should happen; only failures wait so long.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+fn config(name: &str, cluster: &Cluster, first: usize) -> FederationConfig {
+    FederationConfig {
+        servers: cluster.urls(first),
+        ca: None,
+        credentials: None,
+        name: name.into(),
+        prefix: "test".into(),
+        replicas: cluster.len(),
+    }
+}
 
 /// A gateway with a runtime of its own.
 struct Gateway {
@@ -36,18 +48,15 @@ struct Gateway {
 
 impl Gateway {
     async fn join(name: &str, cluster: &Cluster, first: usize) -> Self {
+        Self::join_with(config(name, cluster, first)).await
+    }
+
+    async fn join_with(config: FederationConfig) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
-        let config = FederationConfig {
-            servers: cluster.urls(first),
-            credentials: None,
-            name: name.into(),
-            prefix: "test".into(),
-            replicas: cluster.len(),
-        };
         let stop = CancellationToken::new();
         let stopping = stop.clone();
         let started = runtime.spawn(async move {
@@ -69,7 +78,7 @@ impl Gateway {
             tokio::spawn(async move { federation.run(meeting, meet_stop).await.unwrap() });
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
-            tokio::spawn(async move { hub.serve(listener, stopping).await.unwrap() });
+            tokio::spawn(async move { hub.serve(listener, None, stopping).await.unwrap() });
             address
         });
         Self {
@@ -102,6 +111,7 @@ async fn connect(gateways: &[&Gateway]) -> Client {
     Client::connect(&ClientConfig {
         broker: list(gateways),
         token: None,
+        ca: None,
     })
     .await
     .unwrap()
@@ -119,6 +129,7 @@ fn node(id: &str, key: u8, gateways: &[&Gateway]) -> JoinHandle<Result<(), NodeE
         id: id.into(),
         key: SigningKey::from([key; 32]),
         token: None,
+        ca: None,
         capabilities: Default::default(),
         max_concurrent: 64,
         resources: BTreeMap::new(),
@@ -275,27 +286,40 @@ async fn one_server_of_three_may_die() {
     assert!(refused.unwrap_err().to_string().contains("another key"));
 }
 
-#[tokio::test]
-async fn a_server_that_asks_for_tls_is_refused_in_words() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let server = format!("nats://{}", listener.local_addr().unwrap());
-    let speaking = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let info = b"INFO {\"server_id\":\"x\",\"tls_required\":true}\r\n";
-        stream.write_all(info).await.unwrap();
-    });
+#[tokio::test(flavor = "multi_thread")]
+async fn gateways_meet_over_tls_where_they_trust_the_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::create(&folder.path().join("ca")).unwrap();
+    let life = Duration::from_secs(24 * 3600);
+    let issued = authority.issue("server", &["127.0.0.1".into()], life);
+    let issued = issued.unwrap();
+    let tls = Some((issued.certificate.as_path(), issued.key.as_path()));
+    let Some(cluster) = Cluster::start_with(1, tls) else {
+        return;
+    };
+    // The server asks for TLS, also where its address does not tell.
+    let hidden = FederationConfig {
+        ca: Some(authority.certificate()),
+        ..config("one", &cluster, 0)
+    };
+    let open = FederationConfig {
+        servers: vec![hidden.servers[0].replace("nats://", "tls://")],
+        ..hidden.clone()
+    };
+    let one = Gateway::join_with(hidden).await;
+    let other = Gateway::join_with(open.clone()).await;
+    let _node = node("far", 1, &[&other]);
+    let client = one.client().await;
+    sees(&client, "far").await;
+    let answer = until("a call passes", || echo(&client, "hello".into())).await;
+    assert_eq!(answer, "hello");
+
+    let stranger = Authority::create(&folder.path().join("stranger")).unwrap();
     let refused = Federation::connect(FederationConfig {
-        servers: vec![server.clone()],
-        credentials: None,
-        name: "one".into(),
-        prefix: "test".into(),
-        replicas: 1,
+        ca: Some(stranger.certificate()),
+        ..open
     })
     .await;
     let refusal = refused.unwrap_err().to_string();
-    assert!(
-        refusal.contains(&server) && refusal.contains("TLS"),
-        "{refusal}"
-    );
-    speaking.await.unwrap();
+    assert!(refusal.contains("certificate"), "{refusal}");
 }

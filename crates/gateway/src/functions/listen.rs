@@ -1,16 +1,21 @@
-//! One port for HTTP and for frames: whoever speaks frames says so first.
+//! One port for HTTP and for frames, with TLS around both or without: whoever speaks frames says so first.
 
 use std::{io::Cursor, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
-use r3mes_functions::{serve::Hub, wire::PREFACE};
+use r3mes_functions::{
+    serve::Hub,
+    tls::{self, Accepted, ServerTls},
+    wire::PREFACE,
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     time,
 };
 use tokio_util::sync::CancellationToken;
 
+use super::problem;
 use crate::server;
 
 /// How long a connection may take to say its first bytes.
@@ -18,9 +23,10 @@ const GREETING: Duration = Duration::from_secs(30);
 /// Connections at once, of nodes and callers.
 const MAX_CONNECTIONS: usize = 16_384;
 
-/// Serves both until `shutdown`.
+/// Serves both until `shutdown`, over TLS if it is given.
 pub(super) async fn serve(
     listener: TcpListener,
+    tls: Option<ServerTls>,
     router: Router,
     hub: Arc<Hub>,
     shutdown: CancellationToken,
@@ -31,39 +37,104 @@ pub(super) async fn serve(
         MAX_CONNECTIONS,
         shutdown.clone(),
         |stream, client| {
-            let (router, hub, shutdown) = (router.clone(), Arc::clone(&hub), shutdown.clone());
+            let connection = Connection {
+                client,
+                router: router.clone(),
+                hub: Arc::clone(&hub),
+                shutdown: shutdown.clone(),
+            };
+            let tls = tls.clone();
             async move {
-                let (read, write) = stream.into_split();
-                connection(read, write, client, router, &hub, shutdown).await;
+                match tls {
+                    None => {
+                        let (read, write) = stream.into_split();
+                        connection.serve(read, write).await;
+                    }
+                    Some(tls) => connection.serve_tls(stream, &tls).await,
+                }
             }
         },
     );
     tokio::join!(time, serving);
 }
 
-async fn connection<R, W>(
-    mut read: R,
-    write: W,
+/// What serves one connection.
+struct Connection {
     client: SocketAddr,
     router: Router,
-    hub: &Hub,
+    hub: Arc<Hub>,
     shutdown: CancellationToken,
-) where
-    R: AsyncRead + Unpin + Send + 'static,
-    W: AsyncWrite + Unpin + Send + 'static,
-{
-    let first = tokio::select! {
-        first = time::timeout(GREETING, first_bytes(&mut read)) => first,
-        () = shutdown.cancelled() => return,
-    };
-    match first {
-        Ok(Ok(first)) if first == PREFACE => hub.attend(read, write).await,
-        Ok(Ok(first)) => {
-            let stream = tokio::io::join(Cursor::new(first).chain(read), write);
-            server::serve_connection(stream, client, router, shutdown).await;
+}
+
+impl Connection {
+    async fn serve_tls(self, stream: TcpStream, tls: &ServerTls) {
+        let accepted = tokio::select! {
+            accepted = time::timeout(GREETING, tls.accept(stream)) => accepted,
+            () = self.shutdown.cancelled() => return,
+        };
+        match accepted {
+            Ok(Ok(Accepted::Tls(stream))) => {
+                let (read, write) = tokio::io::split(stream);
+                self.serve(read, write).await;
+            }
+            Ok(Ok(Accepted::Plain(stream))) => {
+                let (read, write) = stream.into_split();
+                self.refuse(read, write).await;
+            }
+            Ok(Err(error)) => tracing::debug!(%error, client = %self.client, "functions.tls"),
+            // It never said anything.
+            Err(_) => {}
         }
-        // It went, or never said anything.
-        Ok(Err(_)) | Err(_) => {}
+    }
+
+    async fn serve<R, W>(self, mut read: R, write: W)
+    where
+        R: AsyncRead + Unpin + Send + 'static,
+        W: AsyncWrite + Unpin + Send + 'static,
+    {
+        let Some(first) = self.first_bytes(&mut read).await else {
+            return;
+        };
+        if first == PREFACE {
+            self.hub.attend(read, write).await;
+        } else {
+            self.serve_http(first, read, write).await;
+        }
+    }
+
+    /// Tells a client that speaks no TLS what it should do.
+    async fn refuse<R, W>(mut self, mut read: R, write: W)
+    where
+        R: AsyncRead + Unpin + Send + 'static,
+        W: AsyncWrite + Unpin + Send + 'static,
+    {
+        let Some(first) = self.first_bytes(&mut read).await else {
+            return;
+        };
+        if first == PREFACE {
+            // It may be gone already.
+            let _ = tls::refuse(write).await;
+        } else {
+            self.router = Router::new().fallback(problem::only_tls);
+            self.serve_http(first, read, write).await;
+        }
+    }
+
+    async fn serve_http<R, W>(self, first: Vec<u8>, read: R, write: W)
+    where
+        R: AsyncRead + Unpin + Send + 'static,
+        W: AsyncWrite + Unpin + Send + 'static,
+    {
+        let stream = tokio::io::join(Cursor::new(first).chain(read), write);
+        server::serve_connection(stream, self.client, self.router, self.shutdown).await;
+    }
+
+    /// What tells frames from HTTP; `None` when the client went, or never said anything.
+    async fn first_bytes(&self, read: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
+        tokio::select! {
+            first = time::timeout(GREETING, first_bytes(read)) => first.ok()?.ok(),
+            () = self.shutdown.cancelled() => None,
+        }
     }
 }
 

@@ -29,7 +29,7 @@ use axum::{
     http::{HeaderName, Method, header},
     routing::{get, post},
 };
-use r3mes_functions::{client::Client, federation::KeptCalls, serve::Hub};
+use r3mes_functions::{client::Client, federation::KeptCalls, serve::Hub, tls::ServerTls};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::{Any, CorsLayer};
@@ -153,8 +153,13 @@ impl Functions {
             .layer(cors)
     }
 
-    /// Serves HTTP and frames on `listener` until `shutdown`.
-    pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) {
+    /// Serves HTTP and frames on `listener` until `shutdown`, over TLS if it is given.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        tls: Option<ServerTls>,
+        shutdown: CancellationToken,
+    ) {
         let hub = Arc::clone(&self.shared.hub);
         let forget = self.shared.jobs.forget_old(shutdown.clone());
         let running = async {
@@ -162,7 +167,13 @@ impl Functions {
                 kept.run(&hub, shutdown.clone()).await;
             }
         };
-        let serving = listen::serve(listener, self.router(), Arc::clone(&hub), shutdown.clone());
+        let serving = listen::serve(
+            listener,
+            tls,
+            self.router(),
+            Arc::clone(&hub),
+            shutdown.clone(),
+        );
         tokio::join!(serving, forget, running);
     }
 }

@@ -117,3 +117,8 @@ pub(super) async fn no_such_path(uri: Uri) -> Problem {
     );
     Problem::new(StatusCode::NOT_FOUND, words)
 }
+
+/// The answer to HTTP without TLS on a port that speaks TLS.
+pub(super) async fn only_tls() -> Problem {
+    Problem::invalid("this port speaks TLS: write https:// instead of http://")
+}

@@ -52,7 +52,7 @@ impl Network {
             None,
         );
         let stopping = stop.clone();
-        tasks.spawn(async move { api.serve(listener, stopping).await });
+        tasks.spawn(async move { api.serve(listener, None, stopping).await });
         let (told, stopped) = mpsc::unbounded_channel();
         for id in ["one", "two"] {
             let node = node(id, &address.to_string(), &told);
@@ -96,6 +96,7 @@ fn node(id: &'static str, broker: &str, told: &mpsc::UnboundedSender<()>) -> Nod
         id: id.into(),
         key: SigningKey::from([id.len() as u8 + id.as_bytes()[0]; 32]),
         token: None,
+        ca: None,
         capabilities: Default::default(),
         max_concurrent: 16,
         resources: BTreeMap::new(),

@@ -1,10 +1,12 @@
 //! `r3mes functions`
 
+mod ca;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use r3mes_functions::{
-    client::{Client, ClientConfig},
+    client::{Client, ClientConfig, ConnectError},
     registry::is_node_id,
     tokens::{Secret, Token},
     wire::messages::CallHead,
@@ -19,7 +21,7 @@ use super::{
     output::Output,
 };
 use crate::{
-    config::{self, Config, Nats},
+    config::{self, Config, Nats, Tls},
     home::Home,
     services::functions::{self, Kept},
     telemetry,
@@ -40,6 +42,7 @@ pub(super) fn run(
     match &typed.command {
         FunctionsCommand::Serve(typed) => serve(home, typed, overrides, out),
         FunctionsCommand::Token(typed) => tokens(home, &typed.command, out),
+        FunctionsCommand::Ca(typed) => ca::run(&typed.command, out),
         FunctionsCommand::Nodes(at) => ask(home, at, overrides, |client| nodes(client, out)),
         FunctionsCommand::List(at) => ask(home, at, overrides, |client| list(client, out)),
         FunctionsCommand::Call(typed) => ask(home, &typed.at, overrides, |client| {
@@ -53,12 +56,21 @@ fn serve(home: &Home, typed: &Serve, overrides: &Overrides, out: &Output) -> any
     let mut settings = config.services.functions.take().unwrap_or_default();
     settings.listen = typed.listen.unwrap_or(settings.listen);
     settings.token_required |= typed.token_required;
+    if let (Some(certificate), Some(key)) = (&typed.tls_certificate, &typed.tls_key) {
+        settings.tls = Some(Tls {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        });
+    }
     if !typed.nats.is_empty() {
         for url in &typed.nats {
             config::is_nats_url(url, &()).map_err(|e| anyhow::anyhow!("--nats {url}: {e}"))?;
         }
         let nats = settings.nats.get_or_insert_with(Nats::default);
         nats.servers.clone_from(&typed.nats);
+        if typed.nats_ca.is_some() {
+            nats.ca_file.clone_from(&typed.nats_ca);
+        }
     }
     config.services.functions = Some(settings);
     config.log.json |= out.json;
@@ -146,11 +158,18 @@ where
     let settings = ClientConfig {
         broker: at.gateway.clone().unwrap_or_else(|| usual_gateway(&config)),
         token: std::env::var(TOKEN).ok(),
+        ca: at.ca.clone(),
     };
     super::runtime()?.block_on(async {
-        let client = Client::connect(&settings).await.with_context(|| {
-            "name a gateway with --gateway HOST:PORT or R3MES_GATEWAY, or run one: r3mes functions serve"
-        })?;
+        let client = match Client::connect(&settings).await {
+            Ok(client) => client,
+            Err(error @ ConnectError::Unreachable { .. }) => {
+                return Err(error).context(
+                    "name a gateway with --gateway HOST:PORT or R3MES_GATEWAY, or run one: r3mes functions serve",
+                );
+            }
+            Err(error) => return Err(error.into()),
+        };
         doing(client).await
     })
 }
@@ -161,7 +180,10 @@ fn usual_gateway(config: &Config) -> String {
     if address.ip().is_unspecified() {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
-    address.to_string()
+    match settings.tls {
+        Some(_) => format!("tls://{address}"),
+        None => address.to_string(),
+    }
 }
 
 async fn nodes(client: Client, out: &Output) -> anyhow::Result<()> {

@@ -28,6 +28,10 @@ pub struct Functions {
     #[garde(dive)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub billing: Option<Billing>,
+    /// The certificate with which the port speaks TLS; without one it speaks none.
+    #[garde(dive)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// The NATS cluster where this gateway meets others.
     #[garde(dive)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,6 +46,7 @@ impl Default for Functions {
             calls_per_minute: NonZeroU32::new(60_000).expect("it is not zero"),
             max_body_bytes: 64 << 20,
             billing: None,
+            tls: None,
             nats: None,
         }
     }
@@ -62,13 +67,31 @@ impl Default for Billing {
     }
 }
 
+/// A certificate and its key, both PEM; `r3mes functions ca create` makes them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The certificate's file, with what lies between it and its authority.
+    #[garde(skip)]
+    pub certificate: PathBuf,
+    /// The private key's file.
+    #[garde(skip)]
+    pub key: PathBuf,
+}
+
 /// Where gateways meet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct Nats {
-    /// Servers, each nats://HOST:PORT.
+    /// Servers, each nats://HOST:PORT or tls://HOST:PORT; with one of the latter, nothing but TLS is
+    /// spoken with any of them.
     #[garde(length(min = 1, max = 64), inner(custom(is_nats_url)))]
     pub servers: Vec<String>,
+    /// The file of the certificate authority that is trusted where TLS is spoken; those that this
+    /// machine trusts if there is none.
+    #[garde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
     /// The credentials file that the cluster's owner gave out.
     #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,6 +108,7 @@ impl Default for Nats {
     fn default() -> Self {
         Self {
             servers: Vec::new(),
+            ca_file: None,
             credentials_file: None,
             prefix: "r3mes".into(),
             replicas: 1,
@@ -111,13 +135,16 @@ fn is_replicas(count: &usize, _: &()) -> garde::Result {
 
 /// A password belongs into a credentials file, not into a URL that is logged.
 pub(crate) fn is_nats_url(value: &str, _: &()) -> garde::Result {
-    match value.strip_prefix("nats://") {
+    let host = value
+        .strip_prefix("nats://")
+        .or_else(|| value.strip_prefix("tls://"));
+    match host {
         Some(host) if host.contains('@') => Err(garde::Error::new(
             "must not hold a password: use credentials_file",
         )),
         Some(host) if super::is_host_and_port(host, &()).is_ok() => Ok(()),
         _ => Err(garde::Error::new(
-            "must be nats://HOST:PORT; TLS to NATS is not spoken yet",
+            "must be nats://HOST:PORT, or tls://HOST:PORT",
         )),
     }
 }
@@ -135,6 +162,6 @@ mod tests {
         assert!(refusal.contains("credentials_file") && !refusal.contains("secret"));
         assert!(is_nats_url("http://10.0.0.1:4222", &()).is_err());
         assert!(is_nats_url("nats://10.0.0.1", &()).is_err());
-        assert!(is_nats_url("tls://10.0.0.1:4222", &()).is_err());
+        is_nats_url("tls://10.0.0.1:4222", &()).unwrap();
     }
 }

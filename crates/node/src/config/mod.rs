@@ -26,7 +26,7 @@ pub(crate) use self::{
 };
 pub use self::{
     flight::Flight,
-    functions::{Billing, Functions, Nats},
+    functions::{Billing, Functions, Nats, Tls},
     network::{Light, Network, TrustedHeader},
     roles::{BlobBackEnd, Blobs, RoleConfig, Roles},
     services::{Attach, CometBft, Engine, Gateway, Ledger, Services, StateSync},

@@ -16,6 +16,7 @@ use r3mes_functions::{
     broker::{Broker, Limits},
     federation::{Federation, FederationConfig, Owners},
     serve::{Hub, Owned},
+    tls::ServerTls,
     tokens::{Token, Tokens},
 };
 use r3mes_gateway::{
@@ -28,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     agents,
-    config::{Config, Nats},
+    config::{Config, Nats, Tls},
     home::Home,
     process,
     services::billing,
@@ -45,6 +46,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// When its address is taken, what it keeps cannot be read, or NATS is not reached.
 pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let settings = config.services.functions.clone().unwrap_or_default();
+    let tls = settings.tls.as_ref().map(shown).transpose()?;
     let listener = agents::listen(settings.listen, "services.functions.listen").await?;
     let address = listener.local_addr()?;
     let kept = Kept::open(home)?;
@@ -72,6 +74,7 @@ pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> a
         calls_per_minute: settings.calls_per_minute,
         ..HttpLimits::default()
     };
+    let following = follow_certificate(settings.tls.as_ref(), tls.clone());
     let federation = match &settings.nats {
         Some(nats) => Some(Federation::connect(federated(config, nats)).await?),
         None => None,
@@ -87,7 +90,7 @@ pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> a
         }
     };
     let serving = async {
-        api.serve(listener, shutdown.clone()).await;
+        api.serve(listener, tls, shutdown.clone()).await;
         anyhow::Ok(())
     };
     tracing::info!(%address, "the gateway of remote functions is ready");
@@ -97,6 +100,7 @@ pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> a
         result = remember(&kept, owners, &hub, known, taken) => result,
         result = follow_tokens(&kept, &hub) => result,
         () = follow_ledger(billing.as_ref()) => Ok(()),
+        () = following => Ok(()),
     };
     if let Some(billing) = &billing {
         billing::settle_last(billing).await;
@@ -119,6 +123,7 @@ fn federated(config: &Config, nats: &Nats) -> FederationConfig {
     };
     FederationConfig {
         servers: nats.servers.clone(),
+        ca: nats.ca_file.clone(),
         credentials: nats.credentials_file.clone(),
         name: name.into(),
         prefix: nats.prefix.clone(),
@@ -174,21 +179,54 @@ async fn remember(
 
 /// Tells the broker whenever the file of tokens has changed.
 async fn follow_tokens(kept: &Kept, hub: &Hub) -> anyhow::Result<()> {
-    let mut seen = kept.tokens_changed();
+    let mut seen = changed(&kept.tokens);
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
-        let changed = kept.tokens_changed();
-        if changed == seen {
+        let now = changed(&kept.tokens);
+        if now == seen {
             continue;
         }
-        seen = changed;
+        seen = now;
         match kept.tokens() {
             Ok(tokens) => hub.set_tokens(Tokens::new(tokens)),
             Err(error) => tracing::error!("the tokens stay as they were: {error:#}"),
         }
     }
+}
+
+/// The certificate that is to be shown.
+fn shown(files: &Tls) -> anyhow::Result<ServerTls> {
+    ServerTls::from_files(&files.certificate, &files.key).context("services.functions.tls")
+}
+
+/// Shows the certificate anew whenever its files have changed.
+async fn follow_certificate(files: Option<&Tls>, tls: Option<ServerTls>) {
+    let (Some(files), Some(tls)) = (files, tls) else {
+        return std::future::pending().await;
+    };
+    let look = || (changed(&files.certificate), changed(&files.key));
+    let mut seen = look();
+    let mut looks = tokio::time::interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        if look() == seen {
+            continue;
+        }
+        seen = look();
+        match shown(files) {
+            Ok(new) => tls.replace(&new),
+            Err(error) => tracing::error!("the certificate stays as it was: {error:#}"),
+        }
+    }
+}
+
+/// What tells a file that was changed.
+fn changed(path: &Path) -> Option<(SystemTime, u64)> {
+    let known = fs::metadata(path).ok()?;
+    Some((known.modified().ok()?, known.len()))
 }
 
 /// What a gateway of remote functions keeps in its home.
@@ -263,11 +301,6 @@ impl Kept {
         let text = serde_json::to_string_pretty(tokens)?;
         replace(&self.tokens, &text)
             .with_context(|| format!("cannot write {}", self.tokens.display()))
-    }
-
-    fn tokens_changed(&self) -> Option<(SystemTime, u64)> {
-        let known = fs::metadata(&self.tokens).ok()?;
-        Some((known.modified().ok()?, known.len()))
     }
 
     fn owners(&self) -> anyhow::Result<BTreeMap<String, [u8; 32]>> {

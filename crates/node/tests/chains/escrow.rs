@@ -94,6 +94,7 @@ impl Gateway {
             id: "lab".into(),
             key: SigningKey::from([1; 32]),
             token: None,
+            ca: None,
             capabilities: Default::default(),
             max_concurrent: 4,
             resources: BTreeMap::new(),

@@ -44,6 +44,7 @@ Examples:
 pub(super) const FUNCTIONS: &str = "\
 Examples:
   r3mes functions serve                              a gateway on port 8080 of this machine
+  r3mes functions ca create ca --host gw.example.com certificates with which it speaks TLS
   r3mes functions token create alice --groups team   a token, shown once
   r3mes functions list                               what can be called
   r3mes functions call add '{\"a\": 2, \"b\": 3}'      call a function wherever it is";

@@ -1,6 +1,6 @@
 //! `r3mes functions` as typed.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use r3mes_types::Amount;
@@ -20,6 +20,8 @@ pub enum FunctionsCommand {
     Serve(Serve),
     /// Who may come and call: tokens of this home's gateway
     Token(Token),
+    /// Certificates with which a gateway speaks TLS, by an authority of your own
+    Ca(Ca),
     /// Nodes that are connected
     Nodes(At),
     /// Functions that can be called
@@ -37,9 +39,60 @@ pub struct Serve {
     /// Meet other gateways at these NATS servers, over services.functions.nats
     #[arg(long, value_delimiter = ',', value_name = "URL,...")]
     pub nats: Vec<String>,
+    /// The file of the certificate authority to trust at tls:// servers of NATS
+    #[arg(long, value_name = "FILE", requires = "nats")]
+    pub nats_ca: Option<PathBuf>,
     /// Let nobody come without a token
     #[arg(long)]
     pub token_required: bool,
+    /// Speak TLS with the certificate in this file, over services.functions.tls
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_certificate: Option<PathBuf>,
+    /// The file of the certificate's private key
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub tls_key: Option<PathBuf>,
+}
+
+/// `r3mes functions ca`
+#[derive(Debug, Args)]
+pub struct Ca {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: CaCommand,
+}
+
+/// What to do with a certificate authority.
+#[derive(Debug, Subcommand)]
+pub enum CaCommand {
+    /// Make an authority in a folder, and a certificate of it for a gateway
+    Create {
+        /// The folder, to hold ca.pem and ca.key, server.pem and server.key
+        dir: PathBuf,
+        /// Where the gateway is.
+        #[command(flatten)]
+        server: ForServer,
+    },
+    /// Issue one more certificate of an authority
+    Issue {
+        /// The authority's folder
+        dir: PathBuf,
+        /// What the files are called there: NAME.pem and NAME.key
+        name: String,
+        /// Where the gateway is.
+        #[command(flatten)]
+        server: ForServer,
+    },
+}
+
+/// For whom a certificate is.
+#[derive(Clone, Debug, Args)]
+pub struct ForServer {
+    /// Names and addresses by which the gateway is reached; localhost, 127.0.0.1 and ::1 are added
+    #[arg(long = "host", value_delimiter = ',', value_name = "HOST,...")]
+    pub hosts: Vec<String>,
+    /// Days until the certificate expires
+    #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub days: u32,
 }
 
 /// `r3mes functions token`
@@ -76,10 +129,14 @@ pub enum TokenCommand {
 /// Where a gateway is.
 #[derive(Clone, Debug, Args)]
 pub struct At {
-    /// The gateway, as HOST:PORT; of several, with commas between them, the first that answers
+    /// The gateway, as HOST:PORT, or tls://HOST:PORT where it speaks TLS; of several, with commas
+    /// between them, the first that answers
     /// [default: where this home's gateway listens, or 127.0.0.1:8080]
     #[arg(long, env = "R3MES_GATEWAY", value_name = "HOST:PORT")]
     pub gateway: Option<String>,
+    /// The file of the certificate authority to trust [default: those that this machine trusts]
+    #[arg(long, env = "R3MES_FUNCTIONS_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
 }
 
 /// `r3mes functions call`

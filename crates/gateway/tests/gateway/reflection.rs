@@ -58,6 +58,7 @@ async fn grpcurl_finds_every_service_by_reflection_and_none_of_them_is_empty() {
         "bank",
         "beacon",
         "data",
+        "escrow",
         "governance",
         "models",
         "nodes",

@@ -35,11 +35,12 @@ pub trait Purse: fmt::Debug + Send {
     /// What is wrong with it, for the node's owner.
     fn check(&self, price: &Price) -> Result<(), String>;
 
-    /// Sets the price of a call aside that is about to begin. The user is never empty.
+    /// Sets the price of a call aside that is about to begin, and that [`Purse::settle`] is told of by
+    /// `end` at the latest. The user is never empty.
     ///
     /// # Errors
     /// Why the user cannot pay, and what to do.
-    fn reserve(&mut self, user: &str, price: &Price, now: Moment) -> Result<Bill, String>;
+    fn reserve(&mut self, user: &str, price: &Price, end: Moment) -> Result<Bill, String>;
 
     /// A call has ended: its price is owed, or goes back to the user.
     fn settle(&mut self, bill: &Bill, owed: bool);

@@ -11,12 +11,12 @@ use crate::{
 const BILLING_IS_OFF: &str = "this gateway settles with no ledger, so that billing is off: its owner \
                               turns it on with services.functions.billing";
 
-/// Sets the price of a call aside. A call from another gateway is paid there.
+/// Sets the price of a call aside that ends by `end`. A call from another gateway is paid there.
 pub(super) fn set_aside(
     purse: &mut Option<Box<dyn Purse>>,
     call: &Call,
     price: Option<&Price>,
-    now: Moment,
+    end: Moment,
 ) -> Result<Option<Bill>, String> {
     let Some(price) = price.filter(|_| !call.target.here) else {
         return Ok(None);
@@ -30,7 +30,7 @@ pub(super) fn set_aside(
             "{function} has a price: call it with the token of a user that an escrow pays for"
         ));
     }
-    purse.reserve(&call.user, price, now).map(Some)
+    purse.reserve(&call.user, price, end).map(Some)
 }
 
 impl Broker {

@@ -41,8 +41,6 @@ pub(super) struct Call {
     /// Whether the client has sent everything.
     complete: bool,
     answered: bool,
-    /// That nobody waits for it any more, and whether it costs something all the same.
-    given_up: Option<bool>,
     progress_at: Moment,
     /// Whether it came with its caller, from another gateway or a front.
     forwarded: bool,
@@ -74,7 +72,7 @@ struct Running {
     number: u32,
     began: Moment,
     quota: Option<Quota>,
-    /// What it costs, set aside.
+    /// What it costs, set aside; settled when absent, or free.
     bill: Option<Bill>,
 }
 
@@ -183,7 +181,6 @@ impl Broker {
             },
             complete: frame.flags.ends_stream(),
             answered: false,
-            given_up: None,
             progress_at: Moment::default(),
             bytes: frame.body.len() as u64,
             answer_bytes: 0,
@@ -267,7 +264,11 @@ impl Broker {
         let Some(offer) = node.functions.get_mut(&call.target.function) else {
             return;
         };
-        let bill = match set_aside(&mut self.purse, call, offer.info.price.as_ref(), now) {
+        let deadline = match offer.info.timeout_ms {
+            Some(ms) if !call.own_deadline => now.after(ms.saturating_mul(1000)),
+            _ => call.deadline,
+        };
+        let bill = match set_aside(&mut self.purse, call, offer.info.price.as_ref(), deadline) {
             Ok(bill) => bill,
             Err(words) => {
                 let failure = Failure::new(Reason::PaymentRequired, words);
@@ -306,11 +307,9 @@ impl Broker {
             }
             replay => *replay = None,
         }
-        if let (false, Some(ms)) = (call.own_deadline, offer.info.timeout_ms) {
-            self.deadlines.remove(&(call.deadline, id));
-            call.deadline = now.after(ms.saturating_mul(1000));
-            self.deadlines.insert((call.deadline, id));
-        }
+        self.deadlines.remove(&(call.deadline, id));
+        call.deadline = deadline;
+        self.deadlines.insert((deadline, id));
         let caller = Caller {
             user: call.user.clone(),
             groups: call.groups.clone(),
@@ -508,22 +507,25 @@ impl Broker {
         }
     }
 
-    /// Ends a call for its client, and tells the node that nobody waits any more; the node's place is
-    /// free when the node says so. A client that cancelled needs no answer, but a gateway counts its calls
+    /// Ends a call for its client, settles what it costs, and tells the node that nobody waits any more;
+    /// the node's place is free when the node says so. A client that cancelled needs no answer, but a gateway counts its calls
     /// by answers.
     fn abandon(&mut self, id: CallId, failure: &Failure, now: Moment) {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
         let client = call.client.take();
-        call.given_up = Some(call.answered && !failure.reason.blames_node());
+        let owed = call.answered && !failure.reason.blames_node();
         self.deadlines.remove(&(call.deadline, id));
-        let place = match &call.place {
-            Place::Running(running) => Some((running.peer, running.number)),
+        let place = match &mut call.place {
+            Place::Running(running) => Some((running.peer, running.number, running.bill.take())),
             Place::Waiting(_) => None,
         };
         match place {
-            Some((peer, number)) => self.send(peer, Frame::bare(Kind::Cancel, number)),
+            Some((peer, number, bill)) => {
+                self.pay(bill.as_ref(), owed);
+                self.send(peer, Frame::bare(Kind::Cancel, number));
+            }
             None => {
                 if let Some(call) = self.calls.remove(&id) {
                     self.queue.remove(&call.target, call.user(), id);
@@ -602,10 +604,7 @@ impl Broker {
             result_bytes: call.answer_bytes,
         };
         self.meter.add(call.user(), function, spent);
-        self.pay(
-            running.bill.as_ref(),
-            call.given_up.unwrap_or(failure.is_none()),
-        );
+        self.pay(running.bill.as_ref(), failure.is_none());
         self.recent.ended(call.came, failure.is_some(), now);
         if let Some(quota) = running.quota {
             self.usage.end(call.user(), function, quota, busy_us, now);

@@ -19,6 +19,8 @@ struct Coins {
     free: u64,
     reserved: u64,
     paid: u64,
+    /// By when the newest price that was set aside is settled.
+    end: Moment,
 }
 
 impl Wallet {
@@ -27,6 +29,7 @@ impl Wallet {
             free,
             reserved: 0,
             paid: 0,
+            end: Moment::default(),
         })))
     }
 
@@ -45,12 +48,13 @@ impl Purse for Wallet {
         }
     }
 
-    fn reserve(&mut self, user: &str, price: &Price, _: Moment) -> Result<Bill, String> {
+    fn reserve(&mut self, user: &str, price: &Price, end: Moment) -> Result<Bill, String> {
         let mut coins = self.0.lock().unwrap();
         let Some(left) = coins.free.checked_sub(price.uremes) else {
             return Err(format!("{user} has {} left", coins.free));
         };
         coins.free = left;
+        coins.end = end;
         coins.reserved += price.uremes;
         Ok(Bill {
             escrow: 1,
@@ -208,6 +212,8 @@ fn a_call_given_up_costs_its_price_if_its_answer_had_begun() {
         }
         bench.receive(alice, Frame::bare(Kind::Cancel, number));
         assert_eq!(kinds(&bench.sent(node)), [Kind::Cancel]);
+        // Whether or not the node ever says that it has stopped.
+        assert_eq!(wallet.coins(), expected);
         bench.receive(node, with_head(Kind::Failed, given.call, &cancelled));
         assert_eq!(wallet.coins(), expected);
     }
@@ -218,6 +224,63 @@ fn a_call_given_up_costs_its_price_if_its_answer_had_begun() {
     bench.sent(node);
     bench.receive(node, data(given.call, 3, Flags::LAST));
     assert_eq!(wallet.coins(), (60, 0, 40));
+}
+
+#[test]
+fn a_call_whose_time_is_over_is_settled_though_its_node_says_nothing() {
+    let wallet = Wallet::of(100);
+    let (mut bench, token) = billing(&wallet);
+    let node = bench.node("a", vec![priced("train")]);
+    let alice = bench.user(&token);
+    for (number, begun, expected) in [(1, false, (100, 0, 0)), (2, true, (60, 0, 40))] {
+        let head = CallHead {
+            deadline_ms: Some(1_000),
+            ..agreeing("train", PRICE)
+        };
+        bench.receive(alice, call(number, &head));
+        let given = bench.given(node);
+        if begun {
+            bench.receive(node, data(given.call, 3, Flags::ITEM));
+        }
+        bench.now = bench.now.after(1_000_000);
+        bench.broker.tick(bench.now);
+        assert_eq!(bench.failure(alice).reason, Reason::DeadlineExceeded);
+        assert_eq!(wallet.coins(), expected);
+        bench.sent(node);
+    }
+}
+
+#[test]
+fn a_price_is_set_aside_until_the_call_must_have_ended() {
+    let wallet = Wallet::of(1_000);
+    let (mut bench, token) = billing(&wallet);
+    let quick = FunctionInfo {
+        timeout_ms: Some(5_000),
+        ..priced("quick")
+    };
+    bench.node("a", vec![priced("train"), quick]);
+    let alice = bench.user(&token);
+    let day = Limits::default().deadline_us;
+    let cases = [
+        ("train", None, day),
+        ("train", Some(2_000), 2_000_000),
+        ("quick", None, 5_000_000),
+        ("quick", Some(9_000), 9_000_000),
+    ];
+    for (number, (name, deadline_ms, micros)) in (1..).zip(cases) {
+        let head = CallHead {
+            deadline_ms,
+            ..agreeing(name, PRICE)
+        };
+        bench.receive(alice, call(number, &head));
+        let end = wallet.0.lock().unwrap().end;
+        assert_eq!(end, bench.now.after(micros), "{name} {deadline_ms:?}");
+        bench.receive(alice, Frame::bare(Kind::Cancel, number));
+        let (node, _) = bench.broker.nodes["a"];
+        let given = bench.sent(node).remove(0);
+        let cancelled = Failure::new(Reason::Cancelled, "nobody waits");
+        bench.receive(node, with_head(Kind::Failed, given.call, &cancelled));
+    }
 }
 
 #[test]

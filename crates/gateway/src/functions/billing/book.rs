@@ -11,6 +11,7 @@ use r3mes_functions::{
     Moment,
     billing::{Bill, Price, Purse},
 };
+use r3mes_ledger::bank::MODULES;
 use r3mes_types::{
     Address, Amount, Time,
     escrow::{Escrow, MAX_PAYEES, MsgCharge, Total},
@@ -22,6 +23,9 @@ use super::journal::{Earnings, Journal, JournalError};
 /// Most escrows of one user that are looked at, the largest first: anybody may open one for any user,
 /// and small ones must not keep a call from finding those that pay.
 const MAX_PER_USER: usize = 64;
+/// Most payees of one usage record. Each may be a new account, and a record of [`MAX_PAYEES`] of those
+/// takes more gas than a transaction has; totals come to the same in several records.
+const MAX_RECORD: usize = 16;
 
 /// The escrows of a gateway. Clones are the same ones.
 #[derive(Clone, Debug)]
@@ -32,7 +36,7 @@ pub struct Book {
 #[derive(Debug)]
 struct Pages {
     gateway: Address,
-    /// How long an escrow must last beyond a call's beginning to pay for it.
+    /// How long an escrow must last beyond a call's latest end to pay for it.
     margin: Duration,
     journal: Journal,
     /// What was earned out of escrows that the ledger has not been asked for yet.
@@ -116,17 +120,20 @@ impl Pages {
             self.journal.shorten(&earnings)?;
         }
         let gateway = self.gateway;
-        let charges = self.entries.values().filter_map(|entry| {
-            let totals: Vec<Total> = entry.owed().collect();
-            (!totals.is_empty()).then(|| MsgCharge {
-                gateway,
-                escrow: entry.escrow.id,
-                // An entry has no more payees than fit.
-                totals: List::new(totals).unwrap_or_default(),
-                voucher: None,
-            })
-        });
-        Ok((charges.collect(), self.journal.handle()?))
+        let mut charges = Vec::new();
+        for entry in self.entries.values() {
+            let owed: Vec<Total> = entry.owed().collect();
+            for totals in owed.chunks(MAX_RECORD) {
+                charges.push(MsgCharge {
+                    gateway,
+                    escrow: entry.escrow.id,
+                    // A record is shorter than the list that it goes into.
+                    totals: List::new(totals.to_vec()).unwrap_or_default(),
+                    voucher: None,
+                });
+            }
+        }
+        Ok((charges, self.journal.handle()?))
     }
 
     fn follow(&mut self, escrows: Vec<Escrow>) {
@@ -180,9 +187,9 @@ impl Pages {
         self.before.clone().into_iter().chain(open).collect()
     }
 
-    fn reserve(&mut self, user: &str, price: &Price, now: Moment) -> Result<Bill, String> {
+    fn reserve(&mut self, user: &str, price: &Price, end: Moment) -> Result<Bill, String> {
         let (payee, amount) = read(price)?;
-        let until = Time::from_nanos(now.0.saturating_mul(1_000));
+        let until = Time::from_nanos(end.0.saturating_mul(1_000));
         let margin = u64::try_from(self.margin.as_nanos()).unwrap_or(u64::MAX);
         let until = Time::from_nanos(until.nanos().saturating_add(margin));
         let ids = self.of_user.get(user).cloned().unwrap_or_default();
@@ -192,7 +199,10 @@ impl Pages {
                 continue;
             };
             if entry.escrow.expires_at <= until {
-                why.insert(format!("escrow {id} is about to end"));
+                why.insert(format!(
+                    "escrow {id} ends before the call could and be settled: \
+                     give the call a shorter deadline, or use an escrow that lasts longer"
+                ));
             } else if entry.escrow.voucher_key.is_some() {
                 why.insert(format!(
                     "escrow {id} asks for vouchers, which are not taken here"
@@ -254,6 +264,12 @@ impl Pages {
 fn read(price: &Price) -> Result<(Address, Amount), String> {
     let payee = price.payee.parse::<Address>();
     let payee = payee.map_err(|error| format!("its price names no account to pay: {error}"))?;
+    if MODULES.iter().any(|module| module.address() == payee) {
+        return Err(format!(
+            "its price goes to {payee}, an account of the network itself, which no escrow pays: \
+             name an account of your own"
+        ));
+    }
     Ok((payee, Amount::new(price.uremes)))
 }
 
@@ -262,8 +278,8 @@ impl Purse for Book {
         read(price).map(|_| ())
     }
 
-    fn reserve(&mut self, user: &str, price: &Price, now: Moment) -> Result<Bill, String> {
-        self.pages().reserve(user, price, now)
+    fn reserve(&mut self, user: &str, price: &Price, end: Moment) -> Result<Bill, String> {
+        self.pages().reserve(user, price, end)
     }
 
     fn settle(&mut self, bill: &Bill, owed: bool) {
@@ -272,180 +288,4 @@ impl Purse for Book {
 }
 
 #[cfg(test)]
-mod tests {
-    use r3mes_types::wire::Text;
-
-    use super::*;
-
-    const NOW: Moment = Moment(1_000_000);
-    const MARGIN: Duration = Duration::from_secs(60);
-
-    fn gateway() -> Address {
-        Address::from([9; 20])
-    }
-
-    fn bob() -> Address {
-        Address::from([2; 20])
-    }
-
-    fn price(uremes: u64) -> Price {
-        Price {
-            uremes,
-            payee: bob().to_string(),
-        }
-    }
-
-    fn escrow(id: u64, deposit: u64, seconds: u64) -> Escrow {
-        Escrow {
-            id,
-            payer: Address::from([1; 20]),
-            gateway: gateway(),
-            user: Text::new("alice").unwrap(),
-            deposit: Amount::new(deposit),
-            charged: Amount::ZERO,
-            expires_at: Time::from_nanos(seconds * 1_000_000_000),
-            voucher_key: None,
-            totals: List::default(),
-        }
-    }
-
-    /// A book that keeps its journal in a folder.
-    fn book(folder: &tempfile::TempDir) -> Book {
-        let (journal, before) = Journal::open(&folder.path().join("usage.jsonl")).unwrap();
-        Book::new(gateway(), MARGIN, journal, before)
-    }
-
-    fn owed(book: &Book) -> Vec<(u64, u64)> {
-        let charges = book.charges().unwrap().into_iter();
-        charges
-            .map(|charge| (charge.escrow, charge.totals[0].amount.uremes()))
-            .collect()
-    }
-
-    #[test]
-    fn no_more_is_set_aside_than_an_escrow_has_and_what_is_not_owed_is_free_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut book = book(&folder);
-        assert!(
-            book.reserve("alice", &price(10), NOW)
-                .unwrap_err()
-                .contains("no open escrow")
-        );
-        book.follow(vec![escrow(1, 25, 1_000)]);
-        let first = book.reserve("alice", &price(10), NOW).unwrap();
-        let second = book.reserve("alice", &price(10), NOW).unwrap();
-        let refused = book.reserve("alice", &price(10), NOW).unwrap_err();
-        assert!(refused.contains("escrow 1 has 5uremes left"), "{refused}");
-        assert!(refused.contains("r3mes tx escrow open remes1"), "{refused}");
-        assert!(owed(&book).is_empty());
-        book.settle(&first, true);
-        book.settle(&second, false);
-        assert_eq!(owed(&book), [(1, 10)]);
-        let third = book.reserve("alice", &price(15), NOW).unwrap();
-        book.settle(&third, true);
-        assert_eq!(owed(&book), [(1, 25)]);
-        assert!(book.reserve("alice", &price(1), NOW).is_err());
-        assert!(book.reserve("carol", &price(1), NOW).is_err());
-    }
-
-    #[test]
-    fn what_was_earned_outlasts_the_process_and_is_charged_until_it_is_paid() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut before = book(&folder);
-        before.follow(vec![escrow(1, 100, 1_000)]);
-        for _ in 0..3 {
-            let bill = before.reserve("alice", &price(10), NOW).unwrap();
-            before.settle(&bill, true);
-        }
-        // Set aside for a call that dies with the process.
-        before.reserve("alice", &price(10), NOW).unwrap();
-        drop(before);
-        let after = book(&folder);
-        after.follow(vec![escrow(1, 100, 1_000)]);
-        assert_eq!(owed(&after), [(1, 30)]);
-        let paid = Escrow {
-            charged: Amount::new(30),
-            totals: List::new(vec![Total {
-                payee: bob(),
-                amount: Amount::new(30),
-            }])
-            .unwrap(),
-            ..escrow(1, 100, 1_000)
-        };
-        after.follow(vec![paid]);
-        assert!(owed(&after).is_empty());
-    }
-
-    #[test]
-    fn an_escrow_of_the_same_number_on_another_chain_owes_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut before = book(&folder);
-        before.follow(vec![escrow(1, 100, 1_000)]);
-        let bill = before.reserve("alice", &price(10), NOW).unwrap();
-        before.settle(&bill, true);
-        drop(before);
-        let after = book(&folder);
-        after.follow(vec![escrow(1, 100, 1_001)]);
-        assert!(owed(&after).is_empty());
-    }
-
-    #[test]
-    fn what_the_ledger_has_paid_counts_where_the_journal_was_lost() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut book = book(&folder);
-        let paid = Escrow {
-            charged: Amount::new(30),
-            totals: List::new(vec![Total {
-                payee: bob(),
-                amount: Amount::new(30),
-            }])
-            .unwrap(),
-            ..escrow(1, 100, 1_000)
-        };
-        book.follow(vec![paid]);
-        assert!(book.reserve("alice", &price(71), NOW).is_err());
-        let bill = book.reserve("alice", &price(70), NOW).unwrap();
-        book.settle(&bill, true);
-        assert_eq!(owed(&book), [(1, 100)]);
-    }
-
-    #[test]
-    fn escrows_that_are_about_to_end_ask_for_vouchers_or_are_small_do_not_keep_others_from_paying()
-    {
-        let folder = tempfile::tempdir().unwrap();
-        let mut book = book(&folder);
-        let key = r3mes_types::SecretKey::from_bytes(&[3; 32]).unwrap();
-        let vouchers = Escrow {
-            voucher_key: Some(key.public_key()),
-            ..escrow(2, 1_000_000, 900)
-        };
-        let mut escrows = vec![escrow(1, 1_000_000, 60), vouchers];
-        escrows.extend((3..200).map(|id| escrow(id, 5, 700)));
-        escrows.push(escrow(200, 100, 1_000));
-        book.follow(escrows);
-        let bill = book.reserve("alice", &price(50), NOW).unwrap();
-        assert_eq!(bill.escrow, 200);
-        let refused = book.reserve("alice", &price(60), NOW).unwrap_err();
-        assert!(refused.contains("escrow 1 is about to end"), "{refused}");
-        assert!(refused.contains("escrow 2 asks for vouchers"), "{refused}");
-    }
-
-    #[test]
-    fn an_escrow_pays_no_more_providers_than_a_record_has_room_for() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut book = book(&folder);
-        book.follow(vec![escrow(1, 1_000, 1_000)]);
-        let of = |index: u8| Price {
-            uremes: 1,
-            payee: Address::from([index; 20]).to_string(),
-        };
-        for index in 0..MAX_PAYEES as u8 {
-            let bill = book.reserve("alice", &of(index), NOW).unwrap();
-            book.settle(&bill, true);
-        }
-        let refused = book.reserve("alice", &of(200), NOW).unwrap_err();
-        assert!(refused.contains("64 providers already"), "{refused}");
-        book.reserve("alice", &of(0), NOW).unwrap();
-        assert_eq!(book.charges().unwrap()[0].totals.len(), MAX_PAYEES);
-    }
-}
+mod tests;

@@ -8,7 +8,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use pyo3::{intern, prelude::*};
+use pyo3::{
+    exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration},
+    intern,
+    prelude::*,
+};
 use r3mes_functions::{Failure, wire::messages::Progress};
 
 use crate::{codec, failure, node::Job};
@@ -98,21 +102,29 @@ impl Mailbox {
     }
 
     /// Settles the futures of what came; returns the jobs to run, and the ids of calls to cancel.
-    fn collect<'py>(&self, py: Python<'py>) -> PyResult<(Vec<Bound<'py, Job>>, Vec<String>)> {
+    ///
+    /// What goes wrong with one letter is told as Python tells of what nobody can catch; the others go on.
+    fn collect<'py>(&self, py: Python<'py>) -> (Vec<Bound<'py, Job>>, Vec<String>) {
         let mut rung = [0; 64];
         // It may have been emptied already.
         let _ = (&self.door).read(&mut rung);
         let letters = std::mem::take(&mut *self.inner.letters());
         let (mut jobs, mut cancelled) = (Vec::new(), Vec::new());
         for letter in letters {
-            match letter {
-                Letter::Job(job) => jobs.push(Bound::new(py, job)?),
-                Letter::Cancelled(call) => cancelled.push(call),
-                Letter::Progress(watcher, progress) => tell(py, &watcher, progress)?,
-                Letter::Outcome(future, outcome) => settle(py, future.bind(py), outcome)?,
+            let done = match letter {
+                Letter::Job(job) => Bound::new(py, job).map(|job| jobs.push(job)),
+                Letter::Cancelled(call) => {
+                    cancelled.push(call);
+                    Ok(())
+                }
+                Letter::Progress(watcher, progress) => tell(py, &watcher, progress),
+                Letter::Outcome(future, outcome) => settle(py, future.bind(py), outcome),
+            };
+            if let Err(error) = done {
+                error.write_unraisable(py, None);
             }
         }
-        Ok((jobs, cancelled))
+        (jobs, cancelled)
     }
 }
 
@@ -123,23 +135,48 @@ fn tell(
     progress: Progress,
 ) -> PyResult<()> {
     let future = future.bind(py);
-    if future.call_method0(intern!(py, "done"))?.is_truthy()? {
+    if is_done(future)? {
         return Ok(());
     }
     if let Err(error) = callback.bind(py).call1((progress.done, progress.note)) {
-        future.call_method1(intern!(py, "set_exception"), (error.into_value(py),))?;
+        if is_done(future)? {
+            // It ended the call itself, so that nobody waits for what it raised.
+            return Err(error);
+        }
+        refuse(future, error)?;
         future.getattr("call")?.call_method0("cancel")?;
     }
     Ok(())
 }
 
+/// Lets a future raise an error.
+fn refuse(future: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
+    let py = future.py();
+    let error = if error.is_instance_of::<PyStopIteration>(py) {
+        // No future takes that one, since it would end whoever awaits it.
+        let other = PyRuntimeError::new_err("the call raised StopIteration");
+        other.set_cause(py, Some(error));
+        other
+    } else {
+        error
+    };
+    future.call_method1(intern!(py, "set_exception"), (error.into_value(py),))?;
+    Ok(())
+}
+
+fn is_done(future: &Bound<'_, PyAny>) -> PyResult<bool> {
+    future
+        .call_method0(intern!(future.py(), "done"))?
+        .is_truthy()
+}
+
 fn settle(py: Python<'_>, future: &Bound<'_, PyAny>, outcome: Outcome) -> PyResult<()> {
-    if future.call_method0(intern!(py, "done"))?.is_truthy()? {
+    if is_done(future)? {
         return Ok(());
     }
     let result = match outcome {
         Outcome::Value(bytes, reading) => reading.value(py, bytes),
-        Outcome::End => Err(pyo3::exceptions::PyStopAsyncIteration::new_err(())),
+        Outcome::End => Err(PyStopAsyncIteration::new_err(())),
         Outcome::Done(went_well) => went_well.into_pyobject(py).map_or_else(
             |never| match never {},
             |value| Ok(value.to_owned().into_any()),
@@ -147,8 +184,9 @@ fn settle(py: Python<'_>, future: &Bound<'_, PyAny>, outcome: Outcome) -> PyResu
         Outcome::Failed(failure) => Err(failure::exception(py, &failure)),
     };
     match result {
-        Ok(value) => future.call_method1(intern!(py, "set_result"), (value,))?,
-        Err(error) => future.call_method1(intern!(py, "set_exception"), (error.into_value(py),))?,
-    };
-    Ok(())
+        Ok(value) => future
+            .call_method1(intern!(py, "set_result"), (value,))
+            .map(drop),
+        Err(error) => refuse(future, error),
+    }
 }

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, Callable, Iterator
+from unittest.mock import Mock
 
 import numpy
 import pytest
 
 import r3mes
-from r3mes import Client, ComputeNode, ExecutionContext, Progress, _processes, remote
+from r3mes import Client, ComputeNode, ExecutionContext, Progress, _native, _processes, remote
 
 Make = Callable[..., ComputeNode]
 
@@ -65,6 +68,80 @@ def test_a_function_in_a_process_is_like_any_other(node: Make) -> None:
     until(lambda: not alive(pid))
 
 
+def test_what_a_function_raises_is_never_taken_for_a_lost_process(node: Make) -> None:
+    made = node()
+
+    @made.register(isolation="process")
+    def read(kind: str) -> None:
+        raise {"end": EOFError, "pipe": BrokenPipeError}[kind]("of the function's own")
+
+    made.start()
+    for kind in ("end", "pipe"):
+        with pytest.raises((EOFError, r3mes.RemoteError), match="of the function's own"):
+            remote("node", "read")(kind)
+
+
+def test_what_threads_say_of_a_call_goes_whole_and_never_into_the_next(node: Make) -> None:
+    made, go, said = node(), threading.Event(), threading.Event()
+
+    @made.register(isolation="process")
+    def leave(context: ExecutionContext) -> int:
+        def late() -> None:
+            go.wait()
+            context.progress(0.9, "late")
+            said.set()
+
+        threading.Thread(target=late, daemon=True).start()
+        return os.getpid()
+
+    @made.register(isolation="process")
+    def after() -> list[Any]:
+        go.set()
+        return [said.wait(60), os.getpid()]
+
+    @made.register(isolation="process")
+    def crowd(context: ExecutionContext) -> Iterator[int]:
+        def tell() -> None:
+            for _ in range(200):
+                context.progress(0.5, "n" * 1000)
+
+        threads = [threading.Thread(target=tell) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        yield from range(200)
+        for thread in threads:
+            thread.join()
+
+    made.start()
+    pid = remote("node", "leave")()
+    seen: list[Progress] = []
+    assert remote("node", "after").with_progress(seen.append)() == [True, pid] and seen == []
+    assert list(remote("node", "crowd", stream=True)()) == list(range(200))
+
+
+def test_a_process_that_always_has_something_to_say_is_killed_too(node: Make, tmp_path: Path) -> None:
+    made = node()
+
+    @made.register(isolation="process")
+    def chatter(context: ExecutionContext, path: str) -> None:
+        Path(path).write_text(str(os.getpid()))
+        while True:
+            context.progress(0.5, "still")
+
+    made.start()
+    told = tmp_path / "pid"
+
+    async def main() -> None:
+        call = asyncio.ensure_future(remote("node", "chatter")(str(told)))
+        await asyncio.to_thread(until, lambda: told.exists() and told.read_text())
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+    asyncio.run(main())
+    until(lambda: not alive(int(told.read_text())))
+
+
 def test_cancelling_ends_the_process_and_the_next_call_has_another(node: Make, tmp_path: Path) -> None:
     made = node()
 
@@ -109,6 +186,127 @@ def test_a_process_that_dies_fails_its_call_alone(node: Make) -> None:
     with pytest.raises(r3mes.errors.InternalError, match="ended before"):
         remote("node", "die")()
     assert remote("node", "fine")() == "fine"
+
+
+def test_an_idle_process_that_died_fails_no_call(node: Make) -> None:
+    made = node()
+
+    @made.register(isolation="process")
+    def pid() -> int:
+        return os.getpid()
+
+    made.start()
+    first = remote("node", "pid")()
+    os.kill(first, signal.SIGKILL)
+    until(lambda: not alive(first))
+    assert remote("node", "pid")() != first
+
+
+def test_a_process_that_cannot_be_made_fails_its_call_alone(node: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, fork, forks = node(), os.fork, []
+
+    def sparing() -> int:
+        forks.append(os.getpid())
+        if len(forks) == 2:  # The first is the template; it has a list of its own from then on.
+            raise BlockingIOError(errno.EAGAIN, "no more processes")
+        return fork()
+
+    @made.register(isolation="process")
+    def fine() -> str:
+        return "fine"
+
+    monkeypatch.setattr(os, "fork", sparing)
+    made.start()
+    with pytest.raises(r3mes.errors.InternalError, match=f"cannot start a process: {os.strerror(errno.EAGAIN)}"):
+        remote("node", "fine")()
+    assert remote("node", "fine")() == "fine"
+
+
+def test_a_node_whose_template_is_killed_leaves_no_process_and_ends_with_an_error(node: Make) -> None:
+    made = node()
+
+    @made.register(isolation="process")
+    def pid() -> int:
+        return os.getpid()
+
+    made.start()
+    worker, processes = remote("node", "pid")(), made._processes
+    assert processes is not None
+    os.kill(processes._template, signal.SIGKILL)
+    until(lambda: not alive(worker))
+    with pytest.raises(RuntimeError, match="the process from which this node forks others is gone"):
+        made.wait()
+
+
+def test_a_call_without_a_template_says_so() -> None:
+    lost: list[str] = []
+    processes = _processes.Processes({}, lost.append)
+    os.kill(processes._template, signal.SIGKILL)
+    until(lambda: not alive(processes._template))
+    job = Mock(spec=_native.Job)
+    processes.run(job, "any")
+    job.fail.assert_called_once_with("internal", _processes.LOST)
+    assert lost == [_processes.LOST] and processes.count == 0
+    processes.stop()
+
+
+def test_nodes_end_whatever_was_forked_later_and_whoever_ignores_children(node: Make) -> None:
+    first, second = node("first"), node("second")
+
+    def pid() -> int:
+        return os.getpid()
+
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        pids = []
+        for made in (first, second):
+            made.register(isolation="process")(pid)
+            made.start()  # The second one's template has copies of all that is open in the first one.
+            pids.append(remote(made.node_id, "pid")())
+        stopping = threading.Thread(target=first.stop, daemon=True)
+        stopping.start()
+        stopping.join(60)
+        assert not stopping.is_alive()
+        until(lambda: not alive(pids[0]))
+        assert remote("second", "pid")() == pids[1]
+        second.stop()
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_a_node_that_cannot_start_leaves_nothing_behind(node: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, templates = node(), []
+
+    def refuse(*_: Any) -> None:
+        assert made._processes is not None
+        templates.append(made._processes._template)
+        raise OSError("no more threads")
+
+    made.register(isolation="process")(lambda: None)
+    with monkeypatch.context() as patched:
+        patched.setattr(_native, "NodeHandle", refuse)
+        with pytest.raises(OSError, match="no more threads"):
+            made.start()
+    assert made._processes is made._threads is None and not alive(templates[0])
+
+
+def test_a_function_in_a_process_calls_what_its_node_called_before(node: Make) -> None:
+    adder, caller = node("adder"), node("caller")
+
+    @adder.register
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    adder.start()
+    stub = remote("adder", "add")
+    assert stub(1, 2) == 3
+
+    @caller.register(isolation="process")
+    def through(a: int) -> Any:
+        return stub(a, 2)
+
+    caller.start()
+    assert remote("caller", "through", timeout=60)(40) == 42
 
 
 NODE = """
@@ -157,7 +355,6 @@ def test_a_context_goes_by_its_type_wherever_it_stands(node: Make) -> None:
 def test_a_backlog_raises_processes_and_quiet_lets_them_go(
     node: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_processes, "IDLE_S", 0.2)
     made = node()
 
     @made.register(scaling="auto", max_concurrent=4)
@@ -174,6 +371,7 @@ def test_a_backlog_raises_processes_and_quiet_lets_them_go(
         return await asyncio.gather(*[remote("node", "meet")(str(tmp_path)) for _ in range(12)])
 
     assert len(set(asyncio.run(main()))) == 4
+    monkeypatch.setattr(_processes, "IDLE_S", 0.2)
     until(lambda: processes.count == 1)
 
 
@@ -234,6 +432,40 @@ def test_progress_reaches_the_caller(node: Make, isolation: str) -> None:
 
     with pytest.raises(InterruptedError):
         remote("node", "train").with_progress(stop)()
+
+
+def test_a_watcher_that_gives_up_and_raises_holds_up_no_other_call(
+    node: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = node()
+
+    @made.register
+    def train(context: ExecutionContext) -> str:
+        context.progress(0.5, "half")
+        return "done"
+
+    made.start()
+    unraisable: list[Any] = []
+    unhandled: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda told: unraisable.append(told.exc_value))
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: unhandled.append(told))
+        calls: list[asyncio.Future[str]] = []
+
+        def give_up(_: Progress) -> None:
+            calls[0].cancel()
+            raise InterruptedError("given up")
+
+        stub = remote("node", "train").with_progress(give_up)
+        await asyncio.to_thread(stub._connect)
+        calls.append(stub())
+        with pytest.raises(asyncio.CancelledError):
+            await calls[0]
+        assert await remote("node", "train")() == "done"
+
+    asyncio.run(main())
+    assert [str(error) for error in unraisable] == ["given up"] and unhandled == []
 
 
 def test_a_node_tells_how_busy_its_machine_is(node: Make) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import re
 from typing import TYPE_CHECKING, Any, Callable, Mapping, TypeVar, overload
@@ -55,6 +56,8 @@ class ComputeNode:
         self._isolated: set[str] = set()
         self._processes: Processes | None = None
         self._handle: _native.NodeHandle | None = None
+        #: Why it cannot go on, if so.
+        self._lost: str | None = None
         self._threads: Threads | None = None
         self._loop: Loop | None = None
 
@@ -199,6 +202,18 @@ class ComputeNode:
         """
         if self._handle is not None:
             return self
+        try:
+            self._start()
+            assert self._handle is not None
+            if ready and not self._handle.ready():
+                self.wait()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _start(self) -> None:
+        self._lost = None
         gateway, _ = _gateway.find_gateway(self._given_gateway)
         description = {
             "gateway": gateway,
@@ -214,15 +229,18 @@ class ComputeNode:
             from ._processes import Processes
 
             isolated = {name: self._offered[name] for name in self._isolated}
-            self._processes = Processes({name: (offered, pickle) for name, (_, offered, pickle) in isolated.items()})
+            runs = {name: (offered, pickle) for name, (_, offered, pickle) in isolated.items()}
+            self._processes = Processes(runs, self._lose)
         offers = self._offered.values()
         threaded = sum(info["max_concurrent"] for info, offered, _ in offers if not offered.is_async)
         if threaded:
-            self._threads = Threads(min(threaded, self.max_concurrent))
-            self._threads.start()
+            threads = Threads(min(threaded, self.max_concurrent))
+            threads.start()
+            self._threads = threads
         if any(offered.is_async for _, offered, _ in offers):
-            self._loop = Loop()
-            self._loop.start()
+            loop = Loop()
+            loop.start()
+            self._loop = loop
         functions = [
             (
                 info,
@@ -235,9 +253,16 @@ class ComputeNode:
             for name, (info, offered, pickle) in self._offered.items()
         ]
         self._handle = _native.NodeHandle(description, functions)
-        if ready and not self._handle.ready():
-            self.wait()
-        return self
+        if self._lost is not None:
+            self._handle.stop()
+
+    def _lose(self, why: str) -> None:
+        """Ends the node, as it cannot run what it offers any more; `wait` raises why."""
+        logging.getLogger("r3mes").error("node %s: %s", self.node_id, why)
+        self._lost = why
+        handle = self._handle
+        if handle is not None:
+            handle.stop()
 
     def _runner(self, offered: Offered) -> Any:
         if offered.is_async:
@@ -247,11 +272,11 @@ class ComputeNode:
         return self._threads.pool
 
     def wait(self) -> None:
-        """Waits until the node has ended; raises `RuntimeError` if the gateway refuses it."""
+        """Waits until the node has ended; raises `RuntimeError` if the gateway refuses it, or it cannot go on."""
         if self._handle is not None:
-            refused = self._handle.wait()
-            if refused is not None:
-                raise RuntimeError(refused)
+            failed = self._handle.wait() or self._lost
+            if failed is not None:
+                raise RuntimeError(failed)
 
     def serve(self) -> None:
         """Serves until Ctrl-C, connecting again whenever the connection is lost; says when the gateway has it."""
@@ -267,10 +292,9 @@ class ComputeNode:
     def stop(self) -> None:
         """Leaves the gateway; calls that run are cancelled."""
         handle, self._handle = self._handle, None
-        if handle is None:
-            return
-        handle.stop()
-        handle.wait()
+        if handle is not None:
+            handle.stop()
+            handle.wait()
         for workers in (self._threads, self._loop, self._processes):
             if workers is not None:
                 workers.stop()

@@ -243,7 +243,8 @@ class RemoteFunction(typing.Generic[P, R]):
             progress=_told(options["progress"]),
         )
         self._splits: bool = options["optimization"] == "auto" and not self._streams
-        self._connection: _native.Connection | None = None
+        #: The connection that was used last, and the process whose it is: one that is forked must not use it.
+        self._connection: tuple[int, _native.Connection] | None = None
 
     def with_progress(self, progress: Watcher | None) -> RemoteFunction[P, R]:
         """The same function, whose calls tell `progress` how far they have come, as `remote(progress=)` says."""
@@ -256,12 +257,14 @@ class RemoteFunction(typing.Generic[P, R]):
     def _connect(self) -> _native.Connection:
         token = _gateway.find_token(*self._token)
         connection = _gateway.connect(self._gateway, token, _gateway.find_ca(self._ca))
-        self._connection = connection
+        self._connection = (os.getpid(), connection)
         return connection
 
     def _ready(self) -> _native.Connection | None:
-        connection = self._connection
-        return connection if connection is not None and connection.connected() else None
+        if self._connection is None:
+            return None
+        process, connection = self._connection
+        return connection if process == os.getpid() and connection.connected() else None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         loop = _running_loop()

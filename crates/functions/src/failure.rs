@@ -76,4 +76,63 @@ impl Failure {
             retry_after_ms: None,
         }
     }
+
+    /// The same failure in at most 50 KiB: the beginning of its message, and the end of its traceback,
+    /// where what was raised stands.
+    pub(crate) fn cut(&self) -> Self {
+        Self {
+            reason: self.reason,
+            message: beginning(&self.message, 16 << 10),
+            exception: self
+                .exception
+                .as_deref()
+                .map(|name| beginning(name, 1 << 10)),
+            traceback: self.traceback.as_deref().map(|text| end(text, 32 << 10)),
+            retry_after_ms: self.retry_after_ms,
+        }
+    }
+}
+
+/// The first `most` bytes, and how many were left out.
+fn beginning(text: &str, most: usize) -> String {
+    let kept = &text[..text.floor_char_boundary(most)];
+    match text.len() - kept.len() {
+        0 => kept.to_owned(),
+        cut => format!("{kept} [{cut} bytes left out]"),
+    }
+}
+
+/// The last `most` bytes, and how many were left out.
+fn end(text: &str, most: usize) -> String {
+    let kept = &text[text.ceil_char_boundary(text.len().saturating_sub(most))..];
+    match text.len() - kept.len() {
+        0 => kept.to_owned(),
+        cut => format!("[{cut} bytes left out]\n{kept}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::messages::{Head, MAX_HEAD_BYTES};
+
+    #[test]
+    fn a_failure_that_is_too_long_is_told_in_part() {
+        let failure = Failure {
+            exception: Some("E".repeat(MAX_HEAD_BYTES)),
+            traceback: Some(format!("{}the last line", "ä\n".repeat(MAX_HEAD_BYTES))),
+            ..Failure::new(
+                Reason::Raised,
+                format!("first {}", "€".repeat(MAX_HEAD_BYTES)),
+            )
+        };
+        let told = Failure::decode(&failure.encode().unwrap()).unwrap();
+        assert_eq!(told.reason, Reason::Raised);
+        assert!(told.message.starts_with("first €€") && told.message.ends_with("left out]"));
+        assert!(told.exception.unwrap().starts_with("EEE"));
+        let traceback = told.traceback.unwrap();
+        assert!(traceback.starts_with('[') && traceback.ends_with("ä\nthe last line"));
+        let short = Failure::new(Reason::Raised, "short");
+        assert_eq!(Failure::decode(&short.encode().unwrap()).unwrap(), short);
+    }
 }

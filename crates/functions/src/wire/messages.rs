@@ -38,14 +38,7 @@ pub trait Head: Serialize + DeserializeOwned {
     /// # Errors
     /// When it is longer than [`MAX_HEAD_BYTES`].
     fn encode(&self) -> Result<Bytes, HeadError> {
-        let bytes = rmp_serde::to_vec_named(self).map_err(|error| invalid::<Self>(error))?;
-        match bytes.len() <= MAX_HEAD_BYTES {
-            true => Ok(bytes.into()),
-            false => Err(invalid::<Self>(format_args!(
-                "it has {} bytes, at most {MAX_HEAD_BYTES}",
-                bytes.len()
-            ))),
-        }
+        whole(self)
     }
 
     /// Reads a head.
@@ -54,6 +47,18 @@ pub trait Head: Serialize + DeserializeOwned {
     /// When it is not such a map.
     fn decode(bytes: &[u8]) -> Result<Self, HeadError> {
         rmp_serde::from_slice(bytes).map_err(|error| invalid::<Self>(error))
+    }
+}
+
+/// A head as bytes, as it is.
+fn whole<T: Head>(head: &T) -> Result<Bytes, HeadError> {
+    let bytes = rmp_serde::to_vec_named(head).map_err(|error| invalid::<T>(error))?;
+    match bytes.len() <= MAX_HEAD_BYTES {
+        true => Ok(bytes.into()),
+        false => Err(invalid::<T>(format_args!(
+            "it has {} bytes, at most {MAX_HEAD_BYTES}",
+            bytes.len()
+        ))),
     }
 }
 
@@ -86,7 +91,18 @@ heads! {
     Withdraw: "withdraw",
     NodeState: "state",
     Used: "used",
-    Failure: "failed",
+}
+
+impl Head for Failure {
+    const WHAT: &'static str = "failed";
+
+    /// The head as bytes; with its words cut where they would not go into one.
+    ///
+    /// # Errors
+    /// None: what was cut goes into a head.
+    fn encode(&self) -> Result<Bytes, HeadError> {
+        whole(self).or_else(|_| whole(&self.cut()))
+    }
 }
 
 /// What a node signs to show that it holds its key.

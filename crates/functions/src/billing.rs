@@ -23,6 +23,9 @@ pub struct Price {
 pub struct Bill {
     /// Out of which escrow it is paid.
     pub escrow: u64,
+    /// When that one ends, in nanoseconds since 1970: it tells it from one of the same number on another
+    /// ledger.
+    pub ends_ns: u64,
     /// What and whom.
     pub price: Price,
 }

@@ -58,6 +58,7 @@ impl Purse for Wallet {
         coins.reserved += price.uremes;
         Ok(Bill {
             escrow: 1,
+            ends_ns: u64::MAX,
             price: price.clone(),
         })
     }

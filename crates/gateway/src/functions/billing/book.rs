@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -18,10 +17,10 @@ use r3mes_types::{
     wire::List,
 };
 
-use super::journal::{Earnings, Journal, JournalError};
+use super::journal::{Earnings, EscrowKey, Journal, JournalError};
 
-/// Most escrows of one user that are looked at, the largest first: anybody may open one for any user,
-/// and small ones must not keep a call from finding those that pay.
+/// Most escrows of one user that are looked at: those that pay, with the most left, first. Anybody may
+/// open one for any user, and others must not keep a call from finding those.
 const MAX_PER_USER: usize = 64;
 /// Most payees of one usage record. Each may be a new account, and a record of [`MAX_PAYEES`] of those
 /// takes more gas than a transaction has; totals come to the same in several records.
@@ -41,26 +40,53 @@ struct Pages {
     journal: Journal,
     /// What was earned out of escrows that the ledger has not been asked for yet.
     before: Earnings,
-    entries: BTreeMap<u64, Entry>,
-    of_user: BTreeMap<String, Vec<u64>>,
+    entries: BTreeMap<EscrowKey, Entry>,
+    of_user: BTreeMap<String, Vec<EscrowKey>>,
 }
 
-/// An open escrow.
+/// An escrow, open or not: what was earned out of it is forgotten at its end, and not because an answer
+/// left it out.
 #[derive(Debug)]
 struct Entry {
     escrow: Escrow,
-    /// What each payee has earned since it was opened; nothing for one whose call still runs.
+    /// Whether it was in the newest answer of the ledger.
+    listed: bool,
+    /// What each payee has earned since it was opened.
     earned: BTreeMap<Address, Amount>,
     /// Prices of calls that run.
-    reserved: Amount,
+    reserved: BTreeMap<Address, Amount>,
 }
 
 impl Entry {
     /// What is neither earned nor set aside.
     fn left(&self) -> Amount {
-        let taken = self.earned.values().copied();
-        let taken = taken.fold(self.reserved, Amount::saturating_add);
+        let taken = self.earned.values().chain(self.reserved.values()).copied();
+        let taken = taken.fold(Amount::ZERO, Amount::saturating_add);
         self.escrow.deposit.saturating_sub(taken)
+    }
+
+    /// Whether calls that end by then can be paid out of it, if it has enough left.
+    fn pays_until(&self, until: Time) -> bool {
+        self.escrow.voucher_key.is_none() && self.escrow.expires_at > until
+    }
+
+    /// Whether a record has room for this payee beside those who have earned, or may yet.
+    fn has_room_for(&self, payee: &Address) -> bool {
+        let is_new = |of: &Address| !self.earned.contains_key(of);
+        let awaited = self.reserved.keys().filter(|other| is_new(other)).count();
+        !is_new(payee)
+            || self.reserved.contains_key(payee)
+            || self.earned.len() + awaited < MAX_PAYEES
+    }
+
+    /// Ends what was set aside for a call.
+    fn free(&mut self, payee: &Address, amount: Amount) {
+        if let Some(reserved) = self.reserved.get_mut(payee) {
+            *reserved = reserved.saturating_sub(amount);
+            if reserved.is_zero() {
+                self.reserved.remove(payee);
+            }
+        }
     }
 
     /// What has been earned and not been paid yet.
@@ -91,21 +117,26 @@ impl Book {
         }
     }
 
-    /// The open escrows as the ledger has them now: all that this gateway may charge.
-    pub fn follow(&self, escrows: Vec<Escrow>) {
-        self.pages().follow(escrows);
+    /// The open escrows as the ledger has them now: all that this gateway may charge. What was earned
+    /// out of others counts until their end has passed.
+    pub fn follow(&self, escrows: Vec<Escrow>, now: Time) {
+        self.pages().follow(escrows, now);
     }
 
-    /// Usage records of all that has been earned and not been paid, once it is safe on the disk.
+    /// Has all that was earned so far outlast a loss of power.
     ///
     /// # Errors
     /// When the journal cannot be written.
-    pub fn charges(&self) -> Result<Vec<MsgCharge>, JournalError> {
-        let (charges, file) = self.pages().charges()?;
+    pub fn flush(&self) -> Result<(), JournalError> {
+        let file = self.pages().journal.handle()?;
         // Without the lock, since calls wait for it.
         let flushed = file.sync_data();
-        flushed.map_err(|source| self.pages().journal.failed(source))?;
-        Ok(charges)
+        flushed.map_err(|source| self.pages().journal.failed(source))
+    }
+
+    /// Usage records of all that has been earned out of open escrows and not been paid.
+    pub fn charges(&self) -> Vec<MsgCharge> {
+        self.pages().charges()
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
@@ -114,18 +145,13 @@ impl Book {
 }
 
 impl Pages {
-    fn charges(&mut self) -> Result<(Vec<MsgCharge>, File), JournalError> {
-        if self.journal.is_long() {
-            let earnings = self.earnings();
-            self.journal.shorten(&earnings)?;
-        }
-        let gateway = self.gateway;
+    fn charges(&self) -> Vec<MsgCharge> {
         let mut charges = Vec::new();
-        for entry in self.entries.values() {
+        for entry in self.entries.values().filter(|entry| entry.listed) {
             let owed: Vec<Total> = entry.owed().collect();
             for totals in owed.chunks(MAX_RECORD) {
                 charges.push(MsgCharge {
-                    gateway,
+                    gateway: self.gateway,
                     escrow: entry.escrow.id,
                     // A record is shorter than the list that it goes into.
                     totals: List::new(totals.to_vec()).unwrap_or_default(),
@@ -133,71 +159,87 @@ impl Pages {
                 });
             }
         }
-        Ok((charges, self.journal.handle()?))
+        charges
     }
 
-    fn follow(&mut self, escrows: Vec<Escrow>) {
-        let mut gone = std::mem::take(&mut self.entries);
-        let mut of_user: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    fn follow(&mut self, escrows: Vec<Escrow>, now: Time) {
+        let mut known = std::mem::take(&mut self.entries);
+        let mut of_user: BTreeMap<String, Vec<EscrowKey>> = BTreeMap::new();
         for escrow in escrows {
             if escrow.gateway != self.gateway {
                 continue;
             }
-            let id = escrow.id;
-            let known = gone.remove(&id);
-            let (mut earned, reserved) = match known {
+            let key = (escrow.id, escrow.expires_at);
+            let (mut earned, reserved) = match known.remove(&key) {
                 Some(entry) => (entry.earned, entry.reserved),
-                None => {
-                    let before = self.before.remove(&(id, escrow.expires_at));
-                    (before.unwrap_or_default(), Amount::ZERO)
-                }
+                None => (
+                    self.before.remove(&key).unwrap_or_default(),
+                    BTreeMap::new(),
+                ),
             };
             for paid in &escrow.totals {
                 let total = earned.entry(paid.payee).or_default();
                 *total = (*total).max(paid.amount);
             }
-            of_user.entry(escrow.user.to_string()).or_default().push(id);
+            of_user
+                .entry(escrow.user.to_string())
+                .or_default()
+                .push(key);
             let entry = Entry {
                 escrow,
+                listed: true,
                 earned,
                 reserved,
             };
-            self.entries.insert(id, entry);
+            self.entries.insert(key, entry);
         }
-        for (id, entry) in gone {
-            for owed in entry.owed() {
-                let (payee, total) = (owed.payee, owed.amount);
+        for (key, mut entry) in known {
+            for owed in entry.owed().filter(|_| entry.listed) {
+                let (escrow, payee, total) = (key.0, owed.payee, owed.amount);
                 let paid = entry.escrow.paid_to(&payee);
-                tracing::warn!(escrow = id, %payee, %total, %paid, "functions.billing.ended_before_it_was_paid");
+                tracing::warn!(escrow, %payee, %total, %paid, "functions.billing.ended_before_it_was_paid");
+            }
+            entry.listed = false;
+            if key.1 > now {
+                self.entries.insert(key, entry);
             }
         }
-        for ids in of_user.values_mut() {
-            ids.sort_by_key(|id| std::cmp::Reverse(self.entries.get(id).map(Entry::left)));
-            ids.truncate(MAX_PER_USER);
-            ids.sort_by_key(|id| self.entries.get(id).map(|entry| entry.escrow.expires_at));
+        self.before.retain(|(_, end), _| *end > now);
+        let until = later(now, self.margin);
+        for keys in of_user.values_mut() {
+            keys.sort_by_key(|key| {
+                let entry = self.entries.get(key);
+                std::cmp::Reverse(entry.map(|entry| (entry.pays_until(until), entry.left())))
+            });
+            keys.truncate(MAX_PER_USER);
+            keys.sort_by_key(|(_, end)| *end);
         }
         self.of_user = of_user;
+        if self.journal.is_long() {
+            let earnings = self.earnings();
+            if let Err(error) = self.journal.shorten(&earnings) {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "functions.billing.journal");
+            }
+        }
     }
 
     fn earnings(&self) -> Earnings {
-        let open = self.entries.values().map(|entry| {
-            let key = (entry.escrow.id, entry.escrow.expires_at);
-            (key, entry.earned.clone())
-        });
-        self.before.clone().into_iter().chain(open).collect()
+        let seen = self.entries.iter();
+        let seen = seen.map(|(key, entry)| (*key, entry.earned.clone()));
+        self.before.clone().into_iter().chain(seen).collect()
     }
 
     fn reserve(&mut self, user: &str, price: &Price, end: Moment) -> Result<Bill, String> {
         let (payee, amount) = read(price)?;
-        let until = Time::from_nanos(end.0.saturating_mul(1_000));
-        let margin = u64::try_from(self.margin.as_nanos()).unwrap_or(u64::MAX);
-        let until = Time::from_nanos(until.nanos().saturating_add(margin));
-        let ids = self.of_user.get(user).cloned().unwrap_or_default();
+        let until = later(Time::from_nanos(end.0.saturating_mul(1_000)), self.margin);
+        let keys = self.of_user.get(user).cloned().unwrap_or_default();
         let mut why = BTreeSet::new();
-        for id in ids {
-            let Some(entry) = self.entries.get_mut(&id) else {
+        for key in keys {
+            let Some(entry) = self.entries.get_mut(&key) else {
                 continue;
             };
+            let id = key.0;
             if entry.escrow.expires_at <= until {
                 why.insert(format!(
                     "escrow {id} ends before the call could and be settled: \
@@ -209,13 +251,14 @@ impl Pages {
                 ));
             } else if entry.left() < amount {
                 why.insert(format!("escrow {id} has {} left", entry.left()));
-            } else if entry.earned.len() >= MAX_PAYEES && !entry.earned.contains_key(&payee) {
+            } else if !entry.has_room_for(&payee) {
                 why.insert(format!("escrow {id} pays {MAX_PAYEES} providers already"));
             } else {
-                entry.earned.entry(payee).or_default();
-                entry.reserved = entry.reserved.saturating_add(amount);
+                let reserved = entry.reserved.entry(payee).or_default();
+                *reserved = reserved.saturating_add(amount);
                 return Ok(Bill {
                     escrow: id,
+                    ends_ns: key.1.nanos(),
                     price: price.clone(),
                 });
             }
@@ -241,23 +284,31 @@ impl Pages {
             return;
         };
         let escrow = bill.escrow;
-        let Some(entry) = self.entries.get_mut(&escrow) else {
-            if owed {
-                tracing::warn!(escrow, %payee, %amount, "functions.billing.ended_before_the_call");
-            }
-            return;
-        };
-        entry.reserved = entry.reserved.saturating_sub(amount);
+        let key = (escrow, Time::from_nanos(bill.ends_ns));
+        let mut entry = self.entries.get_mut(&key);
+        if let Some(entry) = &mut entry {
+            entry.free(&payee, amount);
+        }
         if !owed {
             return;
         }
+        if !entry.as_ref().is_some_and(|entry| entry.listed) {
+            tracing::warn!(escrow, %payee, %amount, "functions.billing.ended_before_the_call");
+        }
+        let Some(entry) = entry else {
+            return;
+        };
         let total = entry.earned.entry(payee).or_default();
         *total = total.saturating_add(amount);
-        let key = (escrow, entry.escrow.expires_at);
         if let Err(error) = self.journal.add(key, &payee, *total) {
             tracing::error!(escrow, %payee, %amount, error = %error, "functions.billing.journal");
         }
     }
+}
+
+fn later(than: Time, by: Duration) -> Time {
+    let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+    Time::from_nanos(than.nanos().saturating_add(nanos))
 }
 
 /// A price as the ledger has it.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -11,8 +11,8 @@ use std::{
 use r3mes_types::{Address, Amount, Time};
 use serde::{Deserialize, Serialize};
 
-/// Lines after which the file is written anew with the totals alone.
-const MAX_LINES: usize = 100_000;
+/// Lines that are added before the file is written anew with the totals alone.
+const MAX_ADDED: usize = 100_000;
 
 /// An escrow: its number, and its end, which tells it from one of the same number on another chain.
 pub type EscrowKey = (u64, Time);
@@ -33,7 +33,14 @@ struct Line {
 pub struct Journal {
     path: PathBuf,
     file: File,
-    lines: usize,
+    /// Bytes of whole lines in it.
+    len: u64,
+    /// Whether part of a line may stand behind them.
+    torn: bool,
+    /// Lines since it was written anew.
+    added: usize,
+    /// Locked for as long as it is open.
+    _lock: File,
 }
 
 /// The file cannot be used.
@@ -48,6 +55,12 @@ pub enum JournalError {
         #[source]
         source: io::Error,
     },
+    /// Another process has it open.
+    #[error("another gateway writes {} already: one at a time bills by an account, so end the other one, or give this one a home and an account of its own", path.display())]
+    Taken {
+        /// Where it is.
+        path: PathBuf,
+    },
     /// A line of it is something else.
     #[error("line {line} of {} is no total that was earned: mend it, or move the file away and lose what was not settled", path.display())]
     Damaged {
@@ -60,6 +73,7 @@ pub enum JournalError {
 
 impl Journal {
     /// Opens the file, or makes it; with what stands in it. A last line that was cut short is left out.
+    /// Nobody else opens it meanwhile: a file beside it is locked.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -67,6 +81,11 @@ impl Journal {
         let failed = |source| JournalError::Io {
             path: path.to_owned(),
             source,
+        };
+        let lock = lock(&path.with_extension("lock")).map_err(failed)?;
+        let Some(lock) = lock else {
+            let path = path.to_owned();
+            return Err(JournalError::Taken { path });
         };
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -87,12 +106,14 @@ impl Journal {
             let total = earned.entry(payee).or_default();
             *total = (*total).max(Amount::new(line.uremes));
         }
-        let file = rewrite(path, &earnings).map_err(failed)?;
-        let lines = earnings.values().map(BTreeMap::len).sum();
+        let (file, len) = rewrite(path, &earnings).map_err(failed)?;
         let journal = Self {
             path: path.to_owned(),
             file,
-            lines,
+            len,
+            torn: false,
+            added: 0,
+            _lock: lock,
         };
         Ok((journal, earnings))
     }
@@ -101,16 +122,36 @@ impl Journal {
     /// [`Journal::handle`] is flushed.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// When the file cannot be written. What part of the line it took is cut off, now or before the
+    /// next one.
     pub fn add(
         &mut self,
         escrow: EscrowKey,
         payee: &Address,
         total: Amount,
     ) -> Result<(), JournalError> {
-        self.lines += 1;
-        let written = self.file.write_all(&line(escrow, payee, total));
-        written.map_err(|source| self.failed(source))
+        let line = line(escrow, payee, total);
+        let written = self
+            .mend()
+            .and_then(|()| self.file.write_all(&line))
+            .inspect_err(|_| self.torn = true);
+        if let Err(source) = written {
+            // What fails here is tried again before the next line.
+            let _ = self.mend();
+            return Err(self.failed(source));
+        }
+        self.len += line.len() as u64;
+        self.added += 1;
+        Ok(())
+    }
+
+    /// Cuts off what stands behind the last whole line.
+    fn mend(&mut self) -> io::Result<()> {
+        if self.torn {
+            self.file.set_len(self.len)?;
+            self.torn = false;
+        }
+        Ok(())
     }
 
     /// The file, to be flushed to the disk while the journal goes on.
@@ -123,7 +164,7 @@ impl Journal {
 
     /// Whether the file has so many lines that it should be written anew.
     pub fn is_long(&self) -> bool {
-        self.lines > MAX_LINES
+        self.added > MAX_ADDED
     }
 
     /// Writes the file anew with these totals alone.
@@ -132,8 +173,9 @@ impl Journal {
     /// When it cannot be written; it stays as it was then.
     pub fn shorten(&mut self, earnings: &Earnings) -> Result<(), JournalError> {
         let rewritten = rewrite(&self.path, earnings);
-        self.file = rewritten.map_err(|source| self.failed(source))?;
-        self.lines = earnings.values().map(BTreeMap::len).sum();
+        (self.file, self.len) = rewritten.map_err(|source| self.failed(source))?;
+        self.torn = false;
+        self.added = 0;
         Ok(())
     }
 
@@ -159,8 +201,20 @@ fn line((escrow, expires_at): EscrowKey, payee: &Address, total: Amount) -> Vec<
     bytes
 }
 
-/// Writes the file as a whole or not at all; gives it to go on with.
-fn rewrite(path: &Path, earnings: &Earnings) -> io::Result<File> {
+/// The file at `path`, locked; nothing if another process has it.
+fn lock(path: &Path) -> io::Result<Option<File>> {
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Writes the file as a whole or not at all; gives it to go on with, and its bytes.
+fn rewrite(path: &Path, earnings: &Earnings) -> io::Result<(File, u64)> {
     let mut text = Vec::new();
     for (escrow, earned) in earnings {
         for (payee, total) in earned {
@@ -178,7 +232,11 @@ fn rewrite(path: &Path, earnings: &Earnings) -> io::Result<File> {
     file.write_all(&text)?;
     file.sync_all()?;
     std::fs::rename(&draft, path)?;
-    OpenOptions::new().append(true).open(path)
+    // A name is in its folder, which outlasts a loss of power when it is flushed itself.
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+    let file = OpenOptions::new().append(true).open(path)?;
+    Ok((file, text.len() as u64))
 }
 
 #[cfg(test)]
@@ -202,11 +260,13 @@ mod tests {
         // As after a kill in the midst of a line.
         let whole = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, format!("{whole}{{\"escrow\":1,")).unwrap();
+        drop(journal);
         let (mut journal, read) = Journal::open(&path).unwrap();
         let found = [(1, &alice), (1, &bob), (2, &bob)].map(|(n, who)| amount(&read, n, who));
         assert_eq!(found, [9, 4, 1]);
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 3);
         journal.add((2, end), &bob, Amount::new(7)).unwrap();
+        drop(journal);
         let (_, read) = Journal::open(&path).unwrap();
         assert_eq!(amount(&read, 2, &bob), 7);
     }
@@ -219,5 +279,41 @@ mod tests {
         let refusal = Journal::open(&path).unwrap_err().to_string();
         assert!(refusal.contains("line 1"), "{refusal}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "nonsense\n");
+    }
+
+    #[test]
+    fn a_line_that_was_written_in_part_is_cut_off_before_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("usage.jsonl");
+        let (alice, end) = (Address::from([1; 20]), Time::from_nanos(5));
+        let (mut journal, _) = Journal::open(&path).unwrap();
+        journal.add((1, end), &alice, Amount::new(3)).unwrap();
+        let append = || OpenOptions::new().append(true).open(&path).unwrap();
+        // As a disk that is full: neither the line can be written nor what it took of it be cut off.
+        journal.file = File::open(&path).unwrap();
+        let failed = journal.add((1, end), &alice, Amount::new(4)).unwrap_err();
+        assert!(failed.to_string().contains("cannot be kept"), "{failed}");
+        append().write_all(b"{\"escrow\":1,").unwrap();
+        journal.file = append();
+        journal.add((1, end), &alice, Amount::new(5)).unwrap();
+        drop(journal);
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 2);
+        let (_, read) = Journal::open(&path).unwrap();
+        assert_eq!(read[&(1, end)][&alice], Amount::new(5));
+    }
+
+    #[test]
+    fn one_at_a_time_has_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("usage.jsonl");
+        let first = Journal::open(&path).unwrap();
+        let refusal = Journal::open(&path).unwrap_err();
+        assert!(matches!(refusal, JournalError::Taken { .. }), "{refusal}");
+        assert!(
+            refusal.to_string().contains("end the other one"),
+            "{refusal}"
+        );
+        drop(first);
+        Journal::open(&path).unwrap();
     }
 }

@@ -1,10 +1,10 @@
 //! Reads a gateway's escrows from the ledger, and charges them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::{StreamExt, stream};
 use r3mes_types::{
-    Message,
+    Message, Time,
     escrow::{Escrow, QueryEscrows},
     query::PageRequest,
 };
@@ -94,7 +94,7 @@ impl Billing {
                 limit: 0,
             };
         }
-        self.book.follow(escrows);
+        self.book.follow(escrows, now());
         Ok(())
     }
 
@@ -107,15 +107,14 @@ impl Billing {
                 "functions.billing.ledger"
             );
         }
-        let charges = match self.book.charges() {
-            Ok(charges) => charges,
-            Err(error) => {
-                return tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "functions.billing.journal"
-                );
-            }
-        };
+        // Where the disk fails, the ledger should know the more.
+        if let Err(error) = self.book.flush() {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "functions.billing.journal"
+            );
+        }
+        let charges = self.book.charges();
         let sending = stream::iter(charges).for_each_concurrent(CHARGES, async |charge| {
             let escrow = charge.escrow;
             let message = Message::from(charge);
@@ -131,4 +130,11 @@ impl Billing {
         });
         sending.await;
     }
+}
+
+/// The time by this machine's clock.
+fn now() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let nanos = since.map_or(0, |since| since.as_nanos());
+    Time::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }

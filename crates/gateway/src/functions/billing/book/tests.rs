@@ -5,6 +5,8 @@ use r3mes_types::wire::Text;
 use super::*;
 
 const NOW: Moment = Moment(1_000_000);
+/// The same.
+const START: Time = Time::from_nanos(1_000_000_000);
 const MARGIN: Duration = Duration::from_secs(60);
 
 fn gateway() -> Address {
@@ -43,7 +45,7 @@ fn book(folder: &tempfile::TempDir) -> Book {
 }
 
 fn owed(book: &Book) -> Vec<(u64, u64)> {
-    let charges = book.charges().unwrap().into_iter();
+    let charges = book.charges().into_iter();
     charges
         .map(|charge| (charge.escrow, charge.totals[0].amount.uremes()))
         .collect()
@@ -58,7 +60,7 @@ fn no_more_is_set_aside_than_an_escrow_has_and_what_is_not_owed_is_free_again() 
             .unwrap_err()
             .contains("no open escrow")
     );
-    book.follow(vec![escrow(1, 25, 1_000)]);
+    book.follow(vec![escrow(1, 25, 1_000)], START);
     let first = book.reserve("alice", &price(10), NOW).unwrap();
     let second = book.reserve("alice", &price(10), NOW).unwrap();
     let refused = book.reserve("alice", &price(10), NOW).unwrap_err();
@@ -79,7 +81,7 @@ fn no_more_is_set_aside_than_an_escrow_has_and_what_is_not_owed_is_free_again() 
 fn what_was_earned_outlasts_the_process_and_is_charged_until_it_is_paid() {
     let folder = tempfile::tempdir().unwrap();
     let mut before = book(&folder);
-    before.follow(vec![escrow(1, 100, 1_000)]);
+    before.follow(vec![escrow(1, 100, 1_000)], START);
     for _ in 0..3 {
         let bill = before.reserve("alice", &price(10), NOW).unwrap();
         before.settle(&bill, true);
@@ -88,7 +90,7 @@ fn what_was_earned_outlasts_the_process_and_is_charged_until_it_is_paid() {
     before.reserve("alice", &price(10), NOW).unwrap();
     drop(before);
     let after = book(&folder);
-    after.follow(vec![escrow(1, 100, 1_000)]);
+    after.follow(vec![escrow(1, 100, 1_000)], START);
     assert_eq!(owed(&after), [(1, 30)]);
     let paid = Escrow {
         charged: Amount::new(30),
@@ -99,7 +101,7 @@ fn what_was_earned_outlasts_the_process_and_is_charged_until_it_is_paid() {
         .unwrap(),
         ..escrow(1, 100, 1_000)
     };
-    after.follow(vec![paid]);
+    after.follow(vec![paid], START);
     assert!(owed(&after).is_empty());
 }
 
@@ -107,12 +109,12 @@ fn what_was_earned_outlasts_the_process_and_is_charged_until_it_is_paid() {
 fn an_escrow_of_the_same_number_on_another_chain_owes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut before = book(&folder);
-    before.follow(vec![escrow(1, 100, 1_000)]);
+    before.follow(vec![escrow(1, 100, 1_000)], START);
     let bill = before.reserve("alice", &price(10), NOW).unwrap();
     before.settle(&bill, true);
     drop(before);
     let after = book(&folder);
-    after.follow(vec![escrow(1, 100, 1_001)]);
+    after.follow(vec![escrow(1, 100, 1_001)], START);
     assert!(owed(&after).is_empty());
 }
 
@@ -129,7 +131,7 @@ fn what_the_ledger_has_paid_counts_where_the_journal_was_lost() {
         .unwrap(),
         ..escrow(1, 100, 1_000)
     };
-    book.follow(vec![paid]);
+    book.follow(vec![paid], START);
     assert!(book.reserve("alice", &price(71), NOW).is_err());
     let bill = book.reserve("alice", &price(70), NOW).unwrap();
     book.settle(&bill, true);
@@ -145,12 +147,14 @@ fn escrows_that_are_about_to_end_ask_for_vouchers_or_are_small_do_not_keep_other
         voucher_key: Some(key.public_key()),
         ..escrow(2, 1_000_000, 900)
     };
-    let mut escrows = vec![escrow(1, 1_000_000, 60), vouchers];
+    let mut escrows = vec![escrow(1, 1_000_000, 60), vouchers.clone()];
     escrows.extend((3..200).map(|id| escrow(id, 5, 700)));
     escrows.push(escrow(200, 100, 1_000));
-    book.follow(escrows);
+    book.follow(escrows, START);
     let bill = book.reserve("alice", &price(50), NOW).unwrap();
     assert_eq!(bill.escrow, 200);
+    // Of a few, each is told why it does not pay.
+    book.follow(vec![escrow(1, 1_000_000, 60), vouchers], START);
     let refused = book.reserve("alice", &price(60), NOW).unwrap_err();
     assert!(
         refused.contains("escrow 1 ends before the call"),
@@ -163,7 +167,7 @@ fn escrows_that_are_about_to_end_ask_for_vouchers_or_are_small_do_not_keep_other
 fn an_escrow_pays_no_more_providers_than_a_record_has_room_for() {
     let folder = tempfile::tempdir().unwrap();
     let mut book = book(&folder);
-    book.follow(vec![escrow(1, 1_000, 1_000)]);
+    book.follow(vec![escrow(1, 1_000, 1_000)], START);
     let of = |index: u8| Price {
         uremes: 1,
         payee: Address::from([index; 20]).to_string(),
@@ -175,7 +179,7 @@ fn an_escrow_pays_no_more_providers_than_a_record_has_room_for() {
     let refused = book.reserve("alice", &of(200), NOW).unwrap_err();
     assert!(refused.contains("64 providers already"), "{refused}");
     book.reserve("alice", &of(0), NOW).unwrap();
-    let charges = book.charges().unwrap();
+    let charges = book.charges();
     assert!(
         charges
             .iter()
@@ -192,7 +196,7 @@ fn an_escrow_pays_no_more_providers_than_a_record_has_room_for() {
 fn more_payees_than_an_escrow_may_have_are_charged_all_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let mut before = book(&folder);
-    before.follow(vec![escrow(1, 1_000, 1_000)]);
+    before.follow(vec![escrow(1, 1_000, 1_000)], START);
     for index in 0..MAX_PAYEES as u8 {
         let price = Price {
             uremes: 1,
@@ -210,8 +214,8 @@ fn more_payees_than_an_escrow_may_have_are_charged_all_the_same() {
         .unwrap(),
         ..escrow(1, 1_000, 1_000)
     };
-    before.follow(vec![paid]);
-    let charges = before.charges().unwrap();
+    before.follow(vec![paid], START);
+    let charges = before.charges();
     assert!(charges.iter().all(|charge| !charge.totals.is_empty()));
     assert_eq!(
         charges
@@ -226,7 +230,7 @@ fn more_payees_than_an_escrow_may_have_are_charged_all_the_same() {
 fn a_price_that_the_ledger_would_pay_to_nobody_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut book = book(&folder);
-    book.follow(vec![escrow(1, 1_000, 1_000)]);
+    book.follow(vec![escrow(1, 1_000, 1_000)], START);
     assert_eq!(book.check(&price(1)), Ok(()));
     for module in MODULES {
         let strange = Price {
@@ -248,7 +252,7 @@ fn a_price_that_the_ledger_would_pay_to_nobody_is_refused() {
 fn an_escrow_must_outlast_the_call_and_its_settlement() {
     let folder = tempfile::tempdir().unwrap();
     let mut book = book(&folder);
-    book.follow(vec![escrow(1, 100, 1_000)]);
+    book.follow(vec![escrow(1, 100, 1_000)], START);
     let last = Moment(1_000_000_000 - u64::try_from(MARGIN.as_micros()).unwrap());
     let refused = book.reserve("alice", &price(10), last).unwrap_err();
     assert!(
@@ -258,4 +262,115 @@ fn an_escrow_must_outlast_the_call_and_its_settlement() {
     assert!(refused.contains("shorter deadline"), "{refused}");
     let earlier = Moment(last.0 - 1);
     assert!(book.reserve("alice", &price(10), earlier).is_ok());
+}
+
+fn of(index: u8) -> Price {
+    Price {
+        uremes: 1,
+        payee: Address::from([index; 20]).to_string(),
+    }
+}
+
+#[test]
+fn an_answer_without_an_escrow_forgets_nothing_of_it_before_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut book = book(&folder);
+    book.follow(vec![escrow(1, 100, 1_000)], START);
+    let first = book.reserve("alice", &price(10), NOW).unwrap();
+    let second = book.reserve("alice", &price(20), NOW).unwrap();
+    book.reserve("alice", &price(30), NOW).unwrap();
+    book.settle(&first, true);
+    book.follow(Vec::new(), START);
+    assert!(owed(&book).is_empty());
+    assert!(book.reserve("alice", &price(1), NOW).is_err());
+    book.settle(&second, true);
+    book.follow(vec![escrow(1, 100, 1_000)], START);
+    assert_eq!(owed(&book), [(1, 30)]);
+    let refused = book.reserve("alice", &price(41), NOW).unwrap_err();
+    assert!(refused.contains("escrow 1 has 40uremes left"), "{refused}");
+    book.follow(Vec::new(), Time::from_nanos(1_000_000_000_000));
+    assert!(book.pages().entries.is_empty());
+}
+
+#[test]
+fn a_call_is_paid_out_of_the_escrow_that_it_was_set_aside_in_and_of_no_namesake() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut book = book(&folder);
+    book.follow(vec![escrow(1, 100, 1_000)], START);
+    let bill = book.reserve("alice", &price(10), NOW).unwrap();
+    book.follow(vec![escrow(1, 100, 1_001)], START);
+    book.settle(&bill, true);
+    assert!(owed(&book).is_empty());
+    book.follow(vec![escrow(1, 100, 1_000)], START);
+    assert_eq!(owed(&book), [(1, 10)]);
+}
+
+#[test]
+fn escrows_that_pay_for_nothing_do_not_take_the_places_of_those_that_pay() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut book = book(&folder);
+    let key = r3mes_types::SecretKey::from_bytes(&[3; 32]).unwrap();
+    let places = MAX_PER_USER as u64;
+    let mut escrows = vec![escrow(1_000, 100, 1_000)];
+    escrows.extend((0..places).map(|id| escrow(id, 1_000_000, 61)));
+    escrows.extend((places..2 * places).map(|id| Escrow {
+        voucher_key: Some(key.public_key()),
+        ..escrow(id, 1_000_000, 900)
+    }));
+    book.follow(escrows, START);
+    let bill = book.reserve("alice", &price(50), NOW).unwrap();
+    assert_eq!(bill.escrow, 1_000);
+}
+
+#[test]
+fn providers_whose_calls_fail_take_no_places_of_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut book = book(&folder);
+    book.follow(vec![escrow(1, 1_000, 1_000)], START);
+    let bills: Vec<Bill> = (0..MAX_PAYEES as u8)
+        .map(|index| book.reserve("alice", &of(index), NOW).unwrap())
+        .collect();
+    // The first has another call.
+    book.reserve("alice", &of(0), NOW).unwrap();
+    assert!(book.reserve("alice", &of(200), NOW).is_err());
+    book.settle(&bills[0], false);
+    assert!(book.reserve("alice", &of(200), NOW).is_err());
+    book.settle(&bills[1], false);
+    book.reserve("alice", &of(200), NOW).unwrap();
+    assert!(book.reserve("alice", &of(1), NOW).is_err());
+}
+
+#[test]
+fn what_was_earned_before_is_forgotten_when_its_escrow_must_have_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut before = book(&folder);
+    before.follow(vec![escrow(1, 100, 1_000)], START);
+    let bill = before.reserve("alice", &price(10), NOW).unwrap();
+    before.settle(&bill, true);
+    drop(before);
+    let after = book(&folder);
+    after.follow(Vec::new(), START);
+    assert_eq!(after.pages().before.len(), 1);
+    after.follow(Vec::new(), Time::from_nanos(1_000_000_000_000));
+    assert!(after.pages().before.is_empty());
+}
+
+#[test]
+fn a_long_journal_is_written_anew_when_the_ledger_is_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let book = book(&folder);
+    book.follow(vec![escrow(1, 100, 1_000)], START);
+    let key = (1, Time::from_nanos(1_000_000_000_000));
+    let mut total = 0;
+    while !book.pages().journal.is_long() {
+        total += 1;
+        let mut pages = book.pages();
+        pages.journal.add(key, &bob(), Amount::new(total)).unwrap();
+    }
+    let path = folder.path().join("usage.jsonl");
+    assert!(std::fs::metadata(&path).unwrap().len() > 0);
+    book.follow(vec![escrow(1, 100, 1_000)], START);
+    // Nothing of it is in the book.
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+    assert!(!book.pages().journal.is_long());
 }

@@ -28,7 +28,7 @@ use r3mes_gateway::{
     functions::{Functions, HttpLimits},
     metrics::Metrics,
 };
-use reqwest::{RequestBuilder, StatusCode};
+use reqwest::{RequestBuilder, Response, StatusCode};
 use rmpv::Value as Packed;
 use serde_json::{Value, json};
 use tokio::{
@@ -264,9 +264,12 @@ async fn a_call_is_known_at_every_gateway_and_its_key_makes_it_happen_once() {
         let asked = gateway.post("/api/fn/once").header("idempotency-key", "k");
         asked.json(&json!([number])).send().await.unwrap()
     };
-    let first = call(&one, 7).await;
-    assert!(!first.headers().contains_key("idempotency-replayed"));
-    assert_eq!(first.json::<Value>().await.unwrap(), 7);
+    // At the same time at both: one of them is the first.
+    let both = tokio::join!(call(&one, 7), call(&other, 7));
+    let replayed = |answer: &Response| answer.headers().contains_key("idempotency-replayed");
+    assert!(replayed(&both.0) != replayed(&both.1));
+    assert_eq!(both.0.json::<Value>().await.unwrap(), 7);
+    assert_eq!(both.1.json::<Value>().await.unwrap(), 7);
     let again = call(&other, 7).await;
     assert_eq!(again.headers()["idempotency-replayed"], "true");
     assert_eq!(again.json::<Value>().await.unwrap(), 7);
@@ -279,8 +282,32 @@ async fn a_call_is_known_at_every_gateway_and_its_key_makes_it_happen_once() {
         .header("prefer", "respond-async");
     let unknown = unknown.send().await.unwrap();
     assert_eq!(unknown.status(), StatusCode::NOT_FOUND);
+    let odd = other.http.delete(other.url("/api/calls/a%20b"));
+    let odd = odd.bearer_auth(&other.token).send().await.unwrap();
+    assert_eq!(odd.status(), StatusCode::NOT_FOUND);
     let stranger = one.http.get(one.url(&path)).send().await.unwrap();
     assert_eq!(stranger.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_waits_for_the_node_that_offers_its_function() {
+    let Some(cluster) = Cluster::start(1) else {
+        return;
+    };
+    let secret = Secret::new().unwrap();
+    let one = Gateway::join(&cluster, 0, listener(), &secret).await;
+    let asked = one.post("/api/fn/once").header("idempotency-key", "k");
+    let asked = asked
+        .header("prefer", "respond-async")
+        .json(&json!(["come"]));
+    let answer = asked.send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::ACCEPTED);
+    let path = answer.headers()["location"].to_str().unwrap().to_owned();
+    let node = Gated::start(&[one.address]);
+    node.has_begun(1).await;
+    node.gate.send_replace(true);
+    let over = |view: &Value| view["status"] == "succeeded" || view["status"] == "failed";
+    assert_eq!(one.until(&path, over).await["result"], "come");
 }
 
 #[tokio::test(flavor = "multi_thread")]

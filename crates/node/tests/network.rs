@@ -25,7 +25,7 @@ use serde_json::Value;
 /// Rounds to run.
 const ROUNDS: usize = 3;
 /// Longest the rounds may take.
-const PATIENCE: Duration = Duration::from_secs(400);
+const PATIENCE: Duration = Duration::from_secs(900);
 /// How often the files of the demonstration are looked at.
 const POLL: Duration = Duration::from_millis(20);
 /// Reward of a closed round in uremes, of which at most so much is paid.

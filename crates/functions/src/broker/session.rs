@@ -30,6 +30,8 @@ pub(super) struct Peer {
     /// When a frame came last.
     pub(super) heard: Moment,
     pinged: Option<Moment>,
+    /// When it answered a ping last.
+    ponged: Moment,
     rested: Moment,
     pub(super) role: Role,
     /// Open calls by their number on this connection.
@@ -67,6 +69,7 @@ impl Peer {
     fn new(role: Role, now: Moment) -> Self {
         Self {
             heard: now,
+            ponged: now,
             pinged: None,
             rested: Moment::default(),
             role,
@@ -361,7 +364,7 @@ impl Broker {
         };
         let asked = first.disputed.map(|asked| {
             let late = now.micros_after(asked) >= patience;
-            (first.heard > asked, late)
+            (first.ponged > asked, late)
         });
         let lives = match asked {
             // What it answered long ago says nothing of now.
@@ -419,6 +422,7 @@ impl Broker {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
+        peer.ponged = now;
         let Some(asked) = peer.pinged.take() else {
             return;
         };

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::links::Links;
 pub use self::{
-    calls::{CallRecord, CallState, Interrupts, KeepError, KeptCalls, LIFE, Once, Turn},
+    calls::{CallRecord, CallState, KeepError, KeptCalls, LIFE, Once, Turn},
     owners::Owners,
 };
 use crate::{

@@ -90,7 +90,7 @@ async fn pass(
 /// Limits with silences that a test can wait for.
 fn impatient() -> Limits {
     Limits {
-        silence_us: 2_000_000,
+        silence_us: 6_000_000,
         ..Limits::default()
     }
 }

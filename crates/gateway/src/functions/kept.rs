@@ -1,17 +1,14 @@
 //! Asynchronous calls of a gateway that meets others: kept where all of them see them, and run by
 //! whichever has the turn.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::SystemTime};
 
 use axum::http::StatusCode;
 use bytes::Bytes;
 use r3mes_functions::{
     Failure, Reason,
     client::Client,
-    federation::{CallRecord, CallState, Interrupts, KeepError, KeptCalls, Once, Turn},
+    federation::{CallRecord, CallState, KeepError, KeptCalls, Once, Turn},
     serve::Hub,
     wire::messages::CallHead,
 };
@@ -23,12 +20,6 @@ use super::{
     jobs::{State, add_results, digest, gather, view},
     problem::Problem,
 };
-
-/// How long a function may be offered by no node before its call fails: a gateway that has just started
-/// knows few nodes.
-const NODES_MAY_COME: Duration = Duration::from_secs(60);
-/// Time before such a call is tried again.
-const TRY_AGAIN: Duration = Duration::from_secs(2);
 
 /// The calls of all gateways, as this one sees and runs them.
 #[derive(Debug)]
@@ -74,12 +65,19 @@ impl Kept {
         arguments: Bytes,
     ) -> Result<(KeptCall, bool), Problem> {
         let same = digest(&head, &arguments);
-        let once = key.as_deref().map(|key| Once { key, same });
-        if once.is_none() && info(hub, &head, |_| ()).is_none() {
+        if key.is_none() && info(hub, &head, |_| ()).is_none() {
             let words = format!("there is no function {:?} on any node", head.function);
             return Err(Failure::new(Reason::NotFound, words).into());
         }
-        let (record, known) = self.calls.submit(head, arguments, now_us(), once).await?;
+        // A caller that goes away leaves nothing half done.
+        let (calls, now) = (Arc::clone(&self.calls), now_us());
+        let submitting = tokio::spawn(async move {
+            let once = key.as_deref().map(|key| Once { key, same });
+            calls.submit(head, arguments, now, once).await
+        });
+        let (record, known) = submitting.await.map_err(|error| {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+        })??;
         Ok((self.call(record), known))
     }
 
@@ -106,23 +104,20 @@ impl Kept {
 
     /// Runs calls that this gateway is given, until `shutdown`.
     pub(super) async fn run(&self, hub: &Arc<Hub>, shutdown: CancellationToken) {
-        let working = self.calls.work(shutdown, |turn, interrupts| {
-            let (hub, client, most_bytes) =
-                (Arc::clone(hub), Arc::clone(&self.client), self.most_bytes);
-            async move { run(turn, interrupts, &hub, &client, most_bytes).await }
-        });
-        working.await;
+        let knowing = Arc::clone(hub);
+        let is_known = move |head: &CallHead| info(&knowing, head, |_| ()).is_some();
+        let (hub, client, most_bytes) =
+            (Arc::clone(hub), Arc::clone(&self.client), self.most_bytes);
+        let run = move |turn| {
+            let (hub, client) = (Arc::clone(&hub), Arc::clone(&client));
+            async move { run(turn, &hub, &client, most_bytes).await }
+        };
+        self.calls.work(shutdown, is_known, run).await;
     }
 }
 
 /// Runs a call and keeps its outcome.
-async fn run(
-    mut turn: Turn,
-    mut interrupts: Interrupts,
-    hub: &Hub,
-    client: &Client,
-    most_bytes: usize,
-) {
+async fn run(mut turn: Turn, hub: &Hub, client: &Client, most_bytes: usize) {
     let head = turn.record().head.clone();
     let idempotent = info(hub, &head, |info| info.idempotent).unwrap_or_default();
     if turn.was_begun() && !idempotent {
@@ -133,11 +128,6 @@ async fn run(
     }
     let arguments = match turn.arguments().await {
         Ok(arguments) => arguments,
-        Err(KeepError::Nats(error)) => {
-            tracing::warn!(%error, "functions.kept.arguments");
-            turn.put_back(TRY_AGAIN).await;
-            return;
-        }
         Err(error) => {
             let failure = Failure::new(Reason::Internal, error.to_string());
             turn.end(Err(failure)).await;
@@ -149,28 +139,22 @@ async fn run(
         note: String::new(),
     });
     let latest = || match &*seen.borrow() {
-        State::Waiting { before } => CallState::Waiting { before: *before },
         State::Running { done, note } => CallState::Running {
             done: *done,
             note: note.clone(),
         },
+        State::Waiting { before } => CallState::Waiting { before: *before },
+        // What is gathered does not tell of the end.
         State::Succeeded(_) | State::Failed(_) => CallState::Waiting { before: None },
     };
+    let cancelled = turn.cancelled();
+    let over = |words: &str| Err(Failure::new(Reason::Cancelled, words));
     let outcome = tokio::select! {
         outcome = gather(client.call(&head, arguments), most_bytes, &told) => outcome,
-        () = turn.tell(latest) => Err(Failure::new(Reason::Cancelled, "the call is over")),
-        () = interrupts.cancelled() => Err(Failure::new(Reason::Cancelled, "the caller cancelled")),
+        () = turn.tell(latest) => over("the call is over"),
+        () = cancelled.cancelled() => over("the caller cancelled"),
     };
-    let age_us = now_us().saturating_sub(turn.record().created_at_us);
-    match outcome {
-        Err(failure)
-            if failure.reason == Reason::NotFound
-                && u128::from(age_us) < NODES_MAY_COME.as_micros() =>
-        {
-            turn.put_back(TRY_AGAIN).await;
-        }
-        outcome => turn.end(outcome).await,
-    }
+    turn.end(outcome).await;
 }
 
 /// What is known of the function that a call is for.

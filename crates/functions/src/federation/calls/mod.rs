@@ -19,16 +19,16 @@ use async_nats::{
     jetstream::{
         self, Context,
         consumer::{Consumer, pull},
-        kv::{self, CreateErrorKind, Entry, Operation, Store, UpdateErrorKind},
+        kv::{self, CreateErrorKind, Operation, Store, UpdateErrorKind},
         message::PublishMessage,
-        stream::{self, DiscardPolicy, RetentionPolicy},
+        stream::{self, DiscardPolicy, LastRawMessageErrorKind, RetentionPolicy},
     },
 };
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
-pub use self::turns::{Interrupts, Turn};
+pub use self::turns::Turn;
 use super::FederationError;
 use crate::{failure::Failure, wire::messages::CallHead};
 
@@ -38,6 +38,10 @@ pub const LIFE: Duration = Duration::from_secs(3600);
 const MAX_WAITING: i64 = 10_000;
 /// How long a gateway may say nothing of a call that it was given.
 const ACK_WAIT: Duration = Duration::from_secs(10);
+/// Time between two looks whether a call that is waited for is still kept.
+const LOOK: Duration = Duration::from_secs(30);
+/// The header of what was deleted.
+const OPERATION: &str = "KV-Operation";
 /// How long a message with the same id is known to be the same.
 const SAME: Duration = Duration::from_secs(120);
 
@@ -220,7 +224,7 @@ impl KeptCalls {
     ) -> Result<(CallRecord, bool), KeepError> {
         let caller = head.caller.clone().unwrap_or_default();
         if let Some(once) = &once
-            && let Some(known) = self.known(&caller.user, once).await?
+            && let (_, Some(known)) = self.used(&caller.user, once).await?
         {
             return Ok((known, true));
         }
@@ -232,21 +236,30 @@ impl KeptCalls {
             runner: None,
             state: CallState::Waiting { before: None },
         };
-        let name = record.name();
-        let made = self.records.create(&name, encoded(&record)?).await;
+        let made = self.records.create(record.name(), encoded(&record)?).await;
         made.map_err(|error| nats("keep a call", error))?;
-        let known = match &once {
-            Some(once) => self.claim(&record, once).await?,
-            None => None,
+        let Some(once) = &once else {
+            if let Err(error) = self.enqueue(&record).await {
+                self.forget(&record).await;
+                return Err(error);
+            }
+            return Ok((record, false));
         };
-        if let Some(known) = known {
-            self.forget(&record).await;
-            return Ok((known, true));
+        match self.claim(&record, once).await {
+            Ok(None) => {}
+            Ok(Some(known)) => {
+                self.forget(&record).await;
+                return Ok((known, true));
+            }
+            Err(error) => {
+                if matches!(error, KeepError::OtherCall) {
+                    self.forget(&record).await;
+                }
+                return Err(error);
+            }
         }
-        if let Err(error) = self.enqueue(&record).await {
-            self.forget(&record).await;
-            return Err(error);
-        }
+        // Where this fails, the next call with the key puts it into the queue.
+        self.enqueue(&record).await?;
         Ok((record, false))
     }
 
@@ -261,30 +274,43 @@ impl KeptCalls {
             same: once.same,
         })?;
         let key = key_name(record.user(), once.key);
-        let created = self.records.create(&key, value.clone()).await;
-        match created {
-            Ok(_) => Ok(None),
-            Err(error) if error.kind() == CreateErrorKind::AlreadyExists => {
-                let known = self.known(record.user(), once).await?;
-                if known.is_none() {
-                    // The call that had it is kept no longer.
-                    let put = self.records.put(&key, value).await;
-                    put.map_err(|error| nats("keep an idempotency key", error))?;
+        loop {
+            let written = match self.used(record.user(), once).await? {
+                (_, Some(known)) if known.id == record.id => return Ok(None),
+                (_, Some(known)) => return Ok(Some(known)),
+                // The call that had it is kept no longer.
+                (Some(revision), None) => {
+                    let written = self.update(&key, value.clone(), revision).await;
+                    written.map(drop)
                 }
-                Ok(known)
+                (None, None) => match self.records.create(&key, value.clone()).await {
+                    Ok(_) => Ok(()),
+                    Err(error) if error.kind() == CreateErrorKind::AlreadyExists => {
+                        Err(KeepError::Taken)
+                    }
+                    Err(error) => Err(nats("keep an idempotency key", error).into()),
+                },
+            };
+            match written {
+                Ok(()) => return Ok(None),
+                Err(KeepError::Taken) => {}
+                Err(error) => return Err(error),
             }
-            Err(error) => Err(nats("keep an idempotency key", error).into()),
         }
     }
 
-    /// The call that a key was used for.
-    async fn known(&self, user: &str, once: &Once<'_>) -> Result<Option<CallRecord>, KeepError> {
+    /// The revision of what is kept of a key, and the call that it was used for.
+    async fn used(
+        &self,
+        user: &str,
+        once: &Once<'_>,
+    ) -> Result<(Option<u64>, Option<CallRecord>), KeepError> {
         let Some(entry) = self.entry(&key_name(user, once.key)).await? else {
-            return Ok(None);
+            return Ok((None, None));
         };
         let used: KeyUse = decoded(&entry.value)?;
         let Some(record) = self.get(user, &used.id).await? else {
-            return Ok(None);
+            return Ok((Some(entry.revision), None));
         };
         if used.same != once.same {
             return Err(KeepError::OtherCall);
@@ -293,7 +319,7 @@ impl KeptCalls {
             // Its gateway may have ended before it was in the queue.
             self.enqueue(&record).await?;
         }
-        Ok(Some(record))
+        Ok((Some(entry.revision), Some(record)))
     }
 
     async fn enqueue(&self, record: &CallRecord) -> Result<(), KeepError> {
@@ -324,7 +350,7 @@ impl KeptCalls {
     /// # Errors
     /// See [`KeepError`].
     pub async fn get(&self, user: &str, id: &str) -> Result<Option<CallRecord>, KeepError> {
-        if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        if !is_id(id) {
             return Ok(None);
         }
         let entry = self.entry(&name(user, id)).await?;
@@ -359,19 +385,30 @@ impl KeptCalls {
     /// See [`KeepError`].
     pub async fn over(&self, record: &CallRecord) -> Result<CallRecord, KeepError> {
         let doing = "tell how a call stands";
+        let forgotten = || KeepError::Forgotten(record.id.clone());
         let watch = self.records.watch_with_history(record.name()).await;
         let mut watch = watch.map_err(|error| nats(doing, error))?;
-        while let Some(entry) = watch.next().await {
-            let entry = entry.map_err(|error| nats(doing, error))?;
-            if entry.operation != Operation::Put {
-                break;
-            }
-            let record: CallRecord = decoded(&entry.value)?;
+        let mut looks = tokio::time::interval(LOOK);
+        loop {
+            let record: CallRecord = tokio::select! {
+                entry = watch.next() => {
+                    let entry = entry.ok_or_else(forgotten)?;
+                    let entry = entry.map_err(|error| nats(doing, error))?;
+                    if entry.operation != Operation::Put {
+                        return Err(forgotten());
+                    }
+                    decoded(&entry.value)?
+                }
+                // What is forgotten with time is not told of.
+                _ = looks.tick() => {
+                    let known = self.get(record.user(), &record.id).await?;
+                    known.ok_or_else(forgotten)?
+                }
+            };
             if record.is_over() {
                 return Ok(record);
             }
         }
-        Err(KeepError::Forgotten(record.id.clone()))
     }
 
     /// The items of the result of a call that succeeded.
@@ -382,9 +419,7 @@ impl KeptCalls {
         let CallState::Succeeded { pieces } = record.state else {
             return Ok(Vec::new());
         };
-        let packed = self
-            .read(&result_of(&record.id), pieces, &record.id)
-            .await?;
+        let packed = self.read(&result_of(record), pieces, &record.id).await?;
         values::unpacked(packed)
     }
 
@@ -393,6 +428,9 @@ impl KeptCalls {
     /// # Errors
     /// See [`KeepError`].
     pub async fn cancel(&self, user: &str, id: &str) -> Result<Option<CallRecord>, KeepError> {
+        if !is_id(id) {
+            return Ok(None);
+        }
         loop {
             let Some(entry) = self.entry(&name(user, id)).await? else {
                 return Ok(None);
@@ -423,21 +461,44 @@ impl KeptCalls {
         format!("{}.running.{id}", self.prefix)
     }
 
-    async fn entry(&self, name: &str) -> Result<Option<Entry>, KeepError> {
-        let entry = self.records.entry(name).await;
-        let entry = entry.map_err(|error| nats("tell how a call stands", error))?;
-        Ok(entry.filter(|entry| entry.operation == Operation::Put))
+    /// What is kept under a name now. The stream's leader is asked: another replica may lag.
+    async fn entry(&self, name: &str) -> Result<Option<Known>, KeepError> {
+        let subject = format!("{}{name}", self.records.prefix);
+        let stream = &self.records.stream;
+        match stream.get_last_raw_message_by_subject(&subject).await {
+            Ok(message) if message.headers.get(OPERATION).is_some() => Ok(None),
+            Ok(message) => Ok(Some(Known {
+                value: message.payload,
+                revision: message.sequence,
+            })),
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(nats("tell how a call stands", error).into()),
+        }
     }
 
     /// Writes a record that was read at `revision`; its new one.
     async fn change(&self, record: &CallRecord, revision: u64) -> Result<u64, KeepError> {
-        let value = encoded(record)?;
-        let changed = self.records.update(record.name(), value, revision).await;
+        self.update(&record.name(), encoded(record)?, revision)
+            .await
+    }
+
+    async fn update(&self, name: &str, value: Bytes, revision: u64) -> Result<u64, KeepError> {
+        let changed = self.records.update(name, value, revision).await;
         changed.map_err(|error| match error.kind() {
             UpdateErrorKind::WrongLastRevision => KeepError::Taken,
             _ => nats("keep how a call stands", error).into(),
         })
     }
+}
+
+/// What is kept under a name.
+struct Known {
+    value: Bytes,
+    revision: u64,
+}
+
+fn is_id(id: &str) -> bool {
+    !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 fn user_name(user: &str) -> String {
@@ -459,8 +520,10 @@ fn arguments_of(id: &str) -> String {
     format!("arguments.{id}")
 }
 
-fn result_of(id: &str) -> String {
-    format!("result.{id}")
+/// Each runner has a result of its own, so that one that lost its turn spoils nothing.
+fn result_of(record: &CallRecord) -> String {
+    let runner = record.runner.as_deref().unwrap_or_default();
+    format!("result.{}.{runner}", record.id)
 }
 
 fn encoded<T: Serialize>(value: &T) -> Result<Bytes, KeepError> {

@@ -4,23 +4,31 @@
 //! has begun, so whoever is given it again asks there: no answer from anybody means that the gateway
 //! that had it is gone, as the server knows.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_nats::{
-    RequestErrorKind, Subscriber,
+    Client, RequestErrorKind, Subscriber,
     jetstream::{AckKind, Message},
 };
 use bytes::Bytes;
 use futures::StreamExt;
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
-use super::FederationError;
 use super::{
-    ACK_WAIT, CallRecord, CallState, KeepError, KeptCalls, arguments_of, decoded, nats, result_of,
-    values,
+    ACK_WAIT, CallRecord, CallState, KeepError, KeptCalls, LIFE, arguments_of, decoded, nats,
+    result_of, values,
 };
-use crate::failure::Failure;
+use crate::{failure::Failure, federation::FederationError, wire::messages::CallHead};
 
 /// Calls that one gateway runs at a time.
 const AT_ONCE: usize = 1024;
@@ -28,10 +36,19 @@ const AT_ONCE: usize = 1024;
 const BATCH: usize = 16;
 /// Time between signs of life of a call.
 const SIGN: Duration = Duration::from_secs(3);
+/// How long whoever runs a call may take to say so.
+const ANSWER: Duration = Duration::from_secs(1);
 /// Time before a call that another gateway runs is given to somebody again.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// Time before a call of a function that no node offers is given to somebody again.
+const TRY_AGAIN: Duration = Duration::from_secs(2);
+/// How long a gateway knows no node with a call's function before the call fails: one that has just
+/// started knows few nodes.
+const NODES_MAY_COME: Duration = Duration::from_secs(60);
 /// Time before what the cluster did not answer is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often it is tried to keep a result before the call fails.
+const TRIES: usize = 30;
 
 pub(super) const CANCEL: &[u8] = b"cancel";
 const ASK: &[u8] = b"running?";
@@ -40,61 +57,66 @@ const ASK: &[u8] = b"running?";
 #[derive(Debug)]
 pub struct Turn {
     calls: Arc<KeptCalls>,
-    message: Message,
+    message: Arc<Message>,
     record: CallRecord,
     revision: u64,
     lost: bool,
     /// Whether its record was seen to be over.
     is_over: bool,
+    cancelled: CancellationToken,
+    /// Ends with this.
+    _attending: JoinSet<()>,
 }
 
-/// What others say to whoever runs a call.
-#[derive(Debug)]
-pub struct Interrupts {
-    calls: Arc<KeptCalls>,
-    said: Subscriber,
-}
+/// Calls whose functions no node offers, and since when that is known.
+type Unknown = Mutex<HashMap<String, Instant>>;
 
 impl KeptCalls {
-    /// Runs calls by `run` as they are given to this gateway, until `shutdown`.
-    pub async fn work<F, W>(self: &Arc<Self>, shutdown: CancellationToken, run: F)
+    /// Runs calls by `run` as they are given to this gateway, until `shutdown`. A call whose function
+    /// `is_known` to no node is waited with.
+    pub async fn work<K, F, W>(self: &Arc<Self>, shutdown: CancellationToken, is_known: K, run: F)
     where
-        F: Fn(Turn, Interrupts) -> W,
+        K: Fn(&CallHead) -> bool + Clone + Send + Sync + 'static,
+        F: Fn(Turn) -> W + Clone + Send + Sync + 'static,
         W: Future<Output = ()> + Send + 'static,
     {
         let working = async {
             let permits = Arc::new(Semaphore::new(AT_ONCE));
+            let unknown = Arc::new(Unknown::default());
             let mut running = JoinSet::new();
             loop {
                 let messages = self.queue.stream().max_messages_per_batch(BATCH);
-                match messages.messages().await {
-                    Ok(mut messages) => {
-                        while let Some(message) = messages.next().await {
-                            let message = match message {
-                                Ok(message) => message,
-                                Err(error) => {
-                                    tracing::warn!(%error, "functions.federation.queue");
-                                    break;
-                                }
-                            };
-                            while running.try_join_next().is_some() {}
-                            let permit = Arc::clone(&permits).acquire_owned().await;
-                            match self.begin(message).await {
-                                Ok(Some((turn, interrupts))) => {
-                                    let turn = run(turn, interrupts);
-                                    running.spawn(async move {
-                                        turn.await;
-                                        drop(permit);
-                                    });
-                                }
-                                Ok(None) => {}
-                                Err(error) => {
-                                    tracing::warn!(%error, "functions.federation.begin");
-                                }
-                            }
-                        }
+                let mut messages = match messages.messages().await {
+                    Ok(messages) => messages,
+                    Err(error) => {
+                        tracing::warn!(%error, "functions.federation.queue");
+                        tokio::time::sleep(PAUSE).await;
+                        continue;
                     }
-                    Err(error) => tracing::warn!(%error, "functions.federation.queue"),
+                };
+                while let Some(message) = messages.next().await {
+                    let message = match message {
+                        Ok(message) => message,
+                        Err(error) => {
+                            tracing::warn!(%error, "functions.federation.queue");
+                            break;
+                        }
+                    };
+                    while running.try_join_next().is_some() {}
+                    // It is never closed.
+                    let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
+                        return;
+                    };
+                    let (calls, unknown) = (Arc::clone(self), Arc::clone(&unknown));
+                    let (is_known, run) = (is_known.clone(), run.clone());
+                    running.spawn(async move {
+                        let _permit: OwnedSemaphorePermit = permit;
+                        match calls.begin(message, &unknown, is_known).await {
+                            Ok(Some(turn)) => run(turn).await,
+                            Ok(None) => {}
+                            Err(error) => tracing::warn!(%error, "functions.federation.begin"),
+                        }
+                    });
                 }
                 tokio::time::sleep(PAUSE).await;
             }
@@ -102,64 +124,96 @@ impl KeptCalls {
         shutdown.run_until_cancelled(working).await;
     }
 
-    /// Takes a call that this gateway was given, unless it is over or another gateway runs it.
+    /// Takes a call that this gateway was given, unless it is over, another gateway runs it, or its
+    /// function may still come.
     async fn begin(
         self: &Arc<Self>,
         message: Message,
-    ) -> Result<Option<(Turn, Interrupts)>, KeepError> {
+        unknown: &Unknown,
+        is_known: impl Fn(&CallHead) -> bool,
+    ) -> Result<Option<Turn>, KeepError> {
         let name = String::from_utf8_lossy(&message.payload).into_owned();
-        let entry = match self.entry(&name).await? {
-            Some(entry) => entry,
-            None => return ack(&message, AckKind::Ack).await.map(|()| None),
+        let Some(entry) = self.entry(&name).await? else {
+            ack(&message, AckKind::Ack).await?;
+            return Ok(None);
         };
         let mut record: CallRecord = decoded(&entry.value)?;
         if record.is_over() {
-            return ack(&message, AckKind::Ack).await.map(|()| None);
+            ack(&message, AckKind::Ack).await?;
+            self.drop_value(&arguments_of(&record.id), record.arguments)
+                .await;
+            return Ok(None);
         }
         if record.runner.is_some() && self.is_run(&record.id).await? {
-            return ack(&message, AckKind::Nak(Some(LOOK_AGAIN)))
-                .await
-                .map(|()| None);
+            ack(&message, AckKind::Nak(Some(LOOK_AGAIN))).await?;
+            return Ok(None);
         }
+        if !is_known(&record.head) && may_come(unknown, &record.id) {
+            ack(&message, AckKind::Nak(Some(TRY_AGAIN))).await?;
+            return Ok(None);
+        }
+        lock(unknown).remove(&record.id);
         let mut runner = [0; 8];
         getrandom::fill(&mut runner).map_err(FederationError::Random)?;
         let lost = record.runner.replace(hex::encode(runner)).is_some();
         let said = self.client.subscribe(self.running(&record.id)).await;
         let said = said.map_err(|error| nats("listen for a call", error))?;
-        let revision = match self.change(&record, entry.revision).await {
-            Ok(revision) => revision,
-            Err(KeepError::Taken) => {
-                return ack(&message, AckKind::Nak(Some(LOOK_AGAIN)))
-                    .await
-                    .map(|()| None);
-            }
-            Err(error) => return Err(error),
-        };
-        let turn = Turn {
+        let (message, cancelled) = (Arc::new(message), CancellationToken::new());
+        let mut attending = JoinSet::new();
+        attending.spawn(attend(
+            self.client.clone(),
+            said,
+            Arc::clone(&message),
+            cancelled.clone(),
+        ));
+        let mut turn = Turn {
             calls: Arc::clone(self),
             message,
             record,
-            revision,
+            revision: entry.revision,
             lost,
             is_over: false,
+            cancelled,
+            _attending: attending,
         };
-        let interrupts = Interrupts {
-            calls: Arc::clone(self),
-            said,
-        };
-        Ok(Some((turn, interrupts)))
+        // An answer may be lost, so whether this is the runner is asked until it is known.
+        loop {
+            match turn.change().await {
+                Ok(true) => return Ok(Some(turn)),
+                Ok(false) => break,
+                Err(error) => tracing::warn!(%error, "functions.federation.begin"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        ack(&turn.message, AckKind::Nak(Some(LOOK_AGAIN))).await?;
+        Ok(None)
     }
 
     /// Whether a gateway runs a call; one that does not answer is taken to.
     async fn is_run(&self, id: &str) -> Result<bool, KeepError> {
-        let asked = self.client.request(self.running(id), ASK.into()).await;
-        match asked {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == RequestErrorKind::NoResponders => Ok(false),
-            Err(error) if error.kind() == RequestErrorKind::TimedOut => Ok(true),
-            Err(error) => Err(nats("ask who runs a call", error).into()),
+        let asking = self.client.request(self.running(id), ASK.into());
+        match tokio::time::timeout(ANSWER, asking).await {
+            Err(_) | Ok(Ok(_)) => Ok(true),
+            Ok(Err(error)) => match error.kind() {
+                RequestErrorKind::NoResponders => Ok(false),
+                RequestErrorKind::TimedOut => Ok(true),
+                _ => Err(nats("ask who runs a call", error).into()),
+            },
         }
     }
+}
+
+fn lock(unknown: &Unknown) -> std::sync::MutexGuard<'_, HashMap<String, Instant>> {
+    unknown.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a node may still come that offers what a call is for.
+fn may_come(unknown: &Unknown, id: &str) -> bool {
+    let mut since = lock(unknown);
+    // Those that another gateway ran, or ended, are asked for no more.
+    since.retain(|_, since| since.elapsed() < NODES_MAY_COME * 2);
+    let since = since.entry(id.to_owned()).or_insert_with(Instant::now);
+    since.elapsed() < NODES_MAY_COME
 }
 
 async fn ack(message: &Message, kind: AckKind) -> Result<(), KeepError> {
@@ -167,22 +221,34 @@ async fn ack(message: &Message, kind: AckKind) -> Result<(), KeepError> {
     acked.map_err(|error| nats("take an answer about a call", error).into())
 }
 
-impl Interrupts {
-    /// Answers whoever asks whether the call runs, and returns once the caller has cancelled it.
-    pub async fn cancelled(&mut self) {
-        while let Some(message) = self.said.next().await {
-            if message.payload == CANCEL {
-                return;
-            }
-            if let Some(reply) = message.reply {
-                let answered = self.calls.client.publish(reply, Bytes::new()).await;
-                if let Err(error) = answered {
-                    tracing::debug!(%error, "functions.federation.answer");
+/// Answers whoever asks whether the call runs, lets the queue know that it does, and cancels it when
+/// somebody says so.
+async fn attend(
+    client: Client,
+    mut said: Subscriber,
+    message: Arc<Message>,
+    cancelled: CancellationToken,
+) {
+    let mut signs = tokio::time::interval(SIGN);
+    loop {
+        tokio::select! {
+            _ = signs.tick() => {
+                if let Err(error) = ack(&message, AckKind::Progress).await {
+                    tracing::warn!(%error, "functions.federation.sign");
                 }
             }
+            heard = said.next() => match heard {
+                Some(heard) if heard.payload == CANCEL => cancelled.cancel(),
+                Some(heard) => {
+                    let Some(reply) = heard.reply else { continue };
+                    if let Err(error) = client.publish(reply, Bytes::new()).await {
+                        tracing::debug!(%error, "functions.federation.answer");
+                    }
+                }
+                // The connection was closed for good.
+                None => return,
+            },
         }
-        // The connection was closed for good: nobody can cancel any more.
-        std::future::pending().await
     }
 }
 
@@ -197,44 +263,46 @@ impl Turn {
         self.lost
     }
 
+    /// Told once the caller has cancelled it.
+    pub fn cancelled(&self) -> CancellationToken {
+        self.cancelled.clone()
+    }
+
     /// Its arguments.
     ///
     /// # Errors
     /// See [`KeepError`].
     pub async fn arguments(&self) -> Result<Bytes, KeepError> {
         let id = &self.record.id;
-        let name = arguments_of(id);
-        self.calls.read(&name, self.record.arguments, id).await
-    }
-
-    /// Keeps how the call stands each time that `latest` has something new, and lets the queue know that
-    /// it runs. Returns when it is another gateway's, or over.
-    pub async fn tell(&mut self, latest: impl Fn() -> CallState) {
-        let mut signs = tokio::time::interval(SIGN);
         loop {
-            signs.tick().await;
-            self.record.state = latest();
-            match self.change().await {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(error) => tracing::warn!(%error, "functions.federation.tell"),
+            let name = arguments_of(id);
+            match self.calls.read(&name, self.record.arguments, id).await {
+                Err(KeepError::Nats(error)) => {
+                    tracing::warn!(%error, "functions.federation.arguments");
+                }
+                result => return result,
             }
-            if let Err(error) = ack(&self.message, AckKind::Progress).await {
-                tracing::warn!(%error, "functions.federation.sign");
-            }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
-    /// Lets a gateway have it again after `pause`: nothing of it has reached a node.
-    pub async fn put_back(mut self, pause: Duration) {
-        self.record.runner = None;
-        self.record.state = CallState::Waiting { before: None };
-        let back = async {
-            self.calls.change(&self.record, self.revision).await?;
-            ack(&self.message, AckKind::Nak(Some(pause))).await
-        };
-        if let Err(error) = back.await {
-            tracing::warn!(%error, "functions.federation.put_back");
+    /// Keeps how the call stands as `latest` tells it, at most every 3 s. Returns when the call is
+    /// another gateway's, or over.
+    pub async fn tell(&mut self, latest: impl Fn() -> CallState) {
+        let mut signs = tokio::time::interval(SIGN);
+        let mut written = Instant::now();
+        loop {
+            signs.tick().await;
+            let state = latest();
+            if state == self.record.state && written.elapsed() < LIFE / 4 {
+                continue;
+            }
+            self.record.state = state;
+            match self.change().await {
+                Ok(true) => written = Instant::now(),
+                Ok(false) => return,
+                Err(error) => tracing::warn!(%error, "functions.federation.tell"),
+            }
         }
     }
 
@@ -262,10 +330,15 @@ impl Turn {
         }
     }
 
-    /// Keeps its outcome, however long the cluster does not answer, and takes it off the queue.
+    /// Keeps its outcome, however long the cluster does not answer, and takes it off the queue. A result
+    /// that cannot be kept makes it a failure.
     pub async fn end(mut self, outcome: Result<Vec<Bytes>, Failure>) {
+        let state = match outcome {
+            Ok(items) => self.keep(&items).await,
+            Err(failure) => CallState::Failed(failure),
+        };
         loop {
-            match self.try_end(&outcome).await {
+            match self.try_end(&state).await {
                 Ok(()) => return,
                 Err(error) => tracing::warn!(%error, "functions.federation.end"),
             }
@@ -273,17 +346,25 @@ impl Turn {
         }
     }
 
-    async fn try_end(&mut self, outcome: &Result<Vec<Bytes>, Failure>) -> Result<(), KeepError> {
-        self.record.state = match outcome {
-            Ok(items) => {
-                let packed = values::packed(items);
-                let name = result_of(&self.record.id);
-                CallState::Succeeded {
-                    pieces: self.calls.write(&name, packed).await?,
+    async fn keep(&self, items: &[Bytes]) -> CallState {
+        let (packed, name) = (values::packed(items), result_of(&self.record));
+        let mut reason = String::new();
+        for _ in 0..TRIES {
+            match self.calls.write(&name, packed.clone()).await {
+                Ok(pieces) => return CallState::Succeeded { pieces },
+                Err(error) => {
+                    tracing::warn!(%error, "functions.federation.keep");
+                    reason = error.to_string();
                 }
             }
-            Err(failure) => CallState::Failed(failure.clone()),
-        };
+            tokio::time::sleep(PAUSE).await;
+        }
+        let words = format!("the result could not be kept: {reason}");
+        CallState::Failed(Failure::new(crate::Reason::Internal, words))
+    }
+
+    async fn try_end(&mut self, state: &CallState) -> Result<(), KeepError> {
+        self.record.state = state.clone();
         if !self.change().await? && !self.is_over {
             return Ok(());
         }

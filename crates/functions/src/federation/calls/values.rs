@@ -1,9 +1,10 @@
 //! Arguments and results, in pieces that a message of the cluster holds.
 
+use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::{KeepError, KeptCalls, nats};
+use super::{KeepError, KeptCalls, OPERATION, nats};
 
 /// Bytes of a piece; servers take messages of 1 MiB unless they are told otherwise.
 const PIECE_BYTES: usize = 256 << 10;
@@ -32,9 +33,23 @@ impl KeptCalls {
     /// A value that belongs to call `id`.
     pub(super) async fn read(&self, name: &str, pieces: u32, id: &str) -> Result<Bytes, KeepError> {
         let reading = stream::iter(0..pieces).map(|at| async move {
-            let piece = self.values.get(format!("{name}.{at}")).await;
-            let piece = piece.map_err(|error| nats("give a value back", error))?;
-            piece.ok_or_else(|| KeepError::Forgotten(id.to_owned()))
+            let doing = "give a value back";
+            let name = format!("{name}.{at}");
+            let piece = self.values.get(&name).await;
+            if let Some(piece) = piece.map_err(|error| nats(doing, error))? {
+                return Ok(piece);
+            }
+            // Any replica answers; the stream's leader knows.
+            let subject = format!("{}{name}", self.values.prefix);
+            let stream = &self.values.stream;
+            match stream.get_last_raw_message_by_subject(&subject).await {
+                Ok(piece) if piece.headers.get(OPERATION).is_none() => Ok(piece.payload),
+                Ok(_) => Err(KeepError::Forgotten(id.to_owned())),
+                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
+                    Err(KeepError::Forgotten(id.to_owned()))
+                }
+                Err(error) => Err(nats(doing, error).into()),
+            }
         });
         let mut reading = reading.buffered(AT_ONCE);
         let mut whole = BytesMut::new();

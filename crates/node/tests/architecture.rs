@@ -105,8 +105,6 @@ const SPOKEN_IN: &[(&str, &[&str])] = &[
             // The last height that CometBFT's key signed, and its file.
             "consensus/src/cometbft/signed.rs",
             "consensus/src/cometbft/signer.rs",
-            // The greeting of a NATS server.
-            "functions/src/federation/mod.rs",
             "gateway/src",
             // The files of a checkpoint, and the header of a packed model.
             "model/src/checkpoint/mod.rs",

@@ -21,6 +21,9 @@ use super::{
     problem::Problem,
 };
 
+/// Milliseconds after which there may be room for another call.
+const FULL_MS: u64 = 10_000;
+
 /// The calls of all gateways, as this one sees and runs them.
 #[derive(Debug)]
 pub(super) struct Kept {
@@ -217,9 +220,14 @@ impl KeptCall {
 impl From<KeepError> for Problem {
     fn from(error: KeepError) -> Self {
         let status = match &error {
+            KeepError::Full => {
+                let mut busy = Failure::new(Reason::Busy, error.to_string());
+                busy.retry_after_ms = Some(FULL_MS);
+                return busy.into();
+            }
             KeepError::OtherCall => StatusCode::UNPROCESSABLE_ENTITY,
             KeepError::Forgotten(_) => StatusCode::GONE,
-            KeepError::Full | KeepError::Nats(_) => StatusCode::SERVICE_UNAVAILABLE,
+            KeepError::Nats(_) => StatusCode::SERVICE_UNAVAILABLE,
             KeepError::Taken | KeepError::Malformed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error.to_string())

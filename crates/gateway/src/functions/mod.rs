@@ -49,11 +49,12 @@ pub struct HttpLimits {
     pub body_bytes: usize,
     /// Calls that one token, or one address without one, may begin in a minute.
     pub calls_per_minute: NonZeroU32,
-    /// Asynchronous calls that are kept, ended ones included.
+    /// Asynchronous calls that this process keeps, ended ones included. Where all gateways keep them,
+    /// [`KeptCalls`] has its own limit.
     pub jobs: usize,
-    /// Bytes of results that are kept for asynchronous calls.
+    /// Bytes of results that this process keeps for asynchronous calls, and of one result anywhere.
     pub job_bytes: usize,
-    /// How long the result of an asynchronous call is kept.
+    /// How long this process keeps the result of an asynchronous call.
     pub job_life: Duration,
 }
 

@@ -8,7 +8,7 @@
 //! - [`registry`]: nodes, functions, who may call what, and which node takes a call;
 //! - [`billing`]: what calls cost, and who pays;
 //! - [`broker`]: the broker as a state machine without sockets or clocks;
-//! - [`serve`]: a broker on sockets;
+//! - [`serve`]: a broker with its clock and connections; [`listen`]: its port;
 //! - [`federation`]: several brokers that meet on NATS;
 //! - [`node`] and [`client`]: the two ends of a call;
 //! - [`tls`]: certificates, whom to trust, and a local authority.
@@ -19,6 +19,7 @@ pub mod client;
 pub mod failure;
 pub mod federation;
 mod link;
+pub mod listen;
 mod moment;
 pub mod node;
 mod outbox;

@@ -1,10 +1,9 @@
-//! A broker on sockets.
+//! A broker with a clock and connections.
 
 use std::{
     collections::HashMap,
     convert::Infallible,
     fmt, io,
-    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -12,9 +11,7 @@ use std::{
 use bytes::BytesMut;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
-    net::{TcpListener, TcpStream},
     sync::mpsc,
-    task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -22,9 +19,8 @@ use crate::{
     Moment,
     broker::{Action, Broker, PeerId},
     outbox::Outbox,
-    tls::{self, Accepted, ServerTls},
     tokens::Tokens,
-    wire::{Frame, PREFACE},
+    wire::Frame,
 };
 
 /// Bytes that may wait for one connection. Windows keep an honest reader of many calls below it.
@@ -33,8 +29,6 @@ const MAX_WAITING_BYTES: usize = 64 << 20;
 const MAX_GATEWAY_BYTES: usize = 1 << 30;
 /// Bytes read at a time.
 const READ_BYTES: usize = 64 << 10;
-/// How long a connection may take to say which protocol it speaks.
-const GREETING: Duration = Duration::from_secs(10);
 /// Time between two looks at the clock.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -52,6 +46,8 @@ pub struct Hub {
 struct State {
     broker: Broker,
     outboxes: HashMap<PeerId, Arc<Outbox>>,
+    /// Whether connections have been ended for good.
+    closed: bool,
 }
 
 impl fmt::Debug for Hub {
@@ -68,6 +64,7 @@ impl Hub {
             state: Mutex::new(State {
                 broker,
                 outboxes: HashMap::new(),
+                closed: false,
             }),
             began: Instant::now(),
             began_us: since.map_or(0, micros),
@@ -75,43 +72,8 @@ impl Hub {
         }
     }
 
-    /// Serves every connection of `listener` until `shutdown`, over TLS if it is given.
-    ///
-    /// # Errors
-    /// When the listener fails for good.
-    pub async fn serve(
-        self: &Arc<Self>,
-        listener: TcpListener,
-        tls: Option<ServerTls>,
-        shutdown: CancellationToken,
-    ) -> io::Result<()> {
-        let mut connections = JoinSet::new();
-        let mut time = pin!(self.keep_time(shutdown));
-        loop {
-            tokio::select! {
-                () = &mut time => break,
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => {
-                        stream.set_nodelay(true)?;
-                        let (hub, tls) = (Arc::clone(self), tls.clone());
-                        connections.spawn(async move { hub.attend_stream(stream, tls).await });
-                    }
-                    Err(error) if is_passing(&error) => {
-                        tracing::warn!(%error, "functions.broker.accept");
-                        tokio::time::sleep(TICK).await;
-                    }
-                    Err(error) => return Err(error),
-                },
-                Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            }
-        }
-        while connections.join_next().await.is_some() {}
-        Ok(())
-    }
-
-    /// Tells the broker what time it is until `shutdown`, then ends all connections. Whoever serves
-    /// connections in its own way needs this beside.
-    pub async fn keep_time(&self, shutdown: CancellationToken) {
+    /// Tells the broker what time it is until `shutdown`, then ends all connections.
+    pub(crate) async fn keep_time(&self, shutdown: CancellationToken) {
         let mut ticks = tokio::time::interval(TICK);
         loop {
             let deadline = self.with(|broker, _| broker.next_deadline());
@@ -126,35 +88,6 @@ impl Hub {
             self.with(|broker, now| broker.tick(now));
         }
         self.close_all();
-    }
-
-    /// Serves a connection that has still to say which protocol it speaks; another one ends it.
-    async fn attend_stream(&self, stream: TcpStream, tls: Option<ServerTls>) {
-        let accepted = match tls {
-            None => Ok(Ok(Accepted::Plain(stream))),
-            Some(ref tls) => tokio::time::timeout(GREETING, tls.accept(stream)).await,
-        };
-        match accepted {
-            Ok(Ok(Accepted::Tls(stream))) => {
-                let (mut read, write) = tokio::io::split(stream);
-                if speaks_frames(&mut read).await {
-                    self.attend(read, write).await;
-                }
-            }
-            Ok(Ok(Accepted::Plain(stream))) => {
-                let (mut read, write) = stream.into_split();
-                match (speaks_frames(&mut read).await, tls) {
-                    (false, _) => {}
-                    (true, None) => self.attend(read, write).await,
-                    (true, Some(_)) => {
-                        // It may be gone already.
-                        let _ = tls::refuse(write).await;
-                    }
-                }
-            }
-            Ok(Err(error)) => tracing::debug!(%error, "functions.broker.tls"),
-            Err(_) => tracing::debug!("functions.broker.tls_timeout"),
-        }
     }
 
     /// Serves one connection, whose preface was read, until it ends.
@@ -238,6 +171,9 @@ impl Hub {
         let peer = connect(&mut state.broker, now)?;
         state.outboxes.insert(peer, Arc::clone(outbox));
         self.act(&mut state);
+        if state.closed {
+            outbox.close();
+        }
         Ok(peer)
     }
 
@@ -306,7 +242,9 @@ impl Hub {
     }
 
     fn close_all(&self) {
-        for outbox in self.state().outboxes.values() {
+        let mut state = self.state();
+        state.closed = true;
+        for outbox in state.outboxes.values() {
             outbox.close();
         }
     }
@@ -320,27 +258,6 @@ impl Hub {
     }
 }
 
-/// Whether that is the protocol that a connection says first.
-async fn speaks_frames(mut read: impl AsyncRead + Unpin) -> bool {
-    let mut preface = [0; PREFACE.len()];
-    match tokio::time::timeout(GREETING, read.read_exact(&mut preface)).await {
-        Ok(Ok(_)) if preface == PREFACE => true,
-        _ => {
-            tracing::debug!("functions.broker.other_protocol");
-            false
-        }
-    }
-}
-
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// Whether the listener may work again: too many open files, a peer that went before it was served.
-fn is_passing(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionReset | Interrupted
-    ) || matches!(error.raw_os_error(), Some(23 | 24))
 }

@@ -13,11 +13,10 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use r3mes_blobs::MemoryStore;
 use r3mes_exact::{Cpu, CpuOptions};
-use r3mes_gateway::{
-    metrics::Metrics,
-    openai::{Api, ApiLimits, Network, NetworkLimits, ServingDirectory, ServingNode},
-    server,
+use r3mes_gateway::openai::{
+    Api, ApiLimits, Network, NetworkLimits, ServingDirectory, ServingNode,
 };
+use r3mes_http::{metrics::Metrics, server};
 use r3mes_inference::exact::{self, Limits, Parts};
 use r3mes_inference::{Engine, Prompt, Request, Sampling};
 use r3mes_model::{ChatTemplate, Model, PLAIN_TEMPLATE, PackedModel, Tokenizer};

@@ -1,4 +1,4 @@
-//! HTTP: the only crate that knows it.
+//! HTTP and gRPC of the network: its ledger, blobs, models.
 //!
 //! Each surface is a function that returns an [`axum::Router`], so that a process mounts those it
 //! serves and runs them on one port:
@@ -7,7 +7,8 @@
 //! use std::sync::Arc;
 //!
 //! use r3mes_blobs::MemoryStore;
-//! use r3mes_gateway::{ipfs, server};
+//! use r3mes_gateway::ipfs;
+//! use r3mes_http::server;
 //! use tokio::net::TcpListener;
 //! use tokio_util::sync::CancellationToken;
 //!
@@ -20,17 +21,14 @@
 //! # }
 //! ```
 //!
-//! [`server`] runs a router with limits and a clean end; [`ipfs`] hands out blobs and fetches them
-//! from other nodes; [`flight`] does both over Arrow Flight, and shows adapters and packages as
-//! tables; [`openai`] answers prompts, on a serving node itself or by passing them on;
-//! [`functions`] is remote functions, beside their own frames;
-//! [`metrics`] counts; [`rpc`] is the chain, in CometBFT's shape, [`cosmos`] in the Cosmos SDK's.
+//! [`ipfs`] hands out blobs and fetches them from other nodes; [`flight`] does both over Arrow
+//! Flight, and shows adapters and packages as tables; [`openai`] answers prompts, on a serving node
+//! itself or by passing them on; [`rpc`] is the chain, in CometBFT's shape, [`cosmos`] in the Cosmos
+//! SDK's; [`billing`] lets calls of remote functions be paid on the ledger.
 
+pub mod billing;
 pub mod cosmos;
 pub mod flight;
-pub mod functions;
 pub mod ipfs;
-pub mod metrics;
 pub mod openai;
 pub mod rpc;
-pub mod server;

@@ -10,7 +10,6 @@ mod gateway {
     mod light;
     mod light_client;
     mod likeness;
-    mod mcp;
     mod network;
     mod openai;
     mod outside;

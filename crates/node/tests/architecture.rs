@@ -22,6 +22,8 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("inference", &["types", "exact", "model"]),
     ("functions", &[]),
     ("consensus", &["types", "state", "ledger"]),
+    ("http", &[]),
+    ("functions-http", &["functions", "http"]),
     (
         "gateway",
         &[
@@ -34,6 +36,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "training",
             "inference",
             "functions",
+            "http",
         ],
     ),
     ("sim", &["types", "state", "ledger", "training"]),
@@ -50,6 +53,8 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "inference",
             "consensus",
             "functions",
+            "http",
+            "functions-http",
             "gateway",
         ],
     ),
@@ -79,22 +84,32 @@ const PURE: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Libraries of HTTP and gRPC, which only `gateway` is built from.
-const HTTP: &[&str] = &[
-    "arrow-flight",
-    "axum",
-    "cosmos-sdk-proto",
-    "hyper",
-    "hyper-util",
-    "reqwest",
-    "rmcp",
-    "tokio-tungstenite",
-    "tonic",
-    "tonic-health",
-    "tonic-reflection",
-    "tower",
-    "tower-http",
-    "utoipa-swagger-ui",
+/// Libraries of HTTP and gRPC, and the crates that are built from any of each.
+const SPOKEN_BY: &[(&[&str], &[&str])] = &[
+    (
+        &[
+            "axum",
+            "hyper",
+            "hyper-util",
+            "reqwest",
+            "rmcp",
+            "tokio-tungstenite",
+            "tower",
+            "tower-http",
+            "utoipa-swagger-ui",
+        ],
+        &["functions-http", "gateway", "http"],
+    ),
+    (
+        &[
+            "arrow-flight",
+            "cosmos-sdk-proto",
+            "tonic",
+            "tonic-health",
+            "tonic-reflection",
+        ],
+        &["gateway"],
+    ),
 ];
 
 /// Names of libraries, and all places under `crates` where they stand.
@@ -105,6 +120,7 @@ const SPOKEN_IN: &[(&str, &[&str])] = &[
             // The last height that CometBFT's key signed, and its file.
             "consensus/src/cometbft/signed.rs",
             "consensus/src/cometbft/signer.rs",
+            "functions-http/src",
             "gateway/src",
             // The files of a checkpoint, and the header of a packed model.
             "model/src/checkpoint/mod.rs",
@@ -195,12 +211,14 @@ fn pure_crates_are_built_from_what_is_listed_only() {
 }
 
 #[test]
-fn only_the_gateway_is_built_from_http_and_grpc() {
-    let speaks = |names: &BTreeSet<String>| HTTP.iter().any(|&name| names.contains(name));
+fn only_the_surfaces_are_built_from_http_and_grpc() {
     let all = workspace();
-    let speakers = all.iter().filter(|(_, names)| speaks(names));
-    let speakers: Vec<&str> = speakers.map(|(name, _)| name.as_str()).collect();
-    assert_eq!(speakers, ["gateway"]);
+    for (libraries, speakers) in SPOKEN_BY {
+        let speaks = |names: &BTreeSet<String>| libraries.iter().any(|&name| names.contains(name));
+        let found = all.iter().filter(|(_, names)| speaks(names));
+        let found: BTreeSet<&str> = found.map(|(name, _)| name.as_str()).collect();
+        assert_eq!(found, speakers.iter().copied().collect(), "{libraries:?}");
+    }
 }
 
 #[test]

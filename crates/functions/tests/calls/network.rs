@@ -51,8 +51,7 @@ impl Network {
         let hub = Arc::new(Hub::new(broker, mpsc::unbounded_channel().0));
         let stop = CancellationToken::new();
         let (served, stopping) = (Arc::clone(&hub), stop.clone());
-        let serving =
-            tokio::spawn(async move { served.serve(listener, None, stopping).await.unwrap() });
+        let serving = tokio::spawn(async move { served.serve(listener, None, stopping).await });
         Self {
             hub,
             address,

@@ -78,7 +78,7 @@ impl Gateway {
             tokio::spawn(async move { federation.run(meeting, meet_stop).await.unwrap() });
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
-            tokio::spawn(async move { hub.serve(listener, None, stopping).await.unwrap() });
+            tokio::spawn(async move { hub.serve(listener, None, stopping).await });
             address
         });
         Self {

@@ -13,6 +13,7 @@ use axum::{
 };
 use futures::{Stream, StreamExt, stream};
 use r3mes_blobs::{BlobStore, StoreError};
+use r3mes_http::metrics::Metrics;
 use r3mes_inference::{Engine, ServedModel};
 use serde_json::{Value, json};
 use tokio::{
@@ -29,7 +30,6 @@ use super::{
     request::{Asked, Kind},
     shape::{self, Envelope, Gathered, TokenUsage},
 };
-use crate::metrics::Metrics;
 
 /// Limits of an [`Api`]; the engine has its own beside these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,9 +18,8 @@ use prometheus_client::{
         histogram::{Histogram, exponential_buckets},
     },
 };
+use r3mes_http::metrics::Metrics;
 use r3mes_inference::Engine;
-
-use crate::metrics::Metrics;
 
 /// What is counted of the API.
 #[derive(Clone, Debug)]

@@ -16,6 +16,7 @@ use axum::{
     routing::{get, post},
 };
 use futures::{StreamExt, future, stream};
+use r3mes_http::metrics::Metrics;
 use reqwest::redirect::Policy;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
@@ -27,7 +28,6 @@ use super::{
     receipts::{NONCE_HEADER, RECEIPT_HEADER},
     request,
 };
-use crate::metrics::Metrics;
 
 /// Serving nodes asked at most.
 const MAX_NODES: usize = 64;

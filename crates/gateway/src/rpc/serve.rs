@@ -43,7 +43,7 @@ pub struct Service {
     pub limits: RpcLimits,
 }
 
-/// Bounds on requests. Connections are bounded by [`crate::server`].
+/// Bounds on requests. Connections are bounded by [`r3mes_http::server`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RpcLimits {
     /// Bytes of a request's body.
@@ -130,7 +130,7 @@ impl Chain {
     }
 }
 
-/// The RPC of a chain as a router, to be [served](crate::server::serve): our own under engine `local`,
+/// The RPC of a chain as a router, to be [served](r3mes_http::server::serve): our own under engine `local`,
 /// and CometBFT's with what [`Relay`] adds to it.
 pub fn router(chain: Chain) -> Router {
     let limits = chain.limits();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use r3mes_gateway::cosmos::{Node as CosmosNode, grpc_router, proto, rest_router};
 use r3mes_gateway::rpc::{Chain, RpcLimits, Service, TxClient};
-use r3mes_gateway::server;
+use r3mes_http::server;
 use r3mes_types::Amount;
 use r3mes_types::wire::Wire;
 use serde_json::Value;

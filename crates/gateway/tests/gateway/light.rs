@@ -12,7 +12,7 @@ use r3mes_gateway::rpc::light::{
     LightBlock, LightClient, LightError, Root, Settings, TrustOptions,
 };
 use r3mes_gateway::rpc::{Client, ClientError, TxClient};
-use r3mes_gateway::server;
+use r3mes_http::server;
 use r3mes_ledger::Genesis;
 use r3mes_ledger::genesis::GenesisValidator;
 use r3mes_types::bank::QueryBalance;

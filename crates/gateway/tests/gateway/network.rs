@@ -7,10 +7,10 @@ use std::{
 
 use axum::{Router, body::Body, routing};
 use futures::StreamExt;
-use r3mes_gateway::{
-    metrics::Metrics,
-    openai::{ApiLimits, Network, NetworkLimits, RECEIPT_HEADER, ServingDirectory, ServingNode},
+use r3mes_gateway::openai::{
+    ApiLimits, Network, NetworkLimits, RECEIPT_HEADER, ServingDirectory, ServingNode,
 };
+use r3mes_http::metrics::Metrics;
 use r3mes_inference::Receipt;
 use serde_json::{Value, json};
 

@@ -7,9 +7,9 @@ use futures::StreamExt;
 use r3mes_blobs::{BlobStore, MemoryStore};
 use r3mes_gateway::{
     ipfs::{self, GatewayLimits},
-    metrics::Metrics,
     openai::{Api, ApiLimits, NONCE_HEADER, RECEIPT_HEADER},
 };
+use r3mes_http::metrics::Metrics;
 use r3mes_inference::Receipt;
 use r3mes_types::Hash;
 use reqwest::{Response, header};

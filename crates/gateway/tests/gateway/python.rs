@@ -5,10 +5,10 @@ use std::{path::Path, sync::Arc, thread};
 
 use r3mes_blobs::MemoryStore;
 use r3mes_exact::{Cpu, CpuOptions};
-use r3mes_gateway::{
-    metrics::Metrics,
-    openai::{Api, ApiLimits, Network, NetworkLimits, ServingDirectory, ServingNode},
+use r3mes_gateway::openai::{
+    Api, ApiLimits, Network, NetworkLimits, ServingDirectory, ServingNode,
 };
+use r3mes_http::metrics::Metrics;
 use r3mes_inference::exact::{self, Limits, Parts};
 use r3mes_model::{ChatTemplate, Model, PLAIN_TEMPLATE, PackedModel, Tokenizer};
 use r3mes_types::SecretKey;

@@ -17,7 +17,7 @@ use r3mes_consensus::mempool::Limits;
 use r3mes_gateway::rpc::{
     Chain, Client, ClientError, Relay, RpcLimits, TxClient, TxState, genesis_file, router,
 };
-use r3mes_gateway::server;
+use r3mes_http::server;
 use r3mes_ledger::genesis::{DEVELOPMENT_CHAIN, DEVELOPMENT_SECRET};
 use r3mes_state::Storage;
 use r3mes_types::Amount;

@@ -15,7 +15,7 @@ use r3mes_consensus::store::BlockStore;
 use r3mes_gateway::rpc::{
     Chain, Client, ClientError, RpcLimits, SendError, Service, TxClient, TxState, router,
 };
-use r3mes_gateway::server;
+use r3mes_http::server;
 use r3mes_ledger::genesis::{DEVELOPMENT_CHAIN, DEVELOPMENT_SECRET, development};
 use r3mes_state::{Storage, proof_spec};
 use r3mes_types::auth::QueryAccount;

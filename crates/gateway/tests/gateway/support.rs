@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 
 use axum::Router;
-use r3mes_gateway::server;
+use r3mes_http::server;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},

@@ -9,10 +9,8 @@ use std::{
 use futures::{StreamExt, future};
 use r3mes_blobs::MemoryStore;
 use r3mes_exact::{Cpu, CpuOptions, Philox, signed_unit};
-use r3mes_gateway::{
-    metrics::Metrics,
-    openai::{Api, ApiLimits, RECEIPT_HEADER},
-};
+use r3mes_gateway::openai::{Api, ApiLimits, RECEIPT_HEADER};
+use r3mes_http::metrics::Metrics;
 use r3mes_inference::{
     Evidence, Receipt,
     exact::{self, ExactEngine, Limits, Parts},

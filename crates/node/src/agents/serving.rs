@@ -4,11 +4,8 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use r3mes_exact::Cpu;
-use r3mes_gateway::{
-    metrics::Metrics,
-    openai::{self, ApiLimits},
-    server::serve,
-};
+use r3mes_gateway::openai::{self, ApiLimits};
+use r3mes_http::{metrics::Metrics, server::serve};
 use r3mes_inference::exact::{self, ExactEngine, Limits, Parts};
 use r3mes_model::{ChatTemplate, Model, PLAIN_TEMPLATE, Tokenizer};
 use r3mes_training::job::adapter_layout;

@@ -11,7 +11,7 @@ use r3mes_functions::{
     tokens::{Secret, Token},
     wire::messages::CallHead,
 };
-use r3mes_gateway::functions::{arguments_of, value_of};
+use r3mes_functions_http::{arguments_of, value_of};
 use r3mes_types::Amount;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;

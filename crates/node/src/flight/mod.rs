@@ -10,8 +10,8 @@ use r3mes_blobs::BlobStore;
 use r3mes_gateway::{
     flight::{FlightLimits, Token, router},
     ipfs::Source,
-    server::serve,
 };
+use r3mes_http::server::serve;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;

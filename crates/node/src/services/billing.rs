@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use r3mes_gateway::functions::billing::{Billing, Book, Journal};
+use r3mes_gateway::billing::{Billing, Book, Journal};
 
 use crate::{agents, config, config::Config, home::Home, keyring::Keyring};
 

@@ -19,10 +19,8 @@ use r3mes_functions::{
     tls::ServerTls,
     tokens::{Token, Tokens},
 };
-use r3mes_gateway::{
-    functions::{Functions, HttpLimits, billing::Billing},
-    metrics::Metrics,
-};
+use r3mes_functions_http::{Functions, HttpLimits};
+use r3mes_gateway::billing::Billing;
 use serde::{Deserialize, Serialize};
 use tokio::{sync::mpsc, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -68,7 +66,6 @@ pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> a
         None => None,
     };
     let hub = Arc::new(Hub::new(broker, owned));
-    let metrics = Metrics::new();
     let http = HttpLimits {
         body_bytes: settings.max_body_bytes,
         calls_per_minute: settings.calls_per_minute,
@@ -82,7 +79,7 @@ pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> a
     let joined = federation.as_ref();
     let owners = joined.map(|federation| federation.owners().clone());
     let calls = joined.map(|federation| Arc::clone(federation.calls()));
-    let api = Functions::new(Arc::clone(&hub), &metrics, http, calls);
+    let api = Functions::new(Arc::clone(&hub), http, calls);
     let meeting = async {
         match &federation {
             Some(federation) => Ok(federation.run(Arc::clone(&hub), shutdown.clone()).await?),

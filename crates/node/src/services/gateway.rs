@@ -3,11 +3,10 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use r3mes_gateway::{
-    metrics::Metrics,
     openai::{self, NetworkLimits, ServingNode},
     rpc,
-    server::serve,
 };
+use r3mes_http::{metrics::Metrics, server::serve};
 use r3mes_types::{Role, nodes::QueryNodes, query::PageRequest};
 use serde::Serialize;
 use serde_json::json;

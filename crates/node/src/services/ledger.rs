@@ -15,8 +15,8 @@ use r3mes_consensus::{
 use r3mes_gateway::{
     cosmos, ipfs,
     rpc::{self, Chain, RpcLimits},
-    server::serve,
 };
+use r3mes_http::server::serve;
 use r3mes_ledger::genesis::Genesis;
 use r3mes_state::Storage;
 use r3mes_types::{ConsensusKey, beacon::HashChains, wire::Wire};

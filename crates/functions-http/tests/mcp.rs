@@ -1,5 +1,13 @@
+#![expect(clippy::unwrap_used, reason = "a test")]
 //! Functions as tools, over the Model Context Protocol. Its Python client, which nobody here wrote, is
 //! the judge.
+
+#[path = "../../gateway/tests/gateway/outside.rs"]
+#[expect(
+    dead_code,
+    reason = "the gateway's tests have judges of other kinds too"
+)]
+mod outside;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,19 +20,18 @@ use r3mes_functions::{
     serve::Hub,
     tokens::{Secret, Tokens},
 };
-use r3mes_gateway::{
-    functions::{Functions, HttpLimits},
-    metrics::Metrics,
-};
+use r3mes_functions_http::{Functions, HttpLimits};
 use rmpv::Value as Packed;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    outside::{Runs, judged},
-    support::client,
-};
+use self::outside::{Runs, judged};
+
+/// A client that meets the gateway directly.
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
 
 /// A gateway with two nodes, and a token of alice's, who is in the team.
 struct Network {
@@ -45,12 +52,7 @@ impl Network {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
-        let api = Functions::new(
-            Arc::clone(&hub),
-            &Metrics::new(),
-            HttpLimits::default(),
-            None,
-        );
+        let api = Functions::new(Arc::clone(&hub), HttpLimits::default(), None);
         let stopping = stop.clone();
         tasks.spawn(async move { api.serve(listener, None, stopping).await });
         let (told, stopped) = mpsc::unbounded_channel();

@@ -17,10 +17,7 @@ use r3mes_functions::{
     tokens::Tokens,
     wire::messages::CallHead,
 };
-use r3mes_gateway::{
-    functions::{Functions, HttpLimits},
-    metrics::Metrics,
-};
+use r3mes_functions_http::{Functions, HttpLimits};
 use rmpv::Value as Packed;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -60,7 +57,7 @@ impl Network {
             _folder: folder,
             _stop: stop.clone().drop_guard(),
         };
-        let api = Functions::new(hub, &Metrics::new(), HttpLimits::default(), None);
+        let api = Functions::new(hub, HttpLimits::default(), None);
         let stopping = stop.clone();
         tokio::spawn(async move { api.serve(listener, Some(tls), stopping).await });
         let node = network.node();

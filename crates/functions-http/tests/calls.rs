@@ -23,10 +23,7 @@ use r3mes_functions::{
     tokens::{Secret, Tokens},
     wire::messages::CallHead,
 };
-use r3mes_gateway::{
-    functions::{Functions, HttpLimits},
-    metrics::Metrics,
-};
+use r3mes_functions_http::{Functions, HttpLimits};
 use reqwest::{Response, StatusCode, header};
 use rmpv::Value as Packed;
 use serde_json::{Value, json};
@@ -63,7 +60,7 @@ impl Network {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let api = Functions::new(hub, &Metrics::new(), limits, None);
+        let api = Functions::new(hub, limits, None);
         let stopping = stop.clone();
         tokio::spawn(async move { api.serve(listener, None, stopping).await });
         let network = Self {

@@ -8,7 +8,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use rmp::Marker;
 use rmpv::Value as Packed;
 use serde_json::{Map, Number, Value};
-use tendermint::Time;
+use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// The key of an object that stands for bytes.
 const BYTES: &str = "$bytes";
@@ -278,7 +278,7 @@ impl Shower<'_> {
                 _ => return Err(malformed("an object")),
             },
             Packed::Ext(MOMENT, content) => match moment(&content) {
-                Some(time) => time.to_rfc3339().into(),
+                Some(text) => text.into(),
                 None => return unshowable("a moment before the year 1 or after 9999".into()),
             },
             Packed::Ext(kind, _) => return unshowable(format!("an extension of type {kind}")),
@@ -318,8 +318,8 @@ fn shown_bytes(bytes: &[u8]) -> Value {
     Value::Object([(BYTES.to_owned(), text)].into_iter().collect())
 }
 
-/// A moment in the three lengths that MessagePack has for it.
-fn moment(content: &[u8]) -> Option<Time> {
+/// A moment in the three lengths that MessagePack has for it, as text.
+fn moment(content: &[u8]) -> Option<String> {
     let (seconds, nanos) = match *content {
         [a, b, c, d] => (u32::from_be_bytes([a, b, c, d]).into(), 0),
         [a, b, c, d, e, f, g, h] => {
@@ -333,7 +333,9 @@ fn moment(content: &[u8]) -> Option<Time> {
         }
         _ => return None,
     };
-    Time::from_unix_timestamp(seconds, nanos).ok()
+    let time = OffsetDateTime::from_unix_timestamp(seconds).ok()?;
+    let time = time.checked_add(Duration::nanoseconds(nanos.into()))?;
+    time.format(&Rfc3339).ok()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use r3mes_functions::{broker::FunctionView, registry::FunctionInfo};
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
 use serde_json::{Value, json};
 
-use crate::functions::values;
+use crate::values;
 
 /// Tools of one page of a list.
 const PAGE: usize = 500;

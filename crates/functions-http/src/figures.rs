@@ -13,11 +13,11 @@ use r3mes_functions::{
     registry::{Sums, WINDOW_S},
     serve::Hub,
 };
+use r3mes_http::metrics::Metrics;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Shared, call::caller, problem::Problem};
-use crate::metrics::Metrics;
 
 /// The gateway as a whole.
 #[derive(Debug, Serialize)]

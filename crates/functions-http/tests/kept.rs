@@ -24,10 +24,7 @@ use r3mes_functions::{
     serve::Hub,
     tokens::{Secret, Tokens},
 };
-use r3mes_gateway::{
-    functions::{Functions, HttpLimits},
-    metrics::Metrics,
-};
+use r3mes_functions_http::{Functions, HttpLimits};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use rmpv::Value as Packed;
 use serde_json::{Value, json};
@@ -86,7 +83,7 @@ impl Gateway {
             let hub = Arc::new(Hub::new(broker, mpsc::unbounded_channel().0));
             let calls = Some(Arc::clone(federation.calls()));
             let limits = HttpLimits::default();
-            let api = Functions::new(Arc::clone(&hub), &Metrics::new(), limits, calls);
+            let api = Functions::new(Arc::clone(&hub), limits, calls);
             let meet_stop = stopping.clone();
             tokio::spawn(async move { federation.run(hub, meet_stop).await.unwrap() });
             listener.set_nonblocking(true).unwrap();

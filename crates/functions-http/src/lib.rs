@@ -7,14 +7,12 @@
 
 mod answer;
 mod arguments;
-pub mod billing;
 mod call;
 mod dashboard;
 mod figures;
 mod jobs;
 mod kept;
 mod limit;
-mod listen;
 mod lists;
 mod mcp;
 mod openapi;
@@ -29,7 +27,10 @@ use axum::{
     http::{HeaderName, Method, header},
     routing::{get, post},
 };
-use r3mes_functions::{client::Client, federation::KeptCalls, serve::Hub, tls::ServerTls};
+use r3mes_functions::{
+    client::Client, federation::KeptCalls, listen::Other, serve::Hub, tls::ServerTls,
+};
+use r3mes_http::{metrics::Metrics, server};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::{Any, CorsLayer};
@@ -37,7 +38,6 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 pub use self::{arguments::arguments_of, values::value_of};
 use self::{jobs::Jobs, kept::Kept, limit::RateLimit};
-use crate::metrics::Metrics;
 
 /// Which call an answer belongs to.
 const CALL_HEADER: HeaderName = HeaderName::from_static("x-r3mes-call");
@@ -91,16 +91,11 @@ pub struct Functions {
 }
 
 impl Functions {
-    /// An API for `hub`, whose figures join `metrics`. Asynchronous calls are kept in `calls`, and in
-    /// this process's memory without.
+    /// An API for `hub`. Asynchronous calls are kept in `calls`, and in this process's memory without.
     #[must_use]
-    pub fn new(
-        hub: Arc<Hub>,
-        metrics: &Metrics,
-        limits: HttpLimits,
-        calls: Option<Arc<KeptCalls>>,
-    ) -> Self {
-        figures::register(metrics, &hub);
+    pub fn new(hub: Arc<Hub>, limits: HttpLimits, calls: Option<Arc<KeptCalls>>) -> Self {
+        let metrics = Metrics::new();
+        figures::register(&metrics, &hub);
         let client = Arc::new(Client::within(Arc::clone(&hub)));
         let shared = Shared {
             kept: calls.map(|calls| Kept::new(calls, Arc::clone(&client), limits.job_bytes)),
@@ -112,7 +107,7 @@ impl Functions {
         };
         Self {
             shared: Arc::new(shared),
-            metrics: metrics.clone(),
+            metrics,
         }
     }
 
@@ -168,13 +163,15 @@ impl Functions {
                 kept.run(&hub, shutdown.clone()).await;
             }
         };
-        let serving = listen::serve(
-            listener,
-            tls,
-            self.router(),
-            Arc::clone(&hub),
-            shutdown.clone(),
-        );
+        let (router, stop) = (self.router(), shutdown.clone());
+        let others = move |other: Other| {
+            let router = match other.lacks_tls {
+                true => Router::new().fallback(problem::only_tls),
+                false => router.clone(),
+            };
+            server::serve_connection(other.stream, other.client, router, stop.clone())
+        };
+        let serving = hub.serve_beside(listener, tls, others, shutdown.clone());
         tokio::join!(serving, forget, running);
     }
 }

@@ -37,23 +37,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 ///
 /// Handlers find the client's address as [`ConnectInfo<SocketAddr>`].
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
-    let stop = shutdown.clone();
-    serve_each(listener, MAX_CONNECTIONS, shutdown, |stream, client| {
-        serve_connection(stream, client, router.clone(), stop.clone())
-    })
-    .await;
-}
-
-/// Gives each connection of `listener`, of at most `most` at a time, to `handle` until `shutdown`.
-pub(crate) async fn serve_each<F>(
-    listener: TcpListener,
-    most: usize,
-    shutdown: CancellationToken,
-    handle: impl Fn(TcpStream, SocketAddr) -> F,
-) where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let places = Arc::new(Semaphore::new(most));
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -66,7 +50,7 @@ pub(crate) async fn serve_each<F>(
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, %client, "cannot set TCP_NODELAY");
             }
-            let handling = handle(stream, client);
+            let handling = serve_connection(stream, client, router.clone(), shutdown.clone());
             connections.spawn(async move {
                 handling.await;
                 drop(place);
@@ -92,8 +76,10 @@ async fn accept(
     }
 }
 
-/// Serves HTTP on one connection.
-pub(crate) async fn serve_connection<S>(
+/// Serves HTTP on one connection until it ends; after `shutdown`, open requests end.
+///
+/// Handlers find the client's address as [`ConnectInfo<SocketAddr>`].
+pub async fn serve_connection<S>(
     stream: S,
     client: SocketAddr,
     router: Router,

@@ -434,6 +434,21 @@ def test_progress_reaches_the_caller(node: Make, isolation: str) -> None:
         remote("node", "train").with_progress(stop)()
 
 
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+def test_a_note_that_is_too_long_reaches_the_caller_in_part(node: Make, isolation: str) -> None:
+    made = node()
+
+    @made.register(isolation=isolation)
+    def train(context: ExecutionContext) -> str:
+        context.progress(0.5, "n" * 100_000)
+        return "done"
+
+    made.start()
+    seen: list[Progress] = []
+    assert remote("node", "train").with_progress(seen.append)() == "done"
+    assert seen == [Progress(0.5, "n" * 4096 + " [95904 bytes left out]")]
+
+
 def test_a_watcher_that_gives_up_and_raises_holds_up_no_other_call(
     node: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,7 +94,7 @@ impl Failure {
 }
 
 /// The first `most` bytes, and how many were left out.
-fn beginning(text: &str, most: usize) -> String {
+pub(crate) fn beginning(text: &str, most: usize) -> String {
     let kept = &text[..text.floor_char_boundary(most)];
     match text.len() - kept.len() {
         0 => kept.to_owned(),

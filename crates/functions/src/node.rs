@@ -193,8 +193,9 @@ impl Output {
         self.link.last(parts).await
     }
 
-    /// Says how far the call has come: a share of one, and a line for people. It is left out where much
-    /// waits to be sent already.
+    /// Says how far the call has come: a share of one, and a line for people, of which
+    /// [`MAX_NOTE_BYTES`](crate::wire::messages::MAX_NOTE_BYTES) are sent. It is left out where much waits
+    /// to be sent already.
     pub fn progress(&self, done: Option<f64>, note: impl Into<String>) {
         let note = note.into();
         self.link.mention(Kind::Progress, &Progress { done, note });

@@ -57,7 +57,10 @@ class ExecutionContext:
             raise CallCancelledError("nobody waits for this call any more")
 
     def progress(self, done: float | None = None, note: str = "") -> None:
-        """Says how far the call has come: a share between 0 and 1, and a line for people."""
+        """Says how far the call has come: a share between 0 and 1, and a line for people.
+
+        The first 4 KiB of the line are sent, and how many bytes were left out.
+        """
         if done is not None and not 0 <= done <= 1:
             raise ValueError(f"progress is a share between 0 and 1, not {done}")
         self._job.progress(None if done is None else float(done), note)

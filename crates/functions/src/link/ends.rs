@@ -129,12 +129,14 @@ impl Outgoing {
         });
     }
 
-    /// Sends a frame that costs nothing, unless much waits to be sent already.
+    /// Sends a frame that costs nothing, unless much waits to be sent already, or no head could be made.
     pub(crate) fn mention<H: Head>(&self, kind: Kind, head: &H) {
-        self.link.outbox.push_if_idle(Frame {
-            head: head.encode().unwrap_or_default(),
-            ..Frame::bare(kind, self.number)
-        });
+        if let Ok(head) = head.encode() {
+            self.link.outbox.push_if_idle(Frame {
+                head,
+                ..Frame::bare(kind, self.number)
+            });
+        }
     }
 
     /// Whether the last frame was sent.

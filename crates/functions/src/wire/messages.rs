@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    failure::Failure,
+    failure::{Failure, beginning},
     registry::{Capabilities, FunctionInfo, Quota, Requirements, Strategy},
 };
 
@@ -17,6 +17,8 @@ use crate::{
 pub const PROTOCOL: u16 = 1;
 /// Most bytes of a head.
 pub const MAX_HEAD_BYTES: usize = u16::MAX as usize;
+/// Bytes of a note of progress that are sent; of a longer one, how many were left out stands behind them.
+pub const MAX_NOTE_BYTES: usize = 4 << 10;
 
 /// Why a head was not understood.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +86,6 @@ heads! {
     CallHead: "call",
     Caller: "call",
     Credit: "credit",
-    Progress: "progress",
     Ask: "ask",
     Queued: "queued",
     Started: "started",
@@ -102,6 +103,21 @@ impl Head for Failure {
     /// None: what was cut goes into a head.
     fn encode(&self) -> Result<Bytes, HeadError> {
         whole(self).or_else(|_| whole(&self.cut()))
+    }
+}
+
+impl Head for Progress {
+    const WHAT: &'static str = "progress";
+
+    /// The head as bytes, with the first [`MAX_NOTE_BYTES`] of its note.
+    ///
+    /// # Errors
+    /// None: what was cut goes into a head.
+    fn encode(&self) -> Result<Bytes, HeadError> {
+        whole(&Self {
+            done: self.done,
+            note: beginning(&self.note, MAX_NOTE_BYTES),
+        })
     }
 }
 
@@ -487,6 +503,21 @@ mod tests {
     fn a_head_that_is_too_long_is_an_error() {
         let long = CallHead::new("f".repeat(MAX_HEAD_BYTES));
         assert!(long.encode().unwrap_err().to_string().contains("at most"));
+    }
+
+    #[test]
+    fn a_note_that_is_too_long_is_told_in_part() {
+        let told = |note: String| {
+            let done = Some(0.5);
+            let told = Progress::decode(&Progress { done, note }.encode().unwrap()).unwrap();
+            assert_eq!(told.done, done);
+            told.note
+        };
+        assert_eq!(told("a".repeat(MAX_NOTE_BYTES)), "a".repeat(MAX_NOTE_BYTES));
+        let cut = told("€".repeat(MAX_HEAD_BYTES));
+        let kept = "€".repeat(MAX_NOTE_BYTES / 3);
+        let left_out = "€".len() * MAX_HEAD_BYTES - kept.len();
+        assert_eq!(cut, format!("{kept} [{left_out} bytes left out]"));
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(crate) struct Hooks {
 
 static HOOKS: PyOnceLock<Hooks> = PyOnceLock::new();
 
-/// Names the functions of the Python half; the package does it when it is imported.
+/// Names the functions of the Python half; `r3mes._values` does it when it is imported.
 #[pyfunction]
 pub(crate) fn set_hooks(
     py: Python<'_>,
@@ -43,9 +43,13 @@ pub(crate) fn set_hooks(
     let _ = HOOKS.set(py, hooks);
 }
 
-/// The functions of the Python half.
+/// The functions of the Python half, which is imported if nothing has done it yet.
 pub(crate) fn hooks(py: Python<'_>) -> PyResult<&Hooks> {
+    if let Some(hooks) = HOOKS.get(py) {
+        return Ok(hooks);
+    }
+    py.import("r3mes._values")?;
     HOOKS
         .get(py)
-        .ok_or_else(|| PyRuntimeError::new_err("import r3mes, not r3mes._native"))
+        .ok_or_else(|| PyRuntimeError::new_err("r3mes._values named no functions: install r3mes anew"))
 }

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from typing import Any, Callable, Iterable, Mapping
 
 import r3mes
+from r3mes._remote import running_loop
 
 
 class ComputeNode(r3mes.ComputeNode):
@@ -114,11 +114,7 @@ _SERVER_WORDS = (
 
 
 def _in_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+    return running_loop() is not None
 
 
 def _started(waiting: Callable[[], object], name: str) -> threading.Thread:

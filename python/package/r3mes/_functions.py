@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, Iterator
 
@@ -11,8 +10,6 @@ from ._context import ExecutionContext, current_job
 
 if TYPE_CHECKING:
     from ._processes import Processes
-
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def describe(error: BaseException) -> tuple[str, str, str, str]:
@@ -65,6 +62,8 @@ class Offered:
     """A function, and what its annotations ask for."""
 
     def __init__(self, function: Callable[..., Any], *, streams: bool) -> None:
+        import inspect
+
         self.function = function
         self.is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
         self.streams = streams
@@ -72,17 +71,18 @@ class Offered:
         self._positional: list[_values.Converter | None] = []
         self._named: dict[str, _values.Converter] = {}
         self._context: str | None = None
+        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         #: Positional parameters before the context; more than any call has where it goes by name.
         self._context_at = sys.maxsize
         for name, parameter in inspect.signature(function).parameters.items():
             hint = self.hints.get(name)
             if hint is ExecutionContext:
                 self._context = name
-                if parameter.kind in _POSITIONAL:
+                if parameter.kind in positional:
                     self._context_at = len(self._positional)
                 continue
             convert = _values.converter(hint)
-            if parameter.kind in _POSITIONAL:
+            if parameter.kind in positional:
                 self._positional.append(convert)
             if convert is not None:
                 self._named[name] = convert

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _native
 from .errors import AuthenticationError, GatewayUnreachableError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ._server import Server
 
 DEFAULT_PORT = 8080
@@ -23,8 +24,19 @@ _connections: dict[tuple[int, str, str | None, str | None], _native.Connection] 
 _lock = threading.Lock()
 
 
+def _forked() -> None:
+    """Gives a forked process a lock of its own: its parent's may be held by a thread that it has not."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
 def config_folder() -> Path:
     """Where this user's settings, tokens and node keys are."""
+    from pathlib import Path
+
     base = os.environ.get("XDG_CONFIG_HOME")
     return (Path(base) if base else Path.home() / ".config") / "r3mes"
 
@@ -102,6 +114,8 @@ def _stored_token(name: str) -> str | None:
 
 def find_ca(given: str | os.PathLike[str] | None) -> str | None:
     """The file of the certificate authority to trust, if it is not those that the machine trusts."""
+    from pathlib import Path
+
     found = given or os.environ.get("R3MES_FUNCTIONS_CA") or _config().get("ca")
     return str(Path(found).expanduser()) if found else None
 

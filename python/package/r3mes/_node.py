@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
-import logging
 import os
 import re
 from typing import TYPE_CHECKING, Any, Callable, Mapping, TypeVar, overload
 
-from . import _gateway, _native, _schema
+from . import _gateway, _native
 from ._functions import Isolated, Offered
 from ._workers import Loop, Threads
 
@@ -143,6 +141,10 @@ class ComputeNode:
         pickle: bool = False,
         **labels: str,
     ) -> Callable[..., Any]:
+        import inspect
+
+        from . import _schema
+
         name = name or function.__name__
         yields = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
         offered = Offered(function, streams=yields if stream is None else stream)
@@ -258,6 +260,8 @@ class ComputeNode:
 
     def _lose(self, why: str) -> None:
         """Ends the node, as it cannot run what it offers any more; `wait` raises why."""
+        import logging
+
         logging.getLogger("r3mes").error("node %s: %s", self.node_id, why)
         self._lost = why
         handle = self._handle

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import os
 import sys
 import threading
@@ -22,7 +21,8 @@ _STREAM_ORIGINS = frozenset(
 )
 
 
-def _running_loop() -> Any:
+def running_loop() -> Any:
+    """The event loop that runs in this thread, if there is one; does not import asyncio to see that there is none."""
     events = sys.modules.get("asyncio.events")
     return None if events is None else events._get_running_loop()
 
@@ -267,7 +267,7 @@ class RemoteFunction(typing.Generic[P, R]):
         return connection if process == os.getpid() and connection.connected() else None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        loop = _running_loop()
+        loop = running_loop()
         if self._streams:
             return Stream(lambda: self._open(args, kwargs))
         if _has_iterator(args, kwargs):
@@ -331,6 +331,8 @@ class RemoteFunction(typing.Generic[P, R]):
 
 
 def _streams_by_form(stub: Callable[..., Any], hints: dict[str, Any]) -> bool:
+    import inspect
+
     if inspect.isgeneratorfunction(stub) or inspect.isasyncgenfunction(stub):
         return True
     origin = typing.get_origin(hints.get("return"))
@@ -467,6 +469,8 @@ def remote(
     }
 
     def of_stub(stub: Callable[..., Any]) -> Any:
+        import inspect
+
         hints = _values.hints_of(stub)
         streams = _streams_by_form(stub, hints) if stream is None else stream
         made: RemoteFunction[..., Any] = RemoteFunction(

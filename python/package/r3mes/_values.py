@@ -5,7 +5,6 @@ docs/spec/functions.md says under "Values" what travels.
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import enum
 import types
@@ -63,8 +62,10 @@ def _replace(value: Any, pickle: bool) -> Any:
         return value.value
     if isinstance(value, (bytearray, memoryview)):
         return _of_buffer(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value)]
+    if hasattr(kind, "__dataclass_fields__"):
+        from dataclasses import fields
+
+        names = [field.name for field in fields(value)]
         return _native.Named(kind.__name__, {name: getattr(value, name) for name in names})
     if hasattr(kind, "__pydantic_validator__"):
         return _native.Named(kind.__name__, {name: getattr(value, name) for name in kind.model_fields})
@@ -220,7 +221,7 @@ def converter(hint: Any) -> Converter | None:
     validate = getattr(hint, "model_validate", None)
     if validate is not None:
         return lambda value: value if isinstance(value, hint) else validate(value)
-    if dataclasses.is_dataclass(hint):
+    if hasattr(hint, "__dataclass_fields__"):
         return _converter_of_dataclass(hint)
     if issubclass(hint, enum.Enum):
         return hint
@@ -244,6 +245,8 @@ def _converter_of_list(origin: type, arguments: tuple[Any, ...]) -> Converter | 
 
 
 def _converter_of_dataclass(hint: type) -> Converter:
+    from dataclasses import fields as fields_of
+
     made: dict[str, Converter | None] = {}
 
     def convert(value: Any) -> Any:
@@ -251,7 +254,7 @@ def _converter_of_dataclass(hint: type) -> Converter:
             return value
         if not made:
             hints = typing.get_type_hints(hint)
-            made.update({field.name: converter(hints[field.name]) for field in dataclasses.fields(hint)})
+            made.update({field.name: converter(hints[field.name]) for field in fields_of(hint)})
         fields = {}
         for name, entry in value.items():
             inner = made.get(name)

@@ -49,7 +49,7 @@ pub(crate) fn hooks(py: Python<'_>) -> PyResult<&Hooks> {
         return Ok(hooks);
     }
     py.import("r3mes._values")?;
-    HOOKS
-        .get(py)
-        .ok_or_else(|| PyRuntimeError::new_err("r3mes._values named no functions: install r3mes anew"))
+    HOOKS.get(py).ok_or_else(|| {
+        PyRuntimeError::new_err("r3mes._values named no functions: install r3mes anew")
+    })
 }

@@ -29,3 +29,4 @@ pub mod process;
 pub mod services;
 pub mod telemetry;
 pub mod testnet;
+mod yaml;

@@ -77,13 +77,21 @@ fn make(home: &Home, typed: &Init, engine: Option<Engine>) -> anyhow::Result<Ini
     if let (Some(file), Some(from)) = (&typed.genesis, &typed.from) {
         super::export::continue_home(home, &mut config, file, &Home::new(from), engine)?;
     } else {
-        match typed.recover {
-            true => keyring.recover(&super::keys::read_phrase()?)?,
-            false => keyring.generate()?,
-        }
+        let phrase = match typed.recover {
+            true => Some(super::keys::read_phrase()?),
+            false => None,
+        };
+        // Before there are keys, since a retry would find them and refuse to replace them.
         match &typed.join {
             Some(url) => join(home, &mut config, url, typed, engine)?,
-            None => found(home, &mut config, &typed.chain_id, engine)?,
+            None => refuse_foundation(&config, engine)?,
+        }
+        match phrase {
+            Some(phrase) => keyring.recover(&phrase)?,
+            None => keyring.generate()?,
+        }
+        if typed.join.is_none() {
+            found(home, &mut config, &typed.chain_id, engine)?;
         }
     }
     // Last, so that a home whose making was broken off does not count as one.
@@ -97,6 +105,15 @@ fn make(home: &Home, typed: &Init, engine: Option<Engine>) -> anyhow::Result<Ini
         address: keyring.account_address()?.to_string(),
         roles,
     })
+}
+
+/// Whether a network can be founded with these roles under this engine.
+fn refuse_foundation(config: &Config, engine: Option<Engine>) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        engine != Some(Engine::Cometbft) || config.roles.validator.is_some(),
+        "under engine cometbft the founder signs blocks: add validator to --roles"
+    );
+    Ok(())
 }
 
 fn found(
@@ -126,10 +143,6 @@ fn found(
                 .iter()
                 .map(|(role, _)| *role)
                 .collect();
-            anyhow::ensure!(
-                roles.contains(&Role::Validator),
-                "under engine cometbft the founder signs blocks: add validator to --roles"
-            );
             Some(agents::spec(
                 home,
                 config,

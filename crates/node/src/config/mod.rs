@@ -31,7 +31,7 @@ pub use self::{
     roles::{BlobBackEnd, Blobs, RoleConfig, Roles},
     services::{Attach, CometBft, Engine, Gateway, Ledger, Services, StateSync},
 };
-use crate::home::Home;
+use crate::{home::Home, yaml};
 
 /// Most bytes a configuration file may have.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -206,14 +206,10 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Invalid`] or [`ConfigError::AddressClash`].
     pub fn parse(text: &str, path: PathBuf) -> Result<Self, ConfigError> {
-        let config: Self = if text.trim().is_empty() {
-            Self::default()
-        } else {
-            serde_saphyr::from_str_valid(text).map_err(|error| ConfigError::Invalid {
-                path: path.clone(),
-                problem: error.to_string(),
-            })?
-        };
+        let config: Self = yaml::read(text).map_err(|problem| ConfigError::Invalid {
+            path: path.clone(),
+            problem,
+        })?;
         config.refuse_clashes(path)?;
         Ok(config)
     }

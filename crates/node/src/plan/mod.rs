@@ -16,7 +16,10 @@ use serde::{Deserialize, Serialize};
 
 pub use params::Subject;
 
-use crate::config::{is_amount, is_hash};
+use crate::{
+    config::{is_amount, is_hash},
+    yaml,
+};
 
 /// How long a phase waits for those who do not answer, in seconds. Phases end as soon as all have, so
 /// this is for processes that died; on a slow or busy machine nobody honest may miss it.
@@ -363,10 +366,7 @@ impl Plan {
     /// # Errors
     /// Every complaint, with its line.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
-        if text.trim().is_empty() {
-            return Ok(Self::default());
-        }
-        serde_saphyr::from_str_valid(text).map_err(|error| anyhow::anyhow!("{error}"))
+        yaml::read(text).map_err(anyhow::Error::msg)
     }
 
     /// The plan as YAML.

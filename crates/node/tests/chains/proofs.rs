@@ -55,6 +55,9 @@ fn what_a_node_proves_is_verified_from_it_and_from_files_and_no_changed_file_is(
 
     // Somebody who joins believes nothing that is not proved.
     let joined = folder.path().join("joined");
+    // A try that failed leaves no keys that the next one would refuse to replace.
+    let nobody = complaint(&joined, &["init", "--join", "http://127.0.0.1:1"]);
+    assert!(nobody.contains("cannot take the genesis"), "{nobody}");
     json(&joined, &["init", "--join", &founder.rpc]);
     let config = fs::read_to_string(joined.join("config.yaml")).unwrap();
     assert!(config.contains("light:"), "{config}");

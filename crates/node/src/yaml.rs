@@ -1,0 +1,225 @@
+//! YAML files that people write: read as a whole, with every complaint at once.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use garde::Validate;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_saphyr::{Error, Location};
+
+/// Reads and checks a file's text.
+///
+/// A value that cannot be read, or a key that nothing knows, ends deserializing; its entry is then
+/// left out, and the rest is read again. What is checked against an entry left out is checked against
+/// its default.
+///
+/// # Errors
+/// Every complaint in the order of the lines, each with line, column and the line itself; where the
+/// text is no YAML, the first place that is none.
+pub(crate) fn read<T>(text: &str) -> Result<T, String>
+where
+    T: DeserializeOwned + Validate<Context: Default>,
+{
+    let lines: Vec<&str> = text.lines().collect();
+    let mut kept = lines.clone();
+    let mut complaints = BTreeMap::new();
+    loop {
+        let rest = kept.join("\n");
+        let error = match serde_saphyr::from_str_valid(&rest) {
+            Ok(value) if complaints.is_empty() => return Ok(value),
+            Ok(_) => break,
+            Err(error) => error,
+        };
+        // No YAML from the start, or not any more.
+        if let Err(error) = serde_saphyr::from_str::<IgnoredAny>(&rest) {
+            if complaints.is_empty() {
+                add(&mut complaints, &error, &lines);
+            }
+            break;
+        }
+        let error = error.without_snippet();
+        if let Error::ValidationErrors { errors, .. } = error {
+            for error in errors {
+                add(&mut complaints, error, &lines);
+            }
+            break;
+        }
+        let entry = entry_of(error, &lines);
+        // A complaint about an entry of which a part was left out may come from that alone.
+        if entry.clone().all(|line| kept[line] == lines[line]) {
+            add(&mut complaints, error, &lines);
+        }
+        if kept[entry.clone()].iter().all(|line| line.is_empty()) {
+            break;
+        }
+        kept[entry].fill("");
+    }
+    Err(complaints.into_values().collect::<Vec<_>>().join("\n"))
+}
+
+/// Puts an error down, by its place.
+fn add(complaints: &mut BTreeMap<(u64, u64), String>, error: &Error, lines: &[&str]) {
+    let error = error.without_snippet();
+    let message = error.to_string();
+    let Some(at) = error.location() else {
+        complaints.insert((0, 0), message);
+        return;
+    };
+    let (line, column) = (at.line(), at.column());
+    let said = message
+        .strip_suffix(&format!(" at line {line}, column {column}"))
+        .unwrap_or(&message);
+    let said = said.strip_prefix("validation error at ").unwrap_or(said);
+    let shown = lines.get(index(at)).unwrap_or(&"");
+    let complaint = format!("line {line}, column {column}: {said}\n  {shown}");
+    complaints.insert((line, column), complaint);
+}
+
+/// The lines of the entry that an error is about.
+fn entry_of(error: &Error, lines: &[&str]) -> Range<usize> {
+    let Some(at) = error.location().filter(|at| index(*at) < lines.len()) else {
+        return 0..0;
+    };
+    let mut first = index(at);
+    let is_key = matches!(error, Error::SerdeUnknownField { .. });
+    if !is_key && usize::try_from(at.column()) == Ok(indent(lines[first]) + 1) {
+        // A value that begins on a line of its own: its key is above.
+        let deep = indent(lines[first]);
+        let above = |&line: &usize| is_content(lines[line]) && indent(lines[line]) < deep;
+        first = (0..first).rev().find(above).unwrap_or(first);
+    }
+    let deep = indent(lines[first]);
+    let is_item = |line: &str| line.trim_start().starts_with("- ");
+    let belongs = |line: &&str| {
+        !is_content(line)
+            || indent(line) > deep
+            || indent(line) == deep && is_item(line) && !is_item(lines[first])
+    };
+    let more = lines[first + 1..].iter().take_while(|line| belongs(line));
+    first..first + 1 + more.count()
+}
+
+fn index(at: Location) -> usize {
+    usize::try_from(at.line()).map_or(usize::MAX, |line| line.saturating_sub(1))
+}
+
+fn indent(line: &str) -> usize {
+    line.len() - line.trim_start_matches(' ').len()
+}
+
+/// Whether a line is neither blank nor a comment.
+fn is_content(line: &str) -> bool {
+    !matches!(line.trim_start().chars().next(), None | Some('#'))
+}
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Default, PartialEq, Deserialize, Validate)]
+    #[serde(deny_unknown_fields, default)]
+    struct House {
+        #[garde(dive)]
+        door: Door,
+        #[garde(dive)]
+        doors: Vec<Door>,
+        #[garde(length(max = 2))]
+        numbers: Vec<u32>,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize, Validate)]
+    #[serde(deny_unknown_fields, default)]
+    struct Door {
+        #[garde(range(min = 1, max = 5))]
+        width: u32,
+        #[garde(length(max = 4))]
+        name: String,
+        #[garde(skip)]
+        listen: SocketAddr,
+    }
+
+    impl Default for Door {
+        fn default() -> Self {
+            let listen = SocketAddr::from(([127, 0, 0, 1], 1));
+            let (width, name) = (1, String::new());
+            Self {
+                width,
+                name,
+                listen,
+            }
+        }
+    }
+
+    /// The lines that are complained of.
+    fn lines_of(text: &str) -> Vec<u64> {
+        let problem = read::<House>(text).unwrap_err();
+        let place = |line: &str| line.strip_prefix("line ")?.split(',').next()?.parse().ok();
+        let found: Vec<u64> = problem.lines().filter_map(place).collect();
+        assert!(!found.is_empty(), "{problem}");
+        found
+    }
+
+    #[test]
+    fn a_good_text_is_read_and_an_empty_one_is_the_default() {
+        assert_eq!(read::<House>("").unwrap(), House::default());
+        assert_eq!(read::<House>("# nothing\n").unwrap(), House::default());
+        let house = read::<House>("numbers: [1, 2]\ndoor:\n  width: 3\n").unwrap();
+        assert_eq!((house.door.width, house.numbers), (3, vec![1, 2]));
+    }
+
+    #[test]
+    fn every_mistake_is_told_with_its_line() {
+        let text = "\
+door:
+  width: wide     # 2: no number
+  naem: front     # 3: no such key
+  listen: here    # 4: no address
+doors:
+  - width: 2
+    name: back
+  - width: -1     # 8
+    name: [a]     # within what was left out with 8
+garden: 3         # 10: no such key
+numbers: [1, 2, 3]
+";
+        // The list is too long as well.
+        assert_eq!(lines_of(text), [2, 3, 4, 8, 10, 11]);
+        let problem = read::<House>(text).unwrap_err();
+        assert!(
+            problem.contains("unknown field `naem`, expected one of"),
+            "{problem}"
+        );
+        assert!(problem.contains("  listen: here"), "{problem}");
+    }
+
+    #[test]
+    fn values_of_several_lines_are_left_out_whole() {
+        assert_eq!(
+            lines_of("door:\n  name:\n    a: b\n    c: d\n  width: 9\n"),
+            [3, 5]
+        );
+        assert_eq!(lines_of("numbers:\n- 1\n- x\n- y\ndoor: 3\n"), [3, 4, 5]);
+        assert_eq!(lines_of("numbers:\n  k: v\ndoors: {}\n"), [2, 3]);
+        assert_eq!(
+            lines_of("door: {width: x,\n  name: abcde}\nnumbers: y\n"),
+            [1, 3]
+        );
+    }
+
+    #[test]
+    fn a_list_that_lost_all_its_items_is_complained_of_for_them_alone() {
+        assert_eq!(
+            lines_of("numbers:\n  - x\n  - y\ndoor:\n  width: 7\n"),
+            [2, 3, 5]
+        );
+    }
+
+    #[test]
+    fn a_text_that_is_no_yaml_is_complained_of_where_it_stops_being_it() {
+        assert_eq!(lines_of("numbers: [1, 2\ndoor:\n  width: 9\n").len(), 1);
+        assert_eq!(lines_of("door:\n\twidth: 9\n"), [2]);
+        assert_eq!(lines_of("door:\n  width: 1\n  width: 2\n"), [3]);
+    }
+}

@@ -11,6 +11,7 @@ use axum::{
 use bytes::Bytes;
 use r3mes_functions::{
     registry::{Requirements, Strategy},
+    webhook::Webhook,
     wire::messages::{CallHead, Caller},
 };
 use serde::Deserialize;
@@ -20,9 +21,10 @@ use super::{
     CALL_HEADER, Shared,
     answer::{self, Form},
     arguments,
-    jobs::{self, Begun},
+    jobs::{self, Asked, Begun, digest},
     kept::KeptCall,
     problem::Problem,
+    webhook,
 };
 
 pub(super) const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -111,6 +113,12 @@ async fn call(
     let form = Form::of(&headers, streams)?;
     let asynchronous = headers.get_all(PREFER).iter().any(is_respond_async);
     let key = idempotency_key(&headers)?;
+    let webhook = webhook::of_request(&headers, token(&headers)?, &shared.webhooks)?;
+    if webhook.is_some() && !asynchronous {
+        return Err(Problem::invalid(
+            "Callback-URL is for asynchronous calls: add the header Prefer: respond-async",
+        ));
+    }
     let arguments = arguments::read(request).await?;
     if !asynchronous && key.is_none() {
         let reply = shared.client.call(&head, arguments).await?;
@@ -119,7 +127,7 @@ async fn call(
         response.headers_mut().insert(CALL_HEADER, value_of(&id));
         return Ok(response);
     }
-    let (job, replayed) = begin(shared, &who, key, head, arguments).await?;
+    let (job, replayed) = begin(shared, &who, key, head, arguments, webhook).await?;
     let mut response = match asynchronous {
         true => {
             let location = value_of(&format!("/api/calls/{}", job.id()));
@@ -178,19 +186,25 @@ async fn begin(
     key: Option<String>,
     head: CallHead,
     arguments: Bytes,
+    webhook: Option<Webhook>,
 ) -> Result<(Job, bool), Problem> {
     if let Some(kept) = &shared.kept {
-        let (call, known) = kept.begin(&shared.hub, key, head, arguments).await?;
+        let begun = kept.begin(&shared.hub, key, head, arguments, webhook);
+        let (call, known) = begun.await?;
         return Ok((Job::everywhere(call), known));
     }
     let calling = Arc::clone(shared);
-    let id = head.caller.clone().unwrap_or_default().call;
-    let begun = shared.jobs.begin(
-        &id,
-        who,
+    let asked = Asked {
+        id: head.caller.clone().unwrap_or_default().call,
+        user: who.user.clone(),
         key,
-        &head.clone(),
-        &arguments.clone(),
+        same: digest(&head, &arguments, webhook.as_ref()),
+        function: head.function.clone(),
+        node: head.node.clone(),
+        webhook,
+    };
+    let begun = shared.jobs.begin(
+        asked,
         async move { calling.client.call(&head, arguments).await },
     )?;
     Ok(match begun {
@@ -232,6 +246,20 @@ pub(super) async fn cancel(
     Ok(Json(job.view().await?).into_response())
 }
 
+/// `GET /api/webhook-secret`
+pub(super) async fn webhook_secret(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    caller(&shared, &headers)?;
+    let token = token(&headers)?.ok_or_else(|| {
+        let words =
+            "each token has a secret of its own: come with one (Authorization: Bearer TOKEN)";
+        Problem::new(StatusCode::UNAUTHORIZED, words)
+    })?;
+    Ok(webhook::secret_of(token).into_response())
+}
+
 fn unknown(id: &str) -> Problem {
     let words = format!("there is no call {id:?} of yours, or its result is kept no longer");
     Problem::new(StatusCode::NOT_FOUND, words)
@@ -239,18 +267,24 @@ fn unknown(id: &str) -> Problem {
 
 /// Whose a request is: `Authorization: Bearer TOKEN`, or nobody's in particular.
 pub(super) fn caller(shared: &Shared, headers: &HeaderMap) -> Result<Caller, Problem> {
-    let token = match headers.get(header::AUTHORIZATION) {
-        None => None,
-        Some(value) => {
-            let text = value.to_str().unwrap_or_default();
-            let token = text.strip_prefix("Bearer ").map(str::trim);
-            let form = "the Authorization header must be: Bearer TOKEN";
-            let denied = || Problem::new(StatusCode::UNAUTHORIZED, form);
-            Some(token.ok_or_else(denied)?)
-        }
-    };
+    let token = token(headers)?;
     let known = shared.hub.with(|broker, now| broker.identify(token, now));
     Ok(known?)
+}
+
+/// The token that a request came with.
+fn token(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or_default();
+    match text.strip_prefix("Bearer ") {
+        Some(token) => Ok(Some(token.trim())),
+        None => Err(Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "the Authorization header must be: Bearer TOKEN",
+        )),
+    }
 }
 
 fn is_respond_async(value: &HeaderValue) -> bool {

@@ -12,7 +12,8 @@ use bytes::Bytes;
 use r3mes_functions::{
     Failure, Reason,
     client::{Event, Reply},
-    wire::messages::{CallHead, Caller},
+    webhook::Webhook,
+    wire::messages::CallHead,
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -22,7 +23,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{HttpLimits, problem::Problem, values};
+use super::{
+    HttpLimits,
+    problem::Problem,
+    values,
+    webhook::{self, INLINE_BYTES, Sender},
+};
 
 /// Time between two looks at what is old.
 const TIDYING: Duration = Duration::from_secs(10);
@@ -53,6 +59,7 @@ pub(super) struct Job {
     state: watch::Sender<State>,
     over: Mutex<Option<Instant>>,
     cancelled: CancellationToken,
+    webhook: Option<Mutex<Webhook>>,
 }
 
 impl Job {
@@ -68,9 +75,18 @@ impl Job {
         view(&self.id, target, came_us, &self.state.borrow())
     }
 
-    /// As [`Self::heading`], with the result.
-    pub(super) fn view(&self) -> Value {
+    /// As [`Self::heading`], with what has become of its webhook.
+    fn shown(&self) -> Value {
         let mut view = self.heading();
+        if let Some(webhook) = self.webhook() {
+            view["webhook"] = webhook::view(&webhook);
+        }
+        view
+    }
+
+    /// As [`Self::shown`], with the result.
+    pub(super) fn view(&self) -> Value {
+        let mut view = self.shown();
         if let State::Succeeded(items) = &*self.state.borrow() {
             add_results(&mut view, items);
         }
@@ -94,11 +110,12 @@ impl Job {
 
     /// Nobody waits for it any more.
     pub(super) fn cancel(&self) {
-        self.cancelled.cancel();
         self.finish(State::Failed(Failure::new(
             Reason::Cancelled,
             "the caller cancelled",
         )));
+        // Whoever runs it finds that it is over.
+        self.cancelled.cancel();
     }
 
     fn finish(&self, state: State) {
@@ -114,9 +131,35 @@ impl Job {
         }
     }
 
+    fn webhook(&self) -> Option<MutexGuard<'_, Webhook>> {
+        let webhook = self.webhook.as_ref()?;
+        Some(webhook.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Tells whoever wants to know that it is over, until they know or it is given up.
+    async fn tell(&self, sender: &Sender) {
+        let Some(webhook) = self.webhook().map(|webhook| webhook.clone()) else {
+            return;
+        };
+        let items = match &*self.state.borrow() {
+            State::Succeeded(items) => Some(Arc::clone(items)),
+            _ => None,
+        };
+        let items = items.filter(|items| total(items) <= INLINE_BYTES);
+        let body = webhook::body(self.heading(), items.as_deref());
+        loop {
+            let attempt = sender.send(&webhook, &self.id, body.clone()).await;
+            let pause = self.webhook().and_then(|mut webhook| webhook.note(attempt));
+            match pause {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return,
+            }
+        }
+    }
+
     fn bytes(&self) -> usize {
         match &*self.state.borrow() {
-            State::Succeeded(items) => items.iter().map(Bytes::len).sum(),
+            State::Succeeded(items) => total(items),
             _ => 0,
         }
     }
@@ -129,6 +172,10 @@ impl Job {
     fn is_over(&self) -> bool {
         self.state.borrow().is_over()
     }
+}
+
+fn total(items: &[Bytes]) -> usize {
+    items.iter().map(Bytes::len).sum()
 }
 
 /// Makes a call and gathers its items, telling how it stands.
@@ -219,6 +266,20 @@ pub(super) fn add_results(view: &mut Value, items: &[Bytes]) {
     }
 }
 
+/// What a call is to be.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) id: String,
+    pub(super) user: String,
+    /// An idempotency key.
+    pub(super) key: Option<String>,
+    /// What calls with the same key must have in common: see [`digest`].
+    pub(super) same: [u8; 32],
+    pub(super) function: String,
+    pub(super) node: Option<String>,
+    pub(super) webhook: Option<Webhook>,
+}
+
 /// A call that was asked for.
 #[derive(Debug)]
 pub(super) enum Begun {
@@ -232,6 +293,7 @@ pub(super) enum Begun {
 #[derive(Debug)]
 pub(super) struct Jobs {
     limits: HttpLimits,
+    webhooks: Arc<Sender>,
     kept: Mutex<Kept>,
 }
 
@@ -243,9 +305,10 @@ struct Kept {
 }
 
 impl Jobs {
-    pub(super) fn new(limits: HttpLimits) -> Self {
+    pub(super) fn new(limits: &HttpLimits, webhooks: Arc<Sender>) -> Self {
         Self {
-            limits,
+            limits: limits.clone(),
+            webhooks,
             kept: Mutex::default(),
         }
     }
@@ -260,20 +323,15 @@ impl Jobs {
     /// When too many are kept, or when that one was another call.
     pub(super) fn begin(
         self: &Arc<Self>,
-        id: &str,
-        who: &Caller,
-        key: Option<String>,
-        head: &CallHead,
-        arguments: &[u8],
+        asked: Asked,
         call: impl Future<Output = Result<Reply, Failure>> + Send + 'static,
     ) -> Result<Begun, Problem> {
-        let same = digest(head, arguments);
         let mut kept = self.kept();
-        let key = key.map(|key| (who.user.clone(), key));
+        let key = asked.key.map(|key| (asked.user.clone(), key));
         if let Some((known, with)) = key.as_ref().and_then(|key| kept.keys.get(key))
             && let Some(job) = kept.jobs.get(known)
         {
-            return match *with == same {
+            return match *with == asked.same {
                 true => Ok(Begun::Known(Arc::clone(job))),
                 false => Err(Problem::new(
                     StatusCode::UNPROCESSABLE_ENTITY,
@@ -288,31 +346,35 @@ impl Jobs {
             return Err(busy.into());
         }
         let job = Arc::new(Job {
-            id: id.to_owned(),
-            user: who.user.clone(),
-            function: head.function.clone(),
-            node: head.node.clone(),
+            id: asked.id,
+            user: asked.user,
+            function: asked.function,
+            node: asked.node,
             came: SystemTime::now(),
             state: watch::Sender::new(State::Waiting { before: None }),
             over: Mutex::default(),
             cancelled: CancellationToken::new(),
+            webhook: asked.webhook.map(Mutex::new),
         });
-        kept.jobs.insert(id.to_owned(), Arc::clone(&job));
+        kept.jobs.insert(job.id.clone(), Arc::clone(&job));
         if let Some(key) = key {
-            kept.keys.insert(key, (id.to_owned(), same));
+            kept.keys.insert(key, (job.id.clone(), asked.same));
         }
         drop(kept);
         let (jobs, running, most) = (Arc::clone(self), Arc::clone(&job), self.limits.job_bytes);
         tokio::spawn(async move {
             let result = tokio::select! {
-                result = gather(call, most, &running.state) => result,
-                () = running.cancelled.cancelled() => return,
+                result = gather(call, most, &running.state) => Some(result),
+                () = running.cancelled.cancelled() => None,
             };
-            running.finish(match result {
-                Ok(items) => State::Succeeded(items.into()),
-                Err(failure) => State::Failed(failure),
-            });
-            jobs.make_room();
+            if let Some(result) = result {
+                running.finish(match result {
+                    Ok(items) => State::Succeeded(items.into()),
+                    Err(failure) => State::Failed(failure),
+                });
+                jobs.make_room();
+            }
+            running.tell(&jobs.webhooks).await;
         });
         Ok(Begun::New(job))
     }
@@ -330,7 +392,7 @@ impl Jobs {
             .jobs
             .values()
             .filter(|job| !user.is_empty() && job.user == user);
-        let mut views: Vec<Value> = mine.map(|job| job.heading()).collect();
+        let mut views: Vec<Value> = mine.map(|job| job.shown()).collect();
         views.sort_by_key(|view| view["created_at_us"].as_u64());
         views
     }
@@ -380,9 +442,16 @@ impl Kept {
     }
 }
 
-/// What makes two calls the same: target and arguments.
-pub(super) fn digest(head: &CallHead, arguments: &[u8]) -> [u8; 32] {
-    let target = json!([head.node, head.function, head.capability, head.requirements]);
+/// What makes two calls the same: target, arguments, and who is told.
+pub(super) fn digest(head: &CallHead, arguments: &[u8], webhook: Option<&Webhook>) -> [u8; 32] {
+    let told = webhook.map(|webhook| &webhook.url);
+    let target = json!([
+        head.node,
+        head.function,
+        head.capability,
+        head.requirements,
+        told
+    ]);
     let target = target.to_string();
     Sha256::new()
         .chain_update((target.len() as u64).to_le_bytes())

@@ -10,6 +10,7 @@ use r3mes_functions::{
     client::Client,
     federation::{CallRecord, CallState, KeepError, KeptCalls, Once, Turn},
     serve::Hub,
+    webhook::{Attempt, Webhook},
     wire::messages::CallHead,
 };
 use serde_json::Value;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     jobs::{State, add_results, digest, gather, view},
     problem::Problem,
+    webhook::{self, Sender},
 };
 
 /// Milliseconds after which there may be room for another call.
@@ -29,6 +31,7 @@ const FULL_MS: u64 = 10_000;
 pub(super) struct Kept {
     calls: Arc<KeptCalls>,
     client: Arc<Client>,
+    webhooks: Arc<Sender>,
     /// Bytes of a result.
     most_bytes: usize,
 }
@@ -41,10 +44,16 @@ pub(super) struct KeptCall {
 }
 
 impl Kept {
-    pub(super) fn new(calls: Arc<KeptCalls>, client: Arc<Client>, most_bytes: usize) -> Self {
+    pub(super) fn new(
+        calls: Arc<KeptCalls>,
+        client: Arc<Client>,
+        webhooks: Arc<Sender>,
+        most_bytes: usize,
+    ) -> Self {
         Self {
             calls,
             client,
+            webhooks,
             most_bytes,
         }
     }
@@ -66,8 +75,9 @@ impl Kept {
         key: Option<String>,
         head: CallHead,
         arguments: Bytes,
+        webhook: Option<Webhook>,
     ) -> Result<(KeptCall, bool), Problem> {
-        let same = digest(&head, &arguments);
+        let same = digest(&head, &arguments, webhook.as_ref());
         if key.is_none() && info(hub, &head, |_| ()).is_none() {
             let words = format!("there is no function {:?} on any node", head.function);
             return Err(Failure::new(Reason::NotFound, words).into());
@@ -76,7 +86,7 @@ impl Kept {
         let (calls, now) = (Arc::clone(&self.calls), now_us());
         let submitting = tokio::spawn(async move {
             let once = key.as_deref().map(|key| Once { key, same });
-            calls.submit(head, arguments, now, once).await
+            calls.submit(head, arguments, now, once, webhook).await
         });
         let (record, known) = submitting.await.map_err(|error| {
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
@@ -96,7 +106,7 @@ impl Kept {
             return Ok(Vec::new());
         }
         let records = self.calls.of(user).await?;
-        Ok(records.iter().map(heading).collect())
+        Ok(records.iter().map(shown).collect())
     }
 
     /// Ends a user's call.
@@ -105,7 +115,7 @@ impl Kept {
         Ok(record.map(|record| self.call(record)))
     }
 
-    /// Runs calls that this gateway is given, until `shutdown`.
+    /// Runs calls that this gateway is given, and tells of those that are over, until `shutdown`.
     pub(super) async fn run(&self, hub: &Arc<Hub>, shutdown: CancellationToken) {
         let knowing = Arc::clone(hub);
         let is_known = move |head: &CallHead| info(&knowing, head, |_| ()).is_some();
@@ -115,7 +125,20 @@ impl Kept {
             let (hub, client) = (Arc::clone(&hub), Arc::clone(&client));
             async move { run(turn, &hub, &client, most_bytes).await }
         };
-        self.calls.work(shutdown, is_known, run).await;
+        let webhooks = Arc::clone(&self.webhooks);
+        let tell = move |record: CallRecord, items: Option<Vec<Bytes>>| {
+            let webhooks = Arc::clone(&webhooks);
+            async move {
+                let body = webhook::body(heading(&record), items.as_deref());
+                match &record.webhook {
+                    Some(webhook) => webhooks.send(webhook, &record.id, body).await,
+                    // Nobody wants to be told.
+                    None => Attempt::Delivered,
+                }
+            }
+        };
+        let running = self.calls.work(shutdown.clone(), is_known, run);
+        tokio::join!(running, self.calls.deliver(shutdown, tell));
     }
 }
 
@@ -193,6 +216,15 @@ fn heading(record: &CallRecord) -> Value {
     view(&record.id, target, record.created_at_us, &state)
 }
 
+/// As [`heading`], with what has become of its webhook.
+fn shown(record: &CallRecord) -> Value {
+    let mut view = heading(record);
+    if let Some(webhook) = &record.webhook {
+        view["webhook"] = webhook::view(webhook);
+    }
+    view
+}
+
 impl KeptCall {
     pub(super) fn id(&self) -> &str {
         &self.record.id
@@ -200,7 +232,7 @@ impl KeptCall {
 
     /// As `GET /api/calls/{id}` shows it.
     pub(super) async fn view(&self) -> Result<Value, Problem> {
-        let mut view = heading(&self.record);
+        let mut view = shown(&self.record);
         if matches!(self.record.state, CallState::Succeeded { .. }) {
             add_results(&mut view, &self.calls.items(&self.record).await?);
         }

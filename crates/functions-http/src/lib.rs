@@ -18,6 +18,7 @@ mod mcp;
 mod openapi;
 mod problem;
 mod values;
+mod webhook;
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -36,14 +37,14 @@ use tokio_util::sync::CancellationToken;
 use tower_http::cors::{Any, CorsLayer};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-pub use self::{arguments::arguments_of, values::value_of};
-use self::{jobs::Jobs, kept::Kept, limit::RateLimit};
+pub use self::{arguments::arguments_of, values::value_of, webhook::WebhookHosts};
+use self::{jobs::Jobs, kept::Kept, limit::RateLimit, webhook::Sender};
 
 /// Which call an answer belongs to.
 const CALL_HEADER: HeaderName = HeaderName::from_static("x-r3mes-call");
 
 /// What the API allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpLimits {
     /// Bytes of a request's body, and of an item of a result. Frames have no such limit.
     pub body_bytes: usize,
@@ -56,6 +57,8 @@ pub struct HttpLimits {
     pub job_bytes: usize,
     /// How long this process keeps the result of an asynchronous call.
     pub job_life: Duration,
+    /// Who may be told that an asynchronous call is over.
+    pub webhooks: WebhookHosts,
 }
 
 impl Default for HttpLimits {
@@ -66,6 +69,7 @@ impl Default for HttpLimits {
             jobs: 10_000,
             job_bytes: 256 << 20,
             job_life: Duration::from_secs(3600),
+            webhooks: WebhookHosts::default(),
         }
     }
 }
@@ -80,6 +84,7 @@ struct Shared {
     /// Calls whose results all gateways keep, in place of `jobs`.
     kept: Option<Kept>,
     rate: RateLimit,
+    webhooks: Arc<Sender>,
     limits: HttpLimits,
 }
 
@@ -97,10 +102,16 @@ impl Functions {
         let metrics = Metrics::new();
         figures::register(&metrics, &hub);
         let client = Arc::new(Client::within(Arc::clone(&hub)));
+        let webhooks = Arc::new(Sender::new(limits.webhooks.clone(), &metrics));
+        let kept = calls.map(|calls| {
+            let (client, webhooks) = (Arc::clone(&client), Arc::clone(&webhooks));
+            Kept::new(calls, client, webhooks, limits.job_bytes)
+        });
         let shared = Shared {
-            kept: calls.map(|calls| Kept::new(calls, Arc::clone(&client), limits.job_bytes)),
+            kept,
             client,
-            jobs: Arc::new(Jobs::new(limits)),
+            jobs: Arc::new(Jobs::new(&limits, Arc::clone(&webhooks))),
+            webhooks,
             rate: RateLimit::new(limits.calls_per_minute),
             hub,
             limits,
@@ -122,6 +133,7 @@ impl Functions {
                 header::CONTENT_TYPE,
                 call::PREFER,
                 call::IDEMPOTENCY_KEY,
+                webhook::CALLBACK_URL,
                 mcp::PROTOCOL_VERSION,
                 mcp::METHOD,
                 mcp::NAME,
@@ -136,6 +148,7 @@ impl Functions {
             .route("/api/usage", get(lists::usage))
             .route("/api/calls", get(lists::calls))
             .route("/api/calls/{id}", get(call::poll).delete(call::cancel))
+            .route("/api/webhook-secret", get(call::webhook_secret))
             .route("/api/metrics", get(figures::gateway))
             .route("/openapi.json", get(openapi::document))
             .route("/health", get(lists::health))

@@ -3,6 +3,8 @@
 
 #[path = "../../functions/tests/federation/cluster.rs"]
 mod cluster;
+#[path = "webhooks/receiver.rs"]
+mod receiver;
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +26,7 @@ use r3mes_functions::{
     serve::Hub,
     tokens::{Secret, Tokens},
 };
-use r3mes_functions_http::{Functions, HttpLimits};
+use r3mes_functions_http::{Functions, HttpLimits, WebhookHosts};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use rmpv::Value as Packed;
 use serde_json::{Value, json};
@@ -34,7 +36,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::cluster::Cluster;
+use self::{cluster::Cluster, receiver::Receiver};
 
 /// Long enough for anything that should happen; only failures wait so long.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -82,7 +84,10 @@ impl Gateway {
             let broker = Broker::new(Limits::default(), tokens, BTreeMap::new(), 1);
             let hub = Arc::new(Hub::new(broker, mpsc::unbounded_channel().0));
             let calls = Some(Arc::clone(federation.calls()));
-            let limits = HttpLimits::default();
+            let limits = HttpLimits {
+                webhooks: WebhookHosts::Only(vec!["127.0.0.1".into()]),
+                ..HttpLimits::default()
+            };
             let api = Functions::new(Arc::clone(&hub), limits, calls);
             let meet_stop = stopping.clone();
             tokio::spawn(async move { federation.run(hub, meet_stop).await.unwrap() });
@@ -110,8 +115,12 @@ impl Gateway {
 
     /// Begins an asynchronous call; its path.
     async fn begin(&self, function: &str, arguments: &Value) -> String {
-        let asked = self.post(&format!("/api/fn/{function}"));
-        let asked = asked.header("prefer", "respond-async").json(arguments);
+        let asked = self.post(&format!("/api/fn/{function}")).json(arguments);
+        self.ask(asked).await
+    }
+
+    async fn ask(&self, asked: RequestBuilder) -> String {
+        let asked = asked.header("prefer", "respond-async");
         let answer = asked.send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::ACCEPTED);
         answer.headers()["location"].to_str().unwrap().to_owned()
@@ -375,4 +384,58 @@ async fn calls_of_a_killed_gateway_run_again_where_they_may_and_fail_where_not()
     let succeeded = other.until(&again, over).await;
     assert_eq!(succeeded["result"], 1, "{succeeded}");
     assert_eq!(node.begun.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_is_told_by_another_gateway_when_one_dies_before_it_has_told() {
+    let Some(cluster) = Cluster::start(1) else {
+        return;
+    };
+    let secret = Secret::new().unwrap();
+    let mut one = Gateway::join(&cluster, 0, listener(), &secret).await;
+    let _node = Gated::start(&[one.address]);
+    one.sees_functions().await;
+    let mut receiver = Receiver::start([None]).await;
+    let asked = one.post("/api/fn/echo").json(&json!(["done"]));
+    let asked = asked.header("callback-url", receiver.url());
+    let path = one.ask(asked).await;
+    let first = receiver.next().await;
+    let other = Gateway::join(&cluster, 0, listener(), &secret).await;
+    one.kill();
+    let second = receiver.next().await;
+    assert_eq!(second.json()["data"]["result"], "done");
+    assert_eq!(first.header("webhook-id"), second.header("webhook-id"));
+    let delivered = |call: &Value| call["webhook"]["status"] == "delivered";
+    let call = other.until(&path, delivered).await;
+    assert_eq!(call["result"], "done");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_is_told_again_and_of_a_call_that_was_cancelled() {
+    let Some(cluster) = Cluster::start(1) else {
+        return;
+    };
+    let secret = Secret::new().unwrap();
+    let one = Gateway::join(&cluster, 0, listener(), &secret).await;
+    let node = Gated::start(&[one.address]);
+    one.sees_functions().await;
+    let failing = Some(StatusCode::SERVICE_UNAVAILABLE);
+    let mut receiver = Receiver::start([failing]).await;
+    let long = json!(["x".repeat(300_000)]);
+    let asked = one.post("/api/fn/echo").json(&long);
+    let path = one.ask(asked.header("callback-url", receiver.url())).await;
+    let (first, second) = (receiver.next().await, receiver.next().await);
+    assert_eq!(first.body, second.body);
+    assert_eq!(first.json()["type"], "call.succeeded");
+    assert_eq!(first.json()["data"]["result"], Value::Null);
+    let delivered = |call: &Value| call["webhook"]["status"] == "delivered";
+    let call = one.until(&path, delivered).await;
+    assert_eq!(call["webhook"]["attempts"], 2);
+
+    let asked = one.post("/api/fn/once").json(&json!([1]));
+    let path = one.ask(asked.header("callback-url", receiver.url())).await;
+    node.has_begun(1).await;
+    let cancelled = one.http.delete(one.url(&path)).bearer_auth(&one.token);
+    cancelled.send().await.unwrap();
+    assert_eq!(receiver.next().await.json()["type"], "call.cancelled");
 }

@@ -11,6 +11,7 @@
 //! - [`serve`]: a broker with its clock and connections; [`listen`]: its port;
 //! - [`federation`]: several brokers that meet on NATS;
 //! - [`node`] and [`client`]: the two ends of a call;
+//! - [`webhook`]: whom a caller wants to be told of an asynchronous call's end;
 //! - [`tls`]: certificates, whom to trust, and a local authority.
 
 pub mod billing;
@@ -28,6 +29,7 @@ pub mod registry;
 pub mod serve;
 pub mod tls;
 pub mod tokens;
+pub mod webhook;
 pub mod wire;
 
 pub use failure::{Failure, Reason};

@@ -1,6 +1,6 @@
 //! The way to a broker.
 
-use std::{io, path::Path, str::FromStr, time::Duration};
+use std::{io, path::Path, str::FromStr, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
@@ -115,7 +115,8 @@ async fn connect(broker: &str, ca: Option<&Path>) -> Result<Stream, Unreached> {
         stream.write_all(&PREFACE).await?;
         return Ok(Stream::Plain(stream));
     }
-    let mut stream = tls::connect(stream, &address.host, ca).await?;
+    let settings = Arc::new(tls::client_config(ca)?);
+    let mut stream = tls::connect(stream, &address.host, settings).await?;
     stream.write_all(&PREFACE).await?;
     stream.flush().await?;
     Ok(Stream::Tls(Box::new(stream)))

@@ -76,13 +76,16 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     }
 }
 
-/// Agrees on TLS with `host`, at the other end of `stream`.
-pub(crate) async fn connect(
+/// Agrees on TLS with `host`, at the other end of `stream`; settings are those of [`client_config`].
+///
+/// # Errors
+/// When it is not who it should be, or speaks no TLS.
+pub async fn connect(
     stream: TcpStream,
     host: &str,
-    ca: Option<&Path>,
+    settings: Arc<ClientConfig>,
 ) -> Result<TlsStream<TcpStream>, TlsError> {
-    let connector = TlsConnector::from(Arc::new(client_config(ca)?));
+    let connector = TlsConnector::from(settings);
     let name = ServerName::try_from(host.to_owned()).map_err(|error| TlsError::OtherName {
         wanted: host.to_owned(),
         names: error.to_string(),

@@ -10,10 +10,12 @@ mod error;
 mod provider;
 mod server;
 
-pub(crate) use self::client::{connect, trusting_nobody};
+pub use rustls::ClientConfig;
+
+pub(crate) use self::client::trusting_nobody;
 pub use self::{
     authority::{Authority, AuthorityError, Issued},
-    client::client_config,
+    client::{client_config, connect},
     error::TlsError,
     provider::provider,
     server::{Accepted, ServerTls, refuse},

@@ -62,6 +62,9 @@ fn serve(home: &Home, typed: &Serve, overrides: &Overrides, out: &Output) -> any
             key: key.clone(),
         });
     }
+    if !typed.webhook_hosts.is_empty() {
+        settings.webhook_hosts = Some(typed.webhook_hosts.clone());
+    }
     if !typed.nats.is_empty() {
         for url in &typed.nats {
             config::is_nats_url(url, &()).map_err(|e| anyhow::anyhow!("--nats {url}: {e}"))?;

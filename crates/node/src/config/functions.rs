@@ -23,6 +23,11 @@ pub struct Functions {
     /// Bytes of a request's body over HTTP. Frames have no such limit.
     #[garde(range(min = 1024, max = 1 << 40))]
     pub max_body_bytes: usize,
+    /// Hosts, each HOST or HOST:PORT, that may be told that an asynchronous call is over; nobody is told
+    /// if there are none. When absent, all may be that are on the public Internet, over https.
+    #[garde(inner(inner(length(min = 1, max = 260))))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_hosts: Option<Vec<String>>,
     /// How calls of functions with a price are paid for: out of escrows on the network's ledger. There are
     /// no such functions when absent.
     #[garde(dive)]
@@ -45,6 +50,7 @@ impl Default for Functions {
             token_required: false,
             calls_per_minute: NonZeroU32::new(60_000).expect("it is not zero"),
             max_body_bytes: 64 << 20,
+            webhook_hosts: None,
             billing: None,
             tls: None,
             nats: None,

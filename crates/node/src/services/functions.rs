@@ -19,7 +19,7 @@ use r3mes_functions::{
     tls::ServerTls,
     tokens::{Token, Tokens},
 };
-use r3mes_functions_http::{Functions, HttpLimits};
+use r3mes_functions_http::{Functions, HttpLimits, WebhookHosts};
 use r3mes_gateway::billing::Billing;
 use serde::{Deserialize, Serialize};
 use tokio::{sync::mpsc, time::MissedTickBehavior};
@@ -69,6 +69,10 @@ pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> a
     let http = HttpLimits {
         body_bytes: settings.max_body_bytes,
         calls_per_minute: settings.calls_per_minute,
+        webhooks: match &settings.webhook_hosts {
+            Some(hosts) => WebhookHosts::Only(hosts.clone()),
+            None => WebhookHosts::Public,
+        },
         ..HttpLimits::default()
     };
     let following = follow_certificate(settings.tls.as_ref(), tls.clone());

@@ -11,6 +11,7 @@
 
 mod turns;
 mod values;
+mod webhooks;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -30,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::turns::Turn;
 use super::FederationError;
-use crate::{failure::Failure, wire::messages::CallHead};
+use crate::{failure::Failure, webhook::Webhook, wire::messages::CallHead};
 
 /// How long a call that is over is remembered.
 pub const LIFE: Duration = Duration::from_secs(3600);
@@ -85,6 +86,9 @@ pub struct CallRecord {
     pub state: CallState,
     /// Pieces that its arguments lie in.
     pub arguments: u32,
+    /// Who is told that it is over.
+    #[serde(default)]
+    pub webhook: Option<Webhook>,
 }
 
 impl CallRecord {
@@ -102,6 +106,14 @@ impl CallRecord {
             .caller
             .as_ref()
             .map_or("", |caller| caller.user.as_str())
+    }
+
+    /// Pieces that its result lies in.
+    fn pieces(&self) -> u32 {
+        match self.state {
+            CallState::Succeeded { pieces } => pieces,
+            _ => 0,
+        }
     }
 
     fn name(&self) -> String {
@@ -127,7 +139,7 @@ struct KeyUse {
 /// Why a call cannot be taken, or is not known.
 #[derive(Debug, thiserror::Error)]
 pub enum KeepError {
-    /// The work queue is full.
+    /// A work queue is full.
     #[error("{MAX_WAITING} calls wait already")]
     Full,
     /// The idempotency key was used before.
@@ -156,6 +168,7 @@ pub struct KeptCalls {
     records: Store,
     values: Store,
     queue: Consumer<pull::Config>,
+    webhooks: Consumer<pull::Config>,
 }
 
 impl KeptCalls {
@@ -201,6 +214,7 @@ impl KeptCalls {
         };
         let queue = stream.get_or_create_consumer("gateways", consumer).await;
         Ok(Self {
+            webhooks: webhooks::open(&context, prefix, replicas).await?,
             client: client.clone(),
             prefix: prefix.to_owned(),
             records,
@@ -221,6 +235,7 @@ impl KeptCalls {
         arguments: Bytes,
         created_at_us: u64,
         once: Option<Once<'_>>,
+        webhook: Option<Webhook>,
     ) -> Result<(CallRecord, bool), KeepError> {
         let caller = head.caller.clone().unwrap_or_default();
         if let Some(once) = &once
@@ -235,6 +250,7 @@ impl KeptCalls {
             created_at_us,
             runner: None,
             state: CallState::Waiting { before: None },
+            webhook,
         };
         let made = self.records.create(record.name(), encoded(&record)?).await;
         made.map_err(|error| nats("keep a call", error))?;
@@ -323,10 +339,15 @@ impl KeptCalls {
     }
 
     async fn enqueue(&self, record: &CallRecord) -> Result<(), KeepError> {
+        self.publish("waiting", record).await
+    }
+
+    /// Puts the name of a record into a queue.
+    async fn publish(&self, queue: &str, record: &CallRecord) -> Result<(), KeepError> {
         let message = PublishMessage::build()
             .message_id(&record.id)
             .payload(record.name().into());
-        let subject = format!("{}.waiting", self.prefix);
+        let subject = format!("{}.{queue}", self.prefix);
         let sent = self.context.send_publish(subject, message).await;
         let sent = sent.map_err(|error| nats("queue a call", error))?;
         match sent.await {
@@ -416,9 +437,10 @@ impl KeptCalls {
     /// # Errors
     /// See [`KeepError`].
     pub async fn items(&self, record: &CallRecord) -> Result<Vec<Bytes>, KeepError> {
-        let CallState::Succeeded { pieces } = record.state else {
+        if !matches!(record.state, CallState::Succeeded { .. }) {
             return Ok(Vec::new());
-        };
+        }
+        let pieces = record.pieces();
         let packed = self.read(&result_of(record), pieces, &record.id).await?;
         values::unpacked(packed)
     }

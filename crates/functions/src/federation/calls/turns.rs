@@ -13,7 +13,10 @@ use std::{
 
 use async_nats::{
     Client, RequestErrorKind, Subscriber,
-    jetstream::{AckKind, Message},
+    jetstream::{
+        AckKind, Message,
+        consumer::{Consumer, pull},
+    },
 };
 use bytes::Bytes;
 use futures::StreamExt;
@@ -80,47 +83,18 @@ impl KeptCalls {
         F: Fn(Turn) -> W + Clone + Send + Sync + 'static,
         W: Future<Output = ()> + Send + 'static,
     {
-        let working = async {
-            let permits = Arc::new(Semaphore::new(AT_ONCE));
-            let unknown = Arc::new(Unknown::default());
-            let mut running = JoinSet::new();
-            loop {
-                let messages = self.queue.stream().max_messages_per_batch(BATCH);
-                let mut messages = match messages.messages().await {
-                    Ok(messages) => messages,
-                    Err(error) => {
-                        tracing::warn!(%error, "functions.federation.queue");
-                        tokio::time::sleep(PAUSE).await;
-                        continue;
-                    }
-                };
-                while let Some(message) = messages.next().await {
-                    let message = match message {
-                        Ok(message) => message,
-                        Err(error) => {
-                            tracing::warn!(%error, "functions.federation.queue");
-                            break;
-                        }
-                    };
-                    while running.try_join_next().is_some() {}
-                    // It is never closed.
-                    let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
-                        return;
-                    };
-                    let (calls, unknown) = (Arc::clone(self), Arc::clone(&unknown));
-                    let (is_known, run) = (is_known.clone(), run.clone());
-                    running.spawn(async move {
-                        let _permit: OwnedSemaphorePermit = permit;
-                        match calls.begin(message, &unknown, is_known).await {
-                            Ok(Some(turn)) => run(turn).await,
-                            Ok(None) => {}
-                            Err(error) => tracing::warn!(%error, "functions.federation.begin"),
-                        }
-                    });
+        let (calls, unknown) = (Arc::clone(self), Arc::new(Unknown::default()));
+        let working = each(&self.queue, AT_ONCE, move |message| {
+            let (calls, unknown) = (Arc::clone(&calls), Arc::clone(&unknown));
+            let (is_known, run) = (is_known.clone(), run.clone());
+            async move {
+                match calls.begin(message, &unknown, is_known).await {
+                    Ok(Some(turn)) => run(turn).await,
+                    Ok(None) => {}
+                    Err(error) => tracing::warn!(%error, "functions.federation.begin"),
                 }
-                tokio::time::sleep(PAUSE).await;
             }
-        };
+        });
         shutdown.run_until_cancelled(working).await;
     }
 
@@ -139,6 +113,7 @@ impl KeptCalls {
         };
         let mut record: CallRecord = decoded(&entry.value)?;
         if record.is_over() {
+            self.announce(&record).await?;
             ack(&message, AckKind::Ack).await?;
             self.drop_value(&arguments_of(&record.id), record.arguments)
                 .await;
@@ -203,6 +178,49 @@ impl KeptCalls {
     }
 }
 
+/// Gives each message of a queue to `handle`, `at_once` at a time, for ever.
+pub(super) async fn each<W>(
+    queue: &Consumer<pull::Config>,
+    at_once: usize,
+    handle: impl Fn(Message) -> W,
+) where
+    W: Future<Output = ()> + Send + 'static,
+{
+    let permits = Arc::new(Semaphore::new(at_once));
+    let mut running = JoinSet::new();
+    loop {
+        let messages = queue.stream().max_messages_per_batch(BATCH);
+        let mut messages = match messages.messages().await {
+            Ok(messages) => messages,
+            Err(error) => {
+                tracing::warn!(%error, "functions.federation.queue");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        while let Some(message) = messages.next().await {
+            let message = match message {
+                Ok(message) => message,
+                Err(error) => {
+                    tracing::warn!(%error, "functions.federation.queue");
+                    break;
+                }
+            };
+            while running.try_join_next().is_some() {}
+            // It is never closed.
+            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
+                return;
+            };
+            let handling = handle(message);
+            running.spawn(async move {
+                let _permit: OwnedSemaphorePermit = permit;
+                handling.await;
+            });
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
 fn lock(unknown: &Unknown) -> std::sync::MutexGuard<'_, HashMap<String, Instant>> {
     unknown.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -216,7 +234,7 @@ fn may_come(unknown: &Unknown, id: &str) -> bool {
     since.elapsed() < NODES_MAY_COME
 }
 
-async fn ack(message: &Message, kind: AckKind) -> Result<(), KeepError> {
+pub(super) async fn ack(message: &Message, kind: AckKind) -> Result<(), KeepError> {
     let acked = message.ack_with(kind).await;
     acked.map_err(|error| nats("take an answer about a call", error).into())
 }
@@ -367,6 +385,13 @@ impl Turn {
         self.record.state = state.clone();
         if !self.change().await? && !self.is_over {
             return Ok(());
+        }
+        match self.calls.announce(&self.record).await {
+            // Whoever is given the call next sees that it is over, and tries again.
+            Err(KeepError::Full) => {
+                return ack(&self.message, AckKind::Nak(Some(LOOK_AGAIN))).await;
+            }
+            announced => announced?,
         }
         ack(&self.message, AckKind::Ack).await?;
         let name = arguments_of(&self.record.id);

@@ -42,6 +42,9 @@ pub struct Serve {
     /// The file of the certificate authority to trust at tls:// servers of NATS
     #[arg(long, value_name = "FILE", requires = "nats")]
     pub nats_ca: Option<PathBuf>,
+    /// Tell these hosts alone of the ends of asynchronous calls, over services.functions.webhook_hosts
+    #[arg(long, value_delimiter = ',', value_name = "HOST,...")]
+    pub webhook_hosts: Vec<String>,
     /// Let nobody come without a token
     #[arg(long)]
     pub token_required: bool,

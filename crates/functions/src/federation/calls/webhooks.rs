@@ -1,0 +1,117 @@
+//! Messages about calls that are over: each waits in the work queue `PREFIX_webhooks` until a gateway has
+//! delivered it, or it is given up.
+//!
+//! The queue gives a message to another gateway when the one that has it is gone, so a receiver may be
+//! told more than once. Between attempts the message waits in the queue, and holds up nobody.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use async_nats::jetstream::{
+    AckKind, Context, Message,
+    consumer::{Consumer, pull},
+    stream::{self, DiscardPolicy, RetentionPolicy},
+};
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::{CallRecord, KeepError, KeptCalls, MAX_WAITING, SAME, decoded, nats, turns};
+use crate::{federation::FederationError, webhook::Attempt};
+
+/// Messages that one gateway delivers at a time.
+const AT_ONCE: usize = 64;
+/// How long a gateway may take for an attempt before another one gets the message.
+const ACK_WAIT: Duration = Duration::from_secs(20);
+/// Time before a record is looked at again that somebody else has changed.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// Pieces of a result that is given to whoever delivers a message: 256 KiB.
+const MOST_PIECES: u32 = 1;
+
+/// Opens the queue, or makes it.
+pub(super) async fn open(
+    context: &Context,
+    prefix: &str,
+    replicas: usize,
+) -> Result<Consumer<pull::Config>, FederationError> {
+    let doing = "queue webhooks";
+    let queue = stream::Config {
+        name: format!("{prefix}_webhooks"),
+        subjects: vec![format!("{prefix}.webhooks")],
+        retention: RetentionPolicy::WorkQueue,
+        discard: DiscardPolicy::New,
+        max_messages: MAX_WAITING,
+        duplicate_window: SAME,
+        num_replicas: replicas,
+        ..stream::Config::default()
+    };
+    let stream = context.get_or_create_stream(queue).await;
+    let stream = stream.map_err(|error| nats(doing, error))?;
+    let consumer = pull::Config {
+        durable_name: Some("gateways".into()),
+        ack_wait: ACK_WAIT,
+        max_ack_pending: MAX_WAITING,
+        ..pull::Config::default()
+    };
+    let queue = stream.get_or_create_consumer("gateways", consumer).await;
+    queue.map_err(|error| nats(doing, error))
+}
+
+impl KeptCalls {
+    /// Has it told that a call is over, if somebody wants to be told.
+    pub(super) async fn announce(&self, record: &CallRecord) -> Result<(), KeepError> {
+        match &record.webhook {
+            Some(webhook) if webhook.is_pending() => self.publish("webhooks", record).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Delivers messages by `send` as they are given to this gateway, until `shutdown`. It gets the call,
+    /// and the items of its result unless they have more than 256 KiB.
+    pub async fn deliver<F, W>(self: &Arc<Self>, shutdown: CancellationToken, send: F)
+    where
+        F: Fn(CallRecord, Option<Vec<Bytes>>) -> W + Clone + Send + Sync + 'static,
+        W: Future<Output = Attempt> + Send + 'static,
+    {
+        let calls = Arc::clone(self);
+        let delivering = turns::each(&self.webhooks, AT_ONCE, move |message| {
+            let (calls, send) = (Arc::clone(&calls), send.clone());
+            async move {
+                if let Err(error) = calls.attempt(&message, send).await {
+                    tracing::warn!(%error, "functions.federation.webhook");
+                }
+            }
+        });
+        shutdown.run_until_cancelled(delivering).await;
+    }
+
+    async fn attempt<F, W>(&self, message: &Message, send: F) -> Result<(), KeepError>
+    where
+        F: Fn(CallRecord, Option<Vec<Bytes>>) -> W,
+        W: Future<Output = Attempt>,
+    {
+        let name = String::from_utf8_lossy(&message.payload).into_owned();
+        let Some(entry) = self.entry(&name).await? else {
+            return turns::ack(message, AckKind::Ack).await;
+        };
+        let mut record: CallRecord = decoded(&entry.value)?;
+        if !record.webhook.as_ref().is_some_and(|of| of.is_pending()) {
+            return turns::ack(message, AckKind::Ack).await;
+        }
+        let items = match record.pieces() > MOST_PIECES {
+            true => None,
+            false => match self.items(&record).await {
+                Ok(items) => Some(items),
+                Err(KeepError::Forgotten(_)) => None,
+                Err(error) => return Err(error),
+            },
+        };
+        let came_to = send(record.clone(), items).await;
+        let webhook = record.webhook.as_mut();
+        let pause = webhook.and_then(|webhook| webhook.note(came_to));
+        let next = match self.change(&record, entry.revision).await {
+            Ok(_) => pause.map_or(AckKind::Ack, |pause| AckKind::Nak(Some(pause))),
+            Err(KeepError::Taken) => AckKind::Nak(Some(LOOK_AGAIN)),
+            Err(error) => return Err(error),
+        };
+        turns::ack(message, next).await
+    }
+}

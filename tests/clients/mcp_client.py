@@ -20,10 +20,10 @@ def check(holds, what):
     print("ok", what)
 
 
-def connect(token):
+def connect(token, at=url):
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     http = httpx2.AsyncClient(headers=headers, timeout=60)
-    return Client(streamable_http_client(url, http_client=http), mode=mode)
+    return Client(streamable_http_client(at, http_client=http), mode=mode)
 
 
 def text(result):
@@ -72,6 +72,18 @@ async def as_alice():
         check(result.is_error and text(result) == "ValueError: no such thing", "an exception is told")
         result = await client.call_tool("secret", {})
         check(text(result) == "for alice", "a function for a group")
+        check(tools["sold"].description == "Dear.\nA call costs 700 uremes.", "a price is told")
+        result = await client.call_tool("sold", {})
+        refused = result.is_error and "700 uremes" in text(result) and "r3mes/max_price" in text(result)
+        check(refused, "nobody pays unasked")
+        result = await client.call_tool("sold", {}, meta={"r3mes/max_price": 700})
+        check(text(result) == "worth it", "a call says what it may cost")
+        try:
+            await client.call_tool("sold", {}, meta={"r3mes/max_price": "much"})
+        except MCPError as error:
+            check("whole number" in str(error), "and says it in numbers")
+        else:
+            check(False, "and says it in numbers")
         try:
             await client.call_tool("nothing", {})
         except MCPError as error:
@@ -84,6 +96,14 @@ async def as_alice():
             check(True, "a call is given up")
 
 
+async def as_a_payer():
+    async with connect(token, f"{url}?max_price=700") as client:
+        result = await client.call_tool("sold", {})
+        check(text(result) == "worth it", "a host's settings say what calls may cost")
+        result = await client.call_tool("sold", {}, meta={"r3mes/max_price": 699})
+        check(result.is_error, "and a call may say less")
+
+
 async def as_nobody():
     async with connect(None) as client:
         tools = await listed(client)
@@ -93,4 +113,5 @@ async def as_nobody():
 
 
 asyncio.run(as_alice())
+asyncio.run(as_a_payer())
 asyncio.run(as_nobody())

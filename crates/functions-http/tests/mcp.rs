@@ -13,7 +13,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use ed25519_consensus::SigningKey;
 use r3mes_functions::{
-    Failure, Reason,
+    Failure, Moment, Reason,
+    billing::{Bill, Price, Purse},
     broker::{Broker, Limits},
     node::{Invocation, Node, NodeConfig, answer},
     registry::{Access, FunctionInfo},
@@ -33,6 +34,26 @@ fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().unwrap()
 }
 
+/// Pays for everybody.
+#[derive(Debug)]
+struct Deep;
+
+impl Purse for Deep {
+    fn check(&self, _: &Price) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn reserve(&mut self, _: &str, price: &Price, _: Moment) -> Result<Bill, String> {
+        Ok(Bill {
+            escrow: 1,
+            ends_ns: u64::MAX,
+            price: price.clone(),
+        })
+    }
+
+    fn settle(&mut self, _: &Bill, _: bool) {}
+}
+
 /// A gateway with two nodes, and a token of alice's, who is in the team.
 struct Network {
     url: String,
@@ -47,7 +68,8 @@ impl Network {
     async fn new() -> Self {
         let token = Secret::new().unwrap();
         let tokens = Tokens::new([token.kept("alice", vec!["team".into()], None)]);
-        let broker = Broker::new(Limits::default(), tokens, BTreeMap::new(), 1);
+        let broker =
+            Broker::new(Limits::default(), tokens, BTreeMap::new(), 1).with_purse(Box::new(Deep));
         let hub = Arc::new(Hub::new(broker, mpsc::unbounded_channel().0));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -61,7 +83,7 @@ impl Network {
             let stopping = stop.clone();
             tasks.spawn(async move { node.run(stopping).await.unwrap() });
         }
-        while hub.with(|broker, _| broker.view().functions) < 18 {
+        while hub.with(|broker, _| broker.view().functions) < 20 {
             tokio::task::yield_now().await;
         }
         Self {
@@ -144,6 +166,15 @@ fn node(id: &'static str, broker: &str, told: &mpsc::UnboundedSender<()>) -> Nod
         ..described("count", "")
     };
     node.register(count, count_up).unwrap();
+    let sold = FunctionInfo {
+        price: Some(Price {
+            uremes: 700,
+            payee: "somebody".into(),
+        }),
+        ..described("sold", "Dear.")
+    };
+    node.register(sold, |call| with(call, |_| "worth it".into()))
+        .unwrap();
     node.register(described("slow", ""), |call| async move {
         call.output.progress(Some(0.5), "half");
         let _ = call.output.last(packed(&Packed::Nil)).await;

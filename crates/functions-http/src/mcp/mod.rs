@@ -13,7 +13,7 @@ use std::{
 use axum::{
     Router,
     body::Bytes,
-    extract::{ConnectInfo, Request, State},
+    extract::{ConnectInfo, Query, Request, State},
     http::{HeaderName, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -36,11 +36,13 @@ use rmcp::{
         StreamableHttpServerConfig, StreamableHttpService, session::never::NeverSessionManager,
     },
 };
+use serde::Deserialize;
 use serde_json::Value;
 
 use self::tools::Target;
 use super::{
     Shared, arguments, call,
+    problem::Problem,
     values::{self, ValueError},
 };
 
@@ -48,6 +50,8 @@ use super::{
 pub(super) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 pub(super) const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 pub(super) const NAME: HeaderName = HeaderName::from_static("mcp-name");
+/// Where a call says in its `_meta` what it may cost, in uremes.
+const MAX_PRICE: &str = "r3mes/max_price";
 /// Most bytes of a request: models write them.
 const MAX_REQUEST_BYTES: usize = 4 << 20;
 /// Most bytes of a result: models read it whole.
@@ -72,14 +76,43 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .layer(middleware::from_fn_with_state(shared, identify))
 }
 
-/// Finds out for whom a request is, before anything of it is read.
+/// Finds out for whom a request is and what it may cost, before anything of it is read.
 async fn identify(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+    let agreed = match Query::<Agreed>::try_from_uri(request.uri()) {
+        Ok(Query(agreed)) => agreed,
+        Err(refusal) => return Problem::invalid(refusal.body_text()).into_response(),
+    };
     match call::caller(&shared, request.headers()) {
         Ok(caller) => {
+            request.extensions_mut().insert(agreed);
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
         Err(problem) => problem.into_response(),
+    }
+}
+
+/// What stands behind `?` in the URL of `/mcp`.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+struct Agreed {
+    /// The most that each call may cost, in uremes.
+    max_price: Option<u64>,
+}
+
+impl Agreed {
+    /// The most that a call may cost: what its host's settings say, or less as the call itself says.
+    ///
+    /// # Errors
+    /// When the call says something else than a number of uremes.
+    fn for_call(self, context: &RequestContext<RoleServer>) -> Result<Option<u64>, ErrorData> {
+        let Some(value) = context.meta.get(MAX_PRICE) else {
+            return Ok(self.max_price);
+        };
+        let said = value.as_u64().ok_or_else(|| {
+            let words = format!("{MAX_PRICE} must be a whole number of uremes, not {value}");
+            ErrorData::invalid_params(words, None)
+        })?;
+        Ok(Some(self.max_price.map_or(said, |most| most.min(said))))
     }
 }
 
@@ -135,6 +168,9 @@ impl ServerHandler for Tools {
         let head = CallHead {
             node: target.node.map(str::to_owned),
             caller: Some(Caller { call: id, ..caller }),
+            max_price: known::<Agreed>(&context)
+                .unwrap_or_default()
+                .for_call(&context)?,
             ..CallHead::new(target.function)
         };
         let listener = context.meta.get_progress_token();
@@ -261,9 +297,14 @@ fn shown(value: Value) -> CallToolResult {
 
 /// What went wrong, in words that a model can act on.
 fn failed(failure: &Failure) -> CallToolResponse {
-    let words = match &failure.exception {
-        Some(exception) => format!("{exception}: {}", failure.message),
-        None => failure.message.clone(),
+    let words = match (&failure.exception, failure.reason) {
+        (Some(exception), _) => format!("{exception}: {}", failure.message),
+        (None, Reason::PaymentRequired) => format!(
+            "{} (over MCP: max_price=UREMES behind ? in the server's URL, or {MAX_PRICE} in _meta of the \
+             call)",
+            failure.message
+        ),
+        (None, _) => failure.message.clone(),
     };
     CallToolResult::error(vec![ContentBlock::text(words)]).into()
 }

@@ -100,10 +100,15 @@ fn names(functions: &[FunctionView]) -> BTreeMap<Cow<'_, str>, &FunctionInfo> {
 }
 
 fn look_alike(one: &FunctionInfo, other: &FunctionInfo) -> bool {
-    let seen = |info: &FunctionInfo| (info.streams, info.idempotent);
+    let seen = |info: &FunctionInfo| (info.streams, info.idempotent, price(info));
     one.description == other.description
         && one.parameters == other.parameters
         && seen(one) == seen(other)
+}
+
+/// What a call costs, in uremes.
+fn price(info: &FunctionInfo) -> Option<u64> {
+    info.price.as_ref().map(|price| price.uremes)
 }
 
 fn is_tool_name(name: &str) -> bool {
@@ -114,13 +119,15 @@ fn is_tool_name(name: &str) -> bool {
 }
 
 fn tool(name: &str, info: &FunctionInfo) -> Tool {
-    let mut description = info.description.clone();
-    if info.streams {
-        if !description.is_empty() {
-            description.push('\n');
-        }
-        description.push_str(YIELDS);
-    }
+    let costs = price(info).map(|uremes| format!("A call costs {uremes} uremes."));
+    let said = [
+        Some(info.description.clone()),
+        info.streams.then(|| YIELDS.to_owned()),
+        costs,
+    ];
+    let said: Vec<String> = said.into_iter().flatten().collect();
+    let said: Vec<&str> = said.iter().map(String::as_str).collect();
+    let description = said.join("\n").trim_start().to_owned();
     let hints = info
         .idempotent
         .then(|| ToolAnnotations::new().idempotent(true));

@@ -32,6 +32,9 @@ use super::{
 
 /// Time between two looks at what is old.
 const TIDYING: Duration = Duration::from_secs(10);
+/// What keeping an item takes besides its bytes: its handle in the list, what counts its users, and what
+/// the allocator adds to both.
+const ITEM_BYTES: usize = 128;
 
 /// How a call stands.
 #[derive(Clone, Debug)]
@@ -145,7 +148,7 @@ impl Job {
             State::Succeeded(items) => Some(Arc::clone(items)),
             _ => None,
         };
-        let items = items.filter(|items| total(items) <= INLINE_BYTES);
+        let items = items.filter(|items| cost(items) <= INLINE_BYTES);
         let body = webhook::body(self.heading(), items.as_deref());
         loop {
             let attempt = sender.send(&webhook, &self.id, body.clone()).await;
@@ -159,7 +162,7 @@ impl Job {
 
     fn bytes(&self) -> usize {
         match &*self.state.borrow() {
-            State::Succeeded(items) => total(items),
+            State::Succeeded(items) => cost(items),
             _ => 0,
         }
     }
@@ -174,14 +177,16 @@ impl Job {
     }
 }
 
-fn total(items: &[Bytes]) -> usize {
-    items.iter().map(Bytes::len).sum()
+/// Bytes of memory that items take.
+fn cost(items: &[Bytes]) -> usize {
+    let bytes: usize = items.iter().map(Bytes::len).sum();
+    bytes + items.len() * ITEM_BYTES
 }
 
 /// Makes a call and gathers its items, telling how it stands.
 ///
 /// # Errors
-/// How it failed, or that its items have more than `most_bytes`.
+/// How it failed, or that its items take more than `most_bytes`.
 pub(super) async fn gather(
     call: impl Future<Output = Result<Reply, Failure>>,
     most_bytes: usize,
@@ -192,11 +197,11 @@ pub(super) async fn gather(
     while let Some(event) = reply.event().await? {
         let state = match event {
             Event::Item(item) => {
-                bytes += item.len();
+                bytes += item.len() + ITEM_BYTES;
                 if bytes > most_bytes {
                     let words = format!(
-                        "the result has more than {most_bytes} bytes, which is \
-                        more than is kept: call it without Prefer and Idempotency-Key"
+                        "the result takes more than {most_bytes} bytes, {ITEM_BYTES} of them for each \
+                         item, which is more than is kept: call it without Prefer and Idempotency-Key"
                     );
                     return Err(Failure::new(Reason::Invalid, words));
                 }

@@ -53,7 +53,8 @@ pub struct HttpLimits {
     /// Asynchronous calls that this process keeps, ended ones included. Where all gateways keep them,
     /// [`KeptCalls`] has its own limit.
     pub jobs: usize,
-    /// Bytes of results that this process keeps for asynchronous calls, and of one result anywhere.
+    /// Bytes of results that this process keeps for asynchronous calls, and of one result anywhere; each
+    /// item of a result counts for 128 more.
     pub job_bytes: usize,
     /// How long this process keeps the result of an asynchronous call.
     pub job_life: Duration,

@@ -500,6 +500,34 @@ async fn a_key_makes_a_call_happen_once() {
 }
 
 #[tokio::test]
+async fn many_short_items_count_for_the_memory_that_they_take() {
+    let limits = HttpLimits {
+        job_bytes: 2000,
+        ..HttpLimits::default()
+    };
+    let network = Network::with(limits).await;
+    let count = async |to: u32| {
+        let asked = network.post("/api/fn/count").json(&json!([to]));
+        let asked = asked.header("prefer", "respond-async");
+        let answer = asked.send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::ACCEPTED);
+        let path = answer.headers()["location"].to_str().unwrap().to_owned();
+        let over = |call: &Value| {
+            !["waiting", "running"]
+                .map(Value::from)
+                .contains(&call["status"])
+        };
+        network.until(&path, over).await
+    };
+    let kept = count(10).await;
+    assert_eq!(kept["items"].as_array().unwrap().len(), 10, "{kept}");
+    // 100 bytes, but 100 items.
+    let refused = count(100).await;
+    let detail = refused["error"]["detail"].as_str().unwrap();
+    assert!(detail.contains("128 of them for each item"), "{detail}");
+}
+
+#[tokio::test]
 async fn too_many_calls_are_told_when_to_come_back() {
     let limits = HttpLimits {
         calls_per_minute: NonZeroU32::new(2).unwrap(),

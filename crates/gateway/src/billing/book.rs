@@ -99,6 +99,13 @@ impl Entry {
                 amount: *amount,
             })
     }
+
+    /// The sum that a charge would move now.
+    fn owed_in_all(&self) -> Amount {
+        let sums = self.owed();
+        let sums = sums.map(|owed| owed.amount.saturating_sub(self.escrow.paid_to(&owed.payee)));
+        sums.fold(Amount::ZERO, Amount::saturating_add)
+    }
 }
 
 impl Book {
@@ -134,9 +141,10 @@ impl Book {
         flushed.map_err(|source| self.pages().journal.failed(source))
     }
 
-    /// Usage records of all that has been earned out of open escrows and not been paid.
-    pub fn charges(&self) -> Vec<MsgCharge> {
-        self.pages().charges()
+    /// Usage records of what has been earned out of open escrows and not been paid. Escrows that owe less
+    /// than `least` are left out until they end so soon that they pay for no further call.
+    pub fn charges(&self, least: Amount, now: Time) -> Vec<MsgCharge> {
+        self.pages().charges(least, now)
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
@@ -145,9 +153,13 @@ impl Book {
 }
 
 impl Pages {
-    fn charges(&self) -> Vec<MsgCharge> {
+    fn charges(&self, least: Amount, now: Time) -> Vec<MsgCharge> {
+        let soon = later(now, self.margin);
         let mut charges = Vec::new();
         for entry in self.entries.values().filter(|entry| entry.listed) {
+            if entry.owed_in_all() < least && entry.escrow.expires_at > soon {
+                continue;
+            }
             let owed: Vec<Total> = entry.owed().collect();
             for totals in owed.chunks(MAX_RECORD) {
                 charges.push(MsgCharge {

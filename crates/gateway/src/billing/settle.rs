@@ -4,17 +4,23 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::{StreamExt, stream};
 use r3mes_types::{
-    Message, Time,
-    escrow::{Escrow, QueryEscrows},
+    Amount, Message, Time,
+    escrow::{Escrow, MsgCharge, QueryEscrows},
     query::PageRequest,
 };
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
 use super::Book;
-use crate::rpc::{ClientError, TxClient};
+use crate::rpc::{ClientError, SendError, TxClient, TxOutcome};
 
-/// Escrows that are charged at a time.
-const CHARGES: usize = 16;
+/// Transactions that are sent at a time.
+const AT_ONCE: usize = 16;
+/// Most usage records of one transaction, and most payees of them together: what its gas is enough for.
+const MAX_RECORDS: usize = 8;
+const MAX_PAYEES: usize = 16;
+/// How many fees of a transaction an escrow must owe to be charged before its end: a user with many small
+/// escrows would have the gateway pay more in fees than providers earn.
+const WORTH_FEES: u64 = 10;
 /// Pages of escrows that are read: 65,536 escrows.
 const MAX_PAGES: usize = 256;
 /// The least time between two looks at the ledger.
@@ -38,9 +44,11 @@ impl Billing {
         }
     }
 
-    /// Follows the ledger and settles, for ever. What fails is told, and tried again.
+    /// Settles all at once, then follows the ledger and settles what is worth its fee, for ever. What fails
+    /// is told, and tried again.
     pub async fn follow(&self) {
-        let mut due = interval(self.every);
+        self.settle().await;
+        let mut due = interval_at(Instant::now() + self.every, self.every);
         let mut pace = interval(PACE);
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -51,10 +59,7 @@ impl Billing {
                 self.sender.client().wait_height(height).await
             };
             let looked = tokio::select! {
-                _ = due.tick() => {
-                    self.settle().await;
-                    Ok(())
-                }
+                _ = due.tick() => self.settle_worthy().await,
                 seen = block => match seen {
                     Ok(seen) => {
                         height = seen;
@@ -101,12 +106,25 @@ impl Billing {
     /// Charges every escrow for what has been earned and not been paid. What fails is told, and is in the
     /// next charge.
     pub async fn settle(&self) {
-        if let Err(error) = self.look().await {
-            return tracing::warn!(
+        match self.look().await {
+            Ok(()) => self.charge(Amount::ZERO).await,
+            Err(error) => tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "functions.billing.ledger"
-            );
+            ),
         }
+    }
+
+    /// As [`Self::settle`], without escrows that owe less than ten fees and do not end soon.
+    async fn settle_worthy(&self) -> Result<(), ClientError> {
+        self.look().await?;
+        let fee = self.sender.fee().await?;
+        let least = fee.uremes().saturating_mul(WORTH_FEES);
+        self.charge(Amount::new(least)).await;
+        Ok(())
+    }
+
+    async fn charge(&self, least: Amount) {
         // Where the disk fails, the ledger should know the more.
         if let Err(error) = self.book.flush() {
             tracing::error!(
@@ -114,22 +132,61 @@ impl Billing {
                 "functions.billing.journal"
             );
         }
-        let charges = self.book.charges();
-        let sending = stream::iter(charges).for_each_concurrent(CHARGES, async |charge| {
-            let escrow = charge.escrow;
-            let message = Message::from(charge);
-            match self.sender.send(vec![message]).await {
-                Ok(outcome) => {
-                    tracing::info!(escrow, height = outcome.height, "functions.billing.settled")
+        let charges = self.book.charges(least, now());
+        let sending =
+            stream::iter(together(charges)).for_each_concurrent(AT_ONCE, async |charges| {
+                let several = charges.len() > 1;
+                match self.send(&charges).await {
+                    // One escrow that has ended must not keep the others from being charged.
+                    Err(SendError::Refused { .. }) if several => {
+                        for charge in charges {
+                            told(&[charge.escrow], self.send(&[charge]).await);
+                        }
+                    }
+                    outcome => {
+                        let escrows: Vec<u64> =
+                            charges.iter().map(|charge| charge.escrow).collect();
+                        told(&escrows, outcome);
+                    }
                 }
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(escrow, error, "functions.billing.refused");
-                }
-            }
-        });
+            });
         sending.await;
     }
+
+    async fn send(&self, charges: &[MsgCharge]) -> Result<TxOutcome, SendError> {
+        let messages = charges.iter().cloned().map(Message::from);
+        self.sender.send(messages.collect()).await
+    }
+}
+
+fn told(escrows: &[u64], outcome: Result<TxOutcome, SendError>) {
+    match outcome {
+        Ok(outcome) => {
+            let height = outcome.height;
+            tracing::info!(?escrows, height, "functions.billing.settled");
+        }
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(?escrows, error, "functions.billing.refused");
+        }
+    }
+}
+
+/// Usage records as they go together into transactions.
+fn together(charges: Vec<MsgCharge>) -> Vec<Vec<MsgCharge>> {
+    let mut batches: Vec<Vec<MsgCharge>> = Vec::new();
+    let mut payees = 0;
+    for charge in charges {
+        payees += charge.totals.len();
+        match batches.last_mut() {
+            Some(last) if last.len() < MAX_RECORDS && payees <= MAX_PAYEES => last.push(charge),
+            _ => {
+                payees = charge.totals.len();
+                batches.push(vec![charge]);
+            }
+        }
+    }
+    batches
 }
 
 /// The time by this machine's clock.
@@ -137,4 +194,36 @@ fn now() -> Time {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let nanos = since.map_or(0, |since| since.as_nanos());
     Time::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use r3mes_types::{Address, escrow::Total, wire::List};
+
+    use super::*;
+
+    fn charge(escrow: u64, payees: u8) -> MsgCharge {
+        let total = |payee: u8| Total {
+            payee: Address::from([payee; 20]),
+            amount: Amount::new(1),
+        };
+        MsgCharge {
+            gateway: Address::from([9; 20]),
+            escrow,
+            totals: List::new((0..payees).map(total).collect()).unwrap(),
+            voucher: None,
+        }
+    }
+
+    #[test]
+    fn records_go_together_as_far_as_the_gas_of_a_transaction_goes() {
+        let sizes = |charges: Vec<MsgCharge>| {
+            let batches = together(charges);
+            batches.iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        assert!(sizes(Vec::new()).is_empty());
+        assert_eq!(sizes((0..20).map(|id| charge(id, 1)).collect()), [8, 8, 4]);
+        let mixed = [16, 1, 15, 1, 16].map(|payees| charge(1, payees));
+        assert_eq!(sizes(mixed.to_vec()), [1, 2, 1, 1]);
+    }
 }

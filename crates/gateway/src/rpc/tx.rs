@@ -330,12 +330,19 @@ impl TxClient {
         })
     }
 
-    async fn required_fee(&self) -> Result<Fee, ClientError> {
+    /// What the ledger asks for a transaction now that does not travel free.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub async fn fee(&self) -> Result<Amount, ClientError> {
         let auth = self.client.query(&QueryParams {}).await?.auth;
         let price = u128::from(auth.fee_per_million_gas.uremes());
         let required = (price * u128::from(self.gas_limit)).div_ceil(1_000_000);
-        let amount = Amount::new(u64::try_from(required).unwrap_or(u64::MAX));
-        let mut fee = Fee::of(amount, self.gas_limit);
+        Ok(Amount::new(u64::try_from(required).unwrap_or(u64::MAX)))
+    }
+
+    async fn required_fee(&self) -> Result<Fee, ClientError> {
+        let mut fee = Fee::of(self.fee().await?, self.gas_limit);
         fee.granter = self.granter;
         Ok(fee)
     }

@@ -44,8 +44,12 @@ fn book(folder: &tempfile::TempDir) -> Book {
     Book::new(gateway(), MARGIN, journal, before)
 }
 
+fn all(book: &Book) -> Vec<MsgCharge> {
+    book.charges(Amount::ZERO, START)
+}
+
 fn owed(book: &Book) -> Vec<(u64, u64)> {
-    let charges = book.charges().into_iter();
+    let charges = all(book).into_iter();
     charges
         .map(|charge| (charge.escrow, charge.totals[0].amount.uremes()))
         .collect()
@@ -103,6 +107,34 @@ fn what_was_earned_outlasts_the_process_and_is_charged_until_it_is_paid() {
     };
     after.follow(vec![paid], START);
     assert!(owed(&after).is_empty());
+}
+
+#[test]
+fn small_sums_wait_until_they_are_worth_a_fee_or_their_escrow_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut book = book(&folder);
+    let mut escrows: Vec<Escrow> = (1..=50).map(|id| escrow(id, 10, 1_000)).collect();
+    escrows.push(escrow(51, 100, 2_000));
+    book.follow(escrows, START);
+    for _ in 0..50 {
+        let bill = book.reserve("alice", &price(10), NOW).unwrap();
+        book.settle(&bill, true);
+    }
+    for _ in 0..2 {
+        let bill = book.reserve("alice", &price(20), NOW).unwrap();
+        book.settle(&bill, true);
+    }
+    let charged = |least: u64, second: u64| {
+        let now = Time::from_nanos(second * 1_000_000_000);
+        let charges = book.charges(Amount::new(least), now).into_iter();
+        charges.map(|charge| charge.escrow).collect::<Vec<_>>()
+    };
+    assert_eq!(charged(40, 1), [51]);
+    assert!(charged(41, 1).is_empty());
+    // From here on none of the small ones pays for a further call.
+    assert!(charged(41, 939).is_empty());
+    assert_eq!(charged(41, 940), (1..=50).collect::<Vec<_>>());
+    assert_eq!(charged(0, 1).len(), 51);
 }
 
 #[test]
@@ -179,7 +211,7 @@ fn an_escrow_pays_no_more_providers_than_a_record_has_room_for() {
     let refused = book.reserve("alice", &of(200), NOW).unwrap_err();
     assert!(refused.contains("64 providers already"), "{refused}");
     book.reserve("alice", &of(0), NOW).unwrap();
-    let charges = book.charges();
+    let charges = all(&book);
     assert!(
         charges
             .iter()
@@ -215,7 +247,7 @@ fn more_payees_than_an_escrow_may_have_are_charged_all_the_same() {
         ..escrow(1, 1_000, 1_000)
     };
     before.follow(vec![paid], START);
-    let charges = before.charges();
+    let charges = all(&before);
     assert!(charges.iter().all(|charge| !charge.totals.is_empty()));
     assert_eq!(
         charges

@@ -358,3 +358,30 @@ def test_a_price_is_refused_by_a_gateway_without_a_ledger_which_says_that_billin
 def test_a_price_without_a_payee_is_an_error(node: Make) -> None:
     with pytest.raises(ValueError, match="needs a payee"):
         node("dear").register(lambda: None, price=700)
+
+
+def test_a_result_that_was_kept_is_given_to_who_takes_one_that_old(node: Make) -> None:
+    made, runs = node(), []
+
+    @made.register(cacheable=True)
+    def square(x: int) -> int:
+        runs.append(x)
+        return x * x
+
+    made.start()
+    for _ in range(2):
+        assert remote(function="square", max_age=3600)(square)(7) == 49
+    assert runs == [7]
+    assert remote(function="square")(square)(7) == 49
+    assert remote(function="square", max_age=3600)(square)(8) == 64
+    assert runs == [7, 7, 8]
+    with pytest.raises(ValueError, match="cannot be cacheable"):
+        made.register(cacheable=True)(ticking)
+    with pytest.raises(ValueError, match="cannot be cacheable"):
+        made.register(cacheable=True, price=1, payee="remes1")(square)
+    with pytest.raises(ValueError, match="max_age"):
+        remote(function="square", max_age=-1)(square)
+
+
+def ticking() -> Iterator[int]:
+    yield 1

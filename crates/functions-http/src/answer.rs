@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use axum::{
     Json,
     body::Body,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{
         IntoResponse, Response,
         sse::{Event as Sse, KeepAlive, Sse as SseResponse},
@@ -87,7 +87,12 @@ pub(super) async fn stream(mut reply: Reply, form: Form) -> Result<Response, Pro
                 );
                 return Err(Problem::new(StatusCode::NOT_ACCEPTABLE, words));
             }
-            one(first, form)
+            let mut answer = one(first, form)?;
+            if let Some(age) = reply.age() {
+                let seconds = HeaderValue::from(age.as_secs());
+                answer.headers_mut().insert(header::AGE, seconds);
+            }
+            Ok(answer)
         }
         Form::Lines => {
             let body = Body::from_stream(lines(reply));
@@ -181,8 +186,6 @@ fn events(reply: Reply) -> impl Stream<Item = Result<Sse, Infallible>> + Send {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     fn form(accept: &'static str, streams: bool) -> Result<Form, Problem> {

@@ -48,6 +48,8 @@ pub(super) struct Wishes {
     deadline_ms: Option<u64>,
     /// The most that it may cost, in uremes.
     max_price: Option<u64>,
+    /// How old a kept result may be, in milliseconds.
+    max_age_ms: Option<u64>,
 }
 
 /// `POST /api/{node_id}.{function}`
@@ -95,6 +97,7 @@ async fn call(
     head.strategy = wishes.strategy;
     head.deadline_ms = wishes.deadline_ms;
     head.max_price = wishes.max_price;
+    head.max_age_ms = wishes.max_age_ms;
     if let Some(text) = wishes.requirements {
         let read: Result<Requirements, _> = serde_json::from_str(&text);
         head.requirements = read.map_err(|error| {

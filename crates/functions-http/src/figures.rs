@@ -154,7 +154,10 @@ impl std::fmt::Debug for Seen {
 
 impl Collector for Seen {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let (view, totals) = self.0.with(|broker, _| (broker.view(), broker.totals()));
+        let (view, totals, cache) = self.0.with(|broker, _| {
+            let cache = (broker.cache_hits(), broker.cache_bytes() as u64);
+            (broker.view(), broker.totals(), cache)
+        });
         let gauges = [
             (
                 "functions_nodes",
@@ -201,6 +204,16 @@ impl Collector for Seen {
                 "functions_result_bytes",
                 "Bytes of results",
                 totals.result_bytes,
+            ),
+            (
+                "functions_cache_hits",
+                "Calls that were answered with a kept result",
+                cache.0,
+            ),
+            (
+                "functions_cache_bytes",
+                "Memory that kept results take",
+                cache.1,
             ),
         ];
         for (name, help, value) in gauges {

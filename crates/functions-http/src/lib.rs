@@ -139,7 +139,12 @@ impl Functions {
                 mcp::METHOD,
                 mcp::NAME,
             ])
-            .expose_headers([CALL_HEADER, header::LOCATION, header::RETRY_AFTER]);
+            .expose_headers([
+                CALL_HEADER,
+                header::AGE,
+                header::LOCATION,
+                header::RETRY_AFTER,
+            ]);
         let documentation = SwaggerUi::new("/docs").config(Config::from("/openapi.json"));
         Router::new()
             .route("/api/fn/{function}", post(call::by_function))

@@ -100,6 +100,11 @@ impl Network {
             added.fetch_add(1, Ordering::Relaxed);
             add(call)
         };
+        let cacheable = FunctionInfo {
+            cacheable: true,
+            ..info("sum")
+        };
+        node.register(cacheable, add.clone()).unwrap();
         node.register(info("add"), add).unwrap();
         let streams = FunctionInfo {
             streams: true,
@@ -525,6 +530,47 @@ async fn many_short_items_count_for_the_memory_that_they_take() {
     let refused = count(100).await;
     let detail = refused["error"]["detail"].as_str().unwrap();
     assert!(detail.contains("128 of them for each item"), "{detail}");
+}
+
+#[tokio::test]
+async fn a_result_that_was_kept_tells_its_age() {
+    let network = Network::open().await;
+    let sum = async |path: &str| {
+        let asked = network.post(path).json(&json!([20, 22]));
+        let answer = asked.send().await.unwrap();
+        let age = answer.headers().get(header::AGE).cloned();
+        assert_eq!(answer.json::<Value>().await.unwrap(), 42);
+        age.map(|age| age.to_str().unwrap().parse::<u64>().unwrap())
+    };
+    let runs = || network.added.load(Ordering::Relaxed);
+    assert_eq!(sum("/api/fn/sum?max_age_ms=3600000").await, None);
+    assert!(sum("/api/fn/sum?max_age_ms=3600000").await.is_some());
+    assert_eq!(runs(), 1);
+    assert_eq!(sum("/api/fn/sum").await, None);
+    assert_eq!(sum("/api/fn/add?max_age_ms=3600000").await, None);
+    assert_eq!(sum("/api/fn/add?max_age_ms=3600000").await, None);
+    assert_eq!(runs(), 4);
+    let functions = network.get("/api/functions").await;
+    let listed = functions["functions"].as_array().unwrap().iter();
+    let sum = listed
+        .into_iter()
+        .find(|f| f["function_name"] == "sum")
+        .unwrap();
+    assert_eq!(
+        (&sum["cacheable"], &sum["expected_wait_s"]),
+        (&json!(true), &json!(0.0))
+    );
+    let metrics = network
+        .http
+        .get(network.url("/metrics"))
+        .send()
+        .await
+        .unwrap();
+    let metrics = metrics.text().await.unwrap();
+    assert!(
+        metrics.contains("r3mes_functions_cache_hits 1"),
+        "{metrics}"
+    );
 }
 
 #[tokio::test]

@@ -16,7 +16,8 @@ use crate::{
     wire::{
         Flags, Frame, Kind,
         messages::{
-            Ask, CallHead, Head, Hello, PROTOCOL, Progress, Question, Queued, Started, Welcome,
+            Ask, Cached, CallHead, Head, Hello, PROTOCOL, Progress, Question, Queued, Started,
+            Welcome,
         },
     },
 };
@@ -250,6 +251,7 @@ impl Client {
             frames: incoming,
             over: false,
             progress: None,
+            age: None,
             most_bytes: usize::MAX,
         };
         Ok((Upload(outgoing), reply))
@@ -373,6 +375,7 @@ pub struct Reply {
     frames: Incoming,
     over: bool,
     progress: Option<Progress>,
+    age: Option<Duration>,
     most_bytes: usize,
 }
 
@@ -424,6 +427,11 @@ impl Reply {
                     Ok(started) => return Ok(Some(Event::Started(started.node))),
                     Err(_) => continue,
                 },
+                Kind::Cached => {
+                    let cached = Cached::decode(&frame.head).ok();
+                    self.age = cached.map(|cached| Duration::from_micros(cached.age_us));
+                    continue;
+                }
                 Kind::Failed => {
                     self.finish();
                     return Err(failure_of(&frame));
@@ -463,6 +471,11 @@ impl Reply {
     /// What the function said of its progress last, of what was read so far.
     pub fn progress(&self) -> Option<&Progress> {
         self.progress.as_ref()
+    }
+
+    /// How old the result was when the broker sent it, if it is one that was kept; known once it was read.
+    pub fn age(&self) -> Option<Duration> {
+        self.age
     }
 
     fn too_long(&self) -> Failure {

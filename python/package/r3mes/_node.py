@@ -82,6 +82,7 @@ class ComputeNode:
         isolation: str | None = None,
         idempotent: bool = False,
         splittable: bool = False,
+        cacheable: bool = False,
         pickle: bool = False,
         **labels: str,
     ) -> Callable[[F], F]: ...
@@ -109,6 +110,8 @@ class ComputeNode:
         :param idempotent: whether another node may run a call again whose node was lost.
         :param splittable: that it takes a list first and returns as long a list, an entry for each, so that calls with
             `optimization="auto"` may give each node a part.
+        :param cacheable: that its result follows from the arguments alone, so that the gateway may keep it for callers who
+            take one that is not new (`max_age`). No stream is kept, and no result of a function with a price.
         :param pickle: whether pickled arguments are read. Reading one runs its sender's code.
         :param labels: further words, such as `pipeline="automated"`.
         """
@@ -138,6 +141,7 @@ class ComputeNode:
         isolation: str | None = None,
         idempotent: bool = False,
         splittable: bool = False,
+        cacheable: bool = False,
         pickle: bool = False,
         **labels: str,
     ) -> Callable[..., Any]:
@@ -176,8 +180,11 @@ class ComputeNode:
             "max_concurrent": max_concurrent,
             "requirements": dict(resource_requirements or {}),
             "idempotent": idempotent,
+            "cacheable": cacheable,
             "labels": labels,
         }
+        if cacheable and (offered.streams or price is not None):
+            raise ValueError(f"{name} cannot be cacheable: no stream is kept, and a kept result would earn no price")
         if splittable and (offered.streams or offered.takes_nothing):
             raise ValueError(f"{name} cannot be splittable: it must take a list first, and return one")
         if splittable:

@@ -363,6 +363,7 @@ def remote(
     requirements: Mapping[str, Any] | None = None,
     timeout: float | None = None,
     max_price: int | None = None,
+    max_age: float | None = None,
     stream: bool | None = None,
     gateway: str | None = None,
     auth_token: str | None = None,
@@ -382,6 +383,7 @@ def remote(
     strategy: str | None = None,
     timeout: float | None = None,
     max_price: int | None = None,
+    max_age: float | None = None,
     stream: bool | None = None,
     gateway: str | None = None,
     auth_token: str | None = None,
@@ -404,6 +406,7 @@ def remote(
     strategy: str | None = None,
     timeout: float | None = None,
     max_price: int | None = None,
+    max_age: float | None = None,
     stream: bool | None = None,
     gateway: str | None = None,
     auth_token: str | None = None,
@@ -425,6 +428,8 @@ def remote(
     :param strategy: how a node is chosen among several: `score`, `round_robin`, `least_loaded` or `random`.
     :param timeout: seconds in which the call must end.
     :param max_price: the most that the call may cost, in uremes; only functions without a price if not given.
+    :param max_age: seconds that a result may be old which the gateway has kept; only of functions that are `cacheable`,
+        and no kept one is taken if not given.
     :param stream: whether the function yields items; told by the stub's form if not given.
     :param gateway: HOST:PORT; found as the documentation says if not given.
     :param auth_token: a token, or the name of a stored one.
@@ -444,6 +449,8 @@ def remote(
     _check_choice("optimization", optimization, ("auto",))
     if timeout is not None and timeout <= 0:
         raise ValueError(f"timeout must be more than 0 seconds, not {timeout}")
+    if max_age is not None and max_age < 0:
+        raise ValueError(f"max_age must be 0 seconds or more, not {max_age}")
     stub = names[0] if len(names) == 1 and callable(names[0]) else None
     if names and stub is None:
         if len(names) > 2 or not all(isinstance(name, str) for name in names):
@@ -456,6 +463,7 @@ def remote(
         "strategy": strategy,
         "deadline_ms": None if timeout is None else max(1, round(timeout * 1000)),
         "max_price": max_price,
+        "max_age_ms": None if max_age is None else round(max_age * 1000),
     }
     head = {name: entry for name, entry in head.items() if entry is not None}
     options: dict[str, Any] = {

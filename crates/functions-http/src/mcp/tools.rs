@@ -163,6 +163,7 @@ mod tests {
             failed: 0,
             busy_s: 0.0,
             healthy: true,
+            expected_wait_s: None,
         }
     }
 

@@ -1,14 +1,19 @@
 //! The life of a call: it comes, waits or is given to a node, its bytes are passed on, it ends.
 
-use super::{Broker, CallId, FRAME_COST, PeerId, WINDOW_BYTES, bills::set_aside, session::Role};
+use super::{
+    Broker, CallId, FRAME_COST, PeerId, WINDOW_BYTES,
+    bills::set_aside,
+    cache::{self, Gathered, Hit},
+    session::Role,
+};
 use crate::{
     Moment,
     billing::Bill,
     failure::{Failure, Reason},
     registry::{Quota, Spent, Target},
     wire::{
-        Frame, Kind,
-        messages::{CallHead, Caller, Credit, Head, Queued, Started, Used},
+        Flags, Frame, Kind,
+        messages::{Cached, CallHead, Caller, Credit, Head, Queued, Started, Used},
     },
 };
 
@@ -48,6 +53,8 @@ pub(super) struct Call {
     bytes: u64,
     /// Bytes of results so far.
     answer_bytes: u64,
+    /// The result so far, if it may be kept.
+    gathered: Option<Gathered>,
 }
 
 #[derive(Debug)]
@@ -184,11 +191,25 @@ impl Broker {
             progress_at: Moment::default(),
             bytes: frame.body.len() as u64,
             answer_bytes: 0,
+            gathered: None,
         };
         if call.windows.client < 0 {
             let words = format!("a call begins with at most {WINDOW_BYTES} bytes");
             self.fail(peer, number, &Failure::new(Reason::Invalid, words));
             return Ok(());
+        }
+        // Where several gateways meet, the caller's own keeps results.
+        if let Some(max_age_ms) = head.max_age_ms
+            && call.complete
+            && !call.target.here
+        {
+            let key = cache::key(&call.target.function, &frame.body);
+            let max_age_us = max_age_ms.saturating_mul(1000);
+            if let Some(hit) = self.cached(&call.target, &key, max_age_us, now) {
+                self.answer_with(peer, number, hit);
+                return Ok(());
+            }
+            call.gathered = Some(Gathered::new(key));
         }
         call.keep(&frame);
         call.place = Place::Waiting(vec![frame]);
@@ -201,6 +222,18 @@ impl Broker {
         }
         self.place(id, now);
         Ok(())
+    }
+
+    /// Answers with a result that was kept, which no client has to grant room for.
+    fn answer_with(&mut self, peer: PeerId, number: u32, hit: Hit) {
+        let age_us = hit.age_us;
+        self.say(peer, Kind::Cached, number, &Cached { age_us });
+        let answer = Frame {
+            flags: Flags::LAST,
+            body: hit.result,
+            ..Frame::bare(Kind::Data, number)
+        };
+        self.send(peer, answer);
     }
 
     /// Gives a call that waits to a node, or puts it into the queue.
@@ -468,6 +501,12 @@ impl Broker {
                 call.windows.node -= cost(&frame);
                 call.answer_bytes += frame.body.len() as u64;
                 call.answered = true;
+                let (bytes, ends_item) = (&frame.body, frame.flags.ends_item());
+                if let Some(gathered) = &mut call.gathered
+                    && !gathered.add(bytes, ends_item)
+                {
+                    call.gathered = None;
+                }
                 if call.windows.node < 0 && call.client.is_some() {
                     let words = "the node sent more than was granted";
                     return self.abandon(id, &Failure::new(Reason::Internal, words), now);
@@ -588,6 +627,9 @@ impl Broker {
         if let Place::Running(running) = &call.place {
             self.part(Some((running.peer, running.number)));
             self.settle(&call, running, failure, now);
+            if let (Some(gathered), None) = (call.gathered, failure) {
+                self.keep_result(gathered, &running.node, &call.target.function, now);
+            }
         }
         self.serve_waiting(now);
     }

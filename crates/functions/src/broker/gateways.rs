@@ -13,7 +13,7 @@ use crate::{
     registry::{Index, Node},
     wire::{
         Frame, Kind,
-        messages::{Head, Load, NodeState, OfferedNode, Used, Withdraw},
+        messages::{Head, NodeState, OfferedNode, Used, Withdraw},
     },
 };
 
@@ -186,23 +186,19 @@ impl Broker {
             return Ok(());
         }
         let mut node = Node {
-            id: id.clone(),
             index: Index::new(&offered.capabilities, &offered.resources),
             capabilities: offered.capabilities,
             resources: offered.resources,
             gateway: Some(gateway),
             max_concurrent: offered.max_concurrent,
-            running: 0,
-            load: Load::default(),
-            latency_us: None,
-            registered_at: Moment(offered.registered_at_us),
-            functions: Default::default(),
+            ..Node::new(&id, Moment(offered.registered_at_us))
         };
         if let Some((owner, known)) = self.nodes.remove(&id)
             && owner == peer
         {
             (node.running, node.load) = (known.running, known.load);
             (node.latency_us, node.functions) = (known.latency_us, known.functions);
+            node.registrations = known.registrations;
         }
         node.offer(offered.functions)?;
         self.nodes.insert(id, (peer, node));

@@ -2,6 +2,7 @@
 //! clock, so every interleaving can be tested, and all of it can be looked at after each step.
 
 mod bills;
+mod cache;
 mod calls;
 mod gateways;
 mod queue;
@@ -11,7 +12,7 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub use self::view::{BrokerView, FunctionView, NodeView, UsageView};
-use self::{calls::Call, queue::Queue, session::Peer};
+use self::{cache::Cache, calls::Call, queue::Queue, session::Peer};
 use crate::{
     Moment,
     billing::Purse,
@@ -99,6 +100,7 @@ pub struct Broker {
     meter: Meter,
     recent: Recent,
     router: Router,
+    cache: Cache,
     /// What pays for calls that have a price; without it there are none.
     purse: Option<Box<dyn Purse>>,
     next_peer: PeerId,
@@ -131,6 +133,7 @@ impl Broker {
             meter: Meter::default(),
             recent: Recent::default(),
             router: Router::new(seed),
+            cache: Cache::default(),
             purse: None,
             next_peer: 1,
             next_call: 1,

@@ -20,10 +20,33 @@ struct Line {
     users: VecDeque<(String, VecDeque<CallId>)>,
 }
 
+/// How many calls wait for which function, on which node.
+#[derive(Debug, Default)]
+pub(super) struct Waiting<'a>(BTreeMap<(&'a str, Option<&'a str>), usize>);
+
+impl Waiting<'_> {
+    /// Those that this node may be given.
+    pub(super) fn for_node(&self, function: &str, node: &str) -> usize {
+        let count = |node| self.0.get(&(function, node)).copied().unwrap_or_default();
+        count(None) + count(Some(node))
+    }
+}
+
 impl Queue {
     /// Calls that wait.
     pub(super) fn len(&self) -> usize {
         self.waiting
+    }
+
+    /// Calls that wait for each function, on the node that they name or on any.
+    pub(super) fn by_function(&self) -> Waiting<'_> {
+        let mut waiting = Waiting::default();
+        for line in self.lines.values() {
+            let calls: usize = line.users.iter().map(|(_, calls)| calls.len()).sum();
+            let target = (line.target.function.as_str(), line.target.node.as_deref());
+            *waiting.0.entry(target).or_default() += calls;
+        }
+        waiting
     }
 
     /// Puts a call at its user's end; how many calls of its line are before it.

@@ -1,6 +1,6 @@
 //! Connections: who comes, what they offer, and signs of life.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use ed25519_consensus::{Signature, VerificationKey};
@@ -339,17 +339,11 @@ impl Broker {
             self.dispute(*other, id, now)?;
         }
         let entry = Node {
-            id: id.clone(),
             index: Index::new(&node.capabilities, &node.resources),
             capabilities: node.capabilities,
             resources: node.resources,
-            gateway: None,
             max_concurrent: node.max_concurrent,
-            running: 0,
-            load: Load::default(),
-            latency_us: None,
-            registered_at: now,
-            functions: BTreeMap::new(),
+            ..Node::new(id, now)
         };
         self.nodes.insert(node.id, (peer, entry));
         Ok(())

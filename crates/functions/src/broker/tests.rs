@@ -14,6 +14,7 @@ use crate::{
 };
 
 mod billing;
+mod cache;
 mod fuzz;
 mod gateways;
 

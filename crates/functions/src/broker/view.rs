@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Broker, calls::ANONYMOUS};
+use super::{Broker, calls::ANONYMOUS, queue::Waiting};
 use crate::{
     Moment,
     registry::{Amount, Capabilities, FunctionInfo, Node, Offer, Quota, Spent, Sums},
@@ -55,6 +55,11 @@ pub struct FunctionView {
     pub busy_s: f64,
     /// Whether calls are given to it: it has not failed by the node's fault over and over.
     pub healthy: bool,
+    /// Seconds until a call that comes now begins there: 0 with room, and otherwise as long as the node
+    /// takes for one place and for all calls that wait and that it may be given, at the mean of those that
+    /// ended; absent when none has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_wait_s: Option<f64>,
 }
 
 /// The broker at a glance.
@@ -99,9 +104,10 @@ impl Broker {
 
     /// Every function, for whoever looks after the broker.
     pub fn all_function_views(&self, now: Moment) -> Vec<FunctionView> {
+        let waiting = self.queue.by_function();
         let nodes = self.nodes.values().map(|(_, node)| node);
         let all = nodes.flat_map(|node| node.functions.values().map(move |offer| (node, offer)));
-        all.map(|(node, offer)| function_view(node, offer, now))
+        all.map(|(node, offer)| function_view(node, offer, &waiting, now))
             .collect()
     }
 
@@ -119,6 +125,7 @@ impl Broker {
         groups: &'a [String],
         now: Moment,
     ) -> impl Iterator<Item = FunctionView> {
+        let waiting = self.queue.by_function();
         let rest = after_node.zip(after_function).into_iter();
         let rest = rest.filter_map(|(id, function)| {
             let (_, node) = self.nodes.get(id)?;
@@ -131,7 +138,7 @@ impl Broker {
                 offers.map(move |(_, offer)| (node, offer))
             })
             .filter(|(_, offer)| offer.info.access.admits(!user.is_empty(), groups))
-            .map(move |(node, offer)| function_view(node, offer, now))
+            .map(move |(node, offer)| function_view(node, offer, &waiting, now))
     }
 
     fn nodes_from(&self, from: Bound<&str>) -> impl Iterator<Item = &Node> {
@@ -194,7 +201,18 @@ impl Broker {
     }
 }
 
-fn function_view(node: &Node, offer: &Offer, now: Moment) -> FunctionView {
+fn expected_wait_s(node: &Node, offer: &Offer, waiting: &Waiting<'_>) -> Option<f64> {
+    if node.has_room(offer) {
+        return Some(0.0);
+    }
+    let ended = offer.succeeded + offer.failed;
+    let mean_s = (ended > 0).then(|| offer.busy_us as f64 / 1e6 / ended as f64)?;
+    let before = waiting.for_node(&offer.info.name, &node.id) + 1;
+    let places = offer.info.max_concurrent.min(node.max_concurrent);
+    Some(mean_s * before as f64 / f64::from(places.max(1)))
+}
+
+fn function_view(node: &Node, offer: &Offer, waiting: &Waiting<'_>, now: Moment) -> FunctionView {
     FunctionView {
         node: node.id.clone(),
         info: offer.info.clone(),
@@ -203,6 +221,7 @@ fn function_view(node: &Node, offer: &Offer, now: Moment) -> FunctionView {
         failed: offer.failed,
         busy_s: offer.busy_us as f64 / 1e6,
         healthy: offer.breaker.admits(now),
+        expected_wait_s: expected_wait_s(node, offer, waiting),
     }
 }
 

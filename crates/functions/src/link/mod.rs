@@ -155,6 +155,7 @@ impl Link {
             | Kind::Progress
             | Kind::Queued
             | Kind::Started
+            | Kind::Cached
             | Kind::Failed
             | Kind::Answer => {
                 let last = matches!(frame.kind, Kind::Failed | Kind::Cancel);

@@ -51,6 +51,9 @@ pub struct FunctionInfo {
     /// Whether it may run twice for one call, so that another node can take over from one that is lost.
     #[serde(default)]
     pub idempotent: bool,
+    /// Whether its result follows from the arguments alone, so that a kept one is as good as a new one.
+    #[serde(default)]
+    pub cacheable: bool,
     /// Free labels, such as `pipeline`.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -83,6 +86,7 @@ impl FunctionInfo {
             timeout_ms: None,
             requirements: Requirements::default(),
             idempotent: false,
+            cacheable: false,
             labels: BTreeMap::new(),
             further: BTreeMap::new(),
         }
@@ -112,6 +116,11 @@ impl FunctionInfo {
         if self.price.as_ref().is_some_and(|price| price.uremes == 0) {
             return Err(format!(
                 "{name}: a price must be above 0; leave it out instead"
+            ));
+        }
+        if self.cacheable && (self.streams || self.price.is_some()) {
+            return Err(format!(
+                "{name} cannot be cacheable: no stream is kept, and a kept result would earn no price"
             ));
         }
         if self.timeout_ms == Some(0) {

@@ -47,6 +47,8 @@ pub struct Node {
     pub latency_us: Option<f64>,
     /// When it came.
     pub registered_at: Moment,
+    /// How often it has said what it offers.
+    pub registrations: u64,
     /// What it offers, by name.
     pub functions: BTreeMap<String, Offer>,
 }
@@ -83,6 +85,24 @@ impl Offer {
 }
 
 impl Node {
+    /// One that came then, and of which nothing else is known.
+    pub fn new(id: impl Into<String>, registered_at: Moment) -> Self {
+        Self {
+            id: id.into(),
+            capabilities: Capabilities::default(),
+            index: Index::new(&Capabilities::default(), &BTreeMap::new()),
+            max_concurrent: 1,
+            running: 0,
+            resources: BTreeMap::new(),
+            gateway: None,
+            load: Load::default(),
+            latency_us: None,
+            registered_at,
+            registrations: 0,
+            functions: BTreeMap::new(),
+        }
+    }
+
     /// Whether the node and the function have room for one call more.
     pub fn has_room(&self, offer: &Offer) -> bool {
         self.running < self.max_concurrent && offer.running < offer.info.max_concurrent
@@ -126,6 +146,7 @@ impl Node {
             }
         }
         self.functions = offers;
+        self.registrations += 1;
         Ok(())
     }
 }

@@ -69,6 +69,8 @@ pub enum Kind {
     Started = 22,
     /// Node to broker to client, last: the call failed.
     Failed = 23,
+    /// Broker to client: the answer that follows is one that was kept, and how old it is.
+    Cached = 24,
     /// Gateway to gateway: a node that it has, in place of what was known of it.
     Offer = 32,
     /// Gateway to gateway: a node that it has no more.
@@ -80,7 +82,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 23] = [
+    const ALL: [Self; 24] = [
         Self::Challenge,
         Self::Hello,
         Self::Welcome,
@@ -100,6 +102,7 @@ impl Kind {
         Self::Queued,
         Self::Started,
         Self::Failed,
+        Self::Cached,
         Self::Offer,
         Self::Withdraw,
         Self::State,

@@ -89,6 +89,7 @@ heads! {
     Ask: "ask",
     Queued: "queued",
     Started: "started",
+    Cached: "cached",
     Withdraw: "withdraw",
     NodeState: "state",
     Used: "used",
@@ -247,6 +248,9 @@ pub struct CallHead {
     /// The most that the call may cost, in uremes; only functions without a price when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_price: Option<u64>,
+    /// How old a kept result may be, in milliseconds; none is taken when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age_ms: Option<u64>,
     /// Set by the broker; a client that sets it is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caller: Option<Caller>,
@@ -325,6 +329,13 @@ pub struct Queued {
 pub struct Started {
     /// Which.
     pub node: String,
+}
+
+/// The answer that follows was kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cached {
+    /// Microseconds since a node gave it.
+    pub age_us: u64,
 }
 
 /// A client's question.

@@ -1,4 +1,4 @@
-//! A gateway within this process.
+//! A gateway within this process: frames and HTTP on one port.
 
 use std::{
     collections::BTreeMap,
@@ -17,6 +17,7 @@ use r3mes_functions::{
     tls::ServerTls,
     tokens::{Token, Tokens},
 };
+use r3mes_functions_http::{Functions, HttpLimits};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +28,7 @@ use crate::runtime::{runtime, wait};
 pub(crate) struct ServerHandle {
     address: SocketAddr,
     stop: CancellationToken,
-    serving: Mutex<Option<JoinHandle<std::io::Result<()>>>>,
+    serving: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[pymethods]
@@ -71,7 +72,10 @@ impl ServerHandle {
         let hub = Arc::new(Hub::new(broker, mpsc::unbounded_channel().0));
         let stop = CancellationToken::new();
         let (address, stopping) = (listener.local_addr()?, stop.clone());
-        let serving = runtime()?.spawn(async move { hub.serve(listener, tls, stopping).await });
+        let serving = runtime()?.spawn(async move {
+            let api = Functions::new(hub, HttpLimits::default(), None);
+            api.serve(listener, tls, stopping).await;
+        });
         Ok(Self {
             address,
             stop,
@@ -95,10 +99,7 @@ impl ServerHandle {
             // A signal came; somebody may wait again.
             *lock() = Some(serving);
         }
-        match ended? {
-            Ok(ended) => Ok(ended?),
-            Err(error) => Err(PyOSError::new_err(error.to_string())),
-        }
+        ended?.map_err(|error| PyOSError::new_err(error.to_string()))
     }
 
     /// Ends it, and all connections.

@@ -9,7 +9,9 @@ from . import _gateway, _native
 
 
 class Server:
-    """A gateway: nodes and clients connect to it.
+    """A gateway: nodes and clients connect to it, and programs call by HTTP on the same port.
+
+    What there is over HTTP is what `r3mes functions serve` has: docs/functions.md.
 
     :param port: where it listens; 0 takes a free one, which `address` tells.
     :param host: on which address of this machine. Other machines reach it only where it is not a loopback one.
@@ -44,6 +46,12 @@ class Server:
         """HOST:PORT where it listens, or tls://HOST:PORT."""
         address = self._handle.address() if self._handle else self._address
         return f"tls://{address}" if self._tls else address
+
+    @property
+    def url(self) -> str:
+        """http://HOST:PORT of its page, or https://HOST:PORT; calls go to /api, tools to /mcp, /docs tries functions."""
+        address = self.address.removeprefix("tls://")
+        return f"https://{address}" if self._tls else f"http://{address}"
 
     def start(self) -> Server:
         """Serves in the background."""

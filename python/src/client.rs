@@ -27,6 +27,7 @@ use crate::{
     hooks::hooks,
     mailbox::{Letter, Mailbox, Outcome},
     runtime::{look, runtime, wait},
+    tally::Begun,
 };
 
 /// What is called, and how its values travel.
@@ -190,6 +191,7 @@ impl Connection {
         let (py, Head { head, reading, .. }) = (args.py(), head.get());
         let Encoded { parts, stream } = Encoded::arguments(args, kwargs, reading.pickle)?;
         let (client, head) = (Arc::clone(&self.0), Arc::clone(head));
+        let begun = Begun::now();
         let opened = match stream {
             None => wait(py, async {
                 client
@@ -204,13 +206,19 @@ impl Connection {
                 Ok((reply, Some((upload, argument))))
             })?,
         };
-        let (reply, upload) = opened.map_err(|failure| failure::exception(py, &failure))?;
+        let (reply, upload) = opened.map_err(|failure| {
+            begun.end(false);
+            failure::exception(py, &failure)
+        })?;
         let upload = upload.map(|(upload, argument)| {
             let pickle = reading.pickle;
             let upload = Mutex::new(Some(upload));
             (Upload { upload, pickle }, argument)
         });
-        Ok((Stream::new(reply, reading.again(py)), upload))
+        Ok((
+            Stream::new(Timed { reply, begun }, reading.again(py)),
+            upload,
+        ))
     }
 
     /// The nodes that are connected.
@@ -247,9 +255,21 @@ async fn result(
     client: Arc<Client>,
     head: Arc<CallHead>,
     parts: Vec<Bytes>,
+    told: impl FnMut(Progress) -> bool,
+) -> Result<Bytes, Failure> {
+    let begun = Begun::now();
+    let result = only_item(&client, &head, parts, told).await;
+    begun.end(result.is_ok());
+    result
+}
+
+async fn only_item(
+    client: &Client,
+    head: &CallHead,
+    parts: Vec<Bytes>,
     mut told: impl FnMut(Progress) -> bool,
 ) -> Result<Bytes, Failure> {
-    let mut reply = client.call_with(&head, parts).await?;
+    let mut reply = client.call_with(head, parts).await?;
     let mut first = None;
     while let Some(event) = reply.event().await? {
         match event {
@@ -288,10 +308,16 @@ impl Pending {
     }
 }
 
-type Next = Pin<Box<dyn Future<Output = (Reply, Result<Option<Bytes>, Failure>)> + Send>>;
+/// The answer of a call, and when that began.
+struct Timed {
+    reply: Reply,
+    begun: Begun,
+}
+
+type Next = Pin<Box<dyn Future<Output = (Timed, Result<Option<Bytes>, Failure>)> + Send>>;
 
 enum State {
-    Idle(Reply),
+    Idle(Timed),
     /// Something was asked for and has not come yet.
     Asked(Next),
     /// Somebody waits for it.
@@ -308,9 +334,9 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    fn new(reply: Reply, reading: Reading) -> Self {
+    fn new(call: Timed, reading: Reading) -> Self {
         Self {
-            state: Arc::new(Mutex::new(State::Idle(reply))),
+            state: Arc::new(Mutex::new(State::Idle(call))),
             closed: CancellationToken::new(),
             reading,
         }
@@ -320,9 +346,9 @@ impl Stream {
         // A statement of its own, so that the lock is free again for what follows.
         let before = std::mem::replace(&mut *lock(&self.state), State::Lent);
         match before {
-            State::Idle(mut reply) => Ok(Some(Box::pin(async move {
-                let item = reply.item().await;
-                (reply, item)
+            State::Idle(mut call) => Ok(Some(Box::pin(async move {
+                let item = call.reply.item().await;
+                (call, item)
             }))),
             State::Asked(next) => Ok(Some(next)),
             State::Lent => Err(PyRuntimeError::new_err(
@@ -338,10 +364,10 @@ impl Stream {
     fn came<'py>(
         &self,
         py: Python<'py>,
-        reply: Reply,
+        call: Timed,
         item: Result<Option<Bytes>, Failure>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        settle(&self.state, reply, &item);
+        settle(&self.state, call, &item);
         match item {
             Ok(Some(bytes)) => self.reading.value(py, bytes).map(Some),
             Ok(None) => Ok(None),
@@ -354,12 +380,15 @@ fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn settle(state: &Mutex<State>, reply: Reply, item: &Result<Option<Bytes>, Failure>) {
+fn settle(state: &Mutex<State>, call: Timed, item: &Result<Option<Bytes>, Failure>) {
     let mut state = lock(state);
     if matches!(*state, State::Lent) {
         *state = match item {
-            Ok(Some(_)) => State::Idle(reply),
-            _ => State::Over,
+            Ok(Some(_)) => State::Idle(call),
+            end => {
+                call.begun.end(end.is_ok());
+                State::Over
+            }
         };
     }
 }
@@ -374,7 +403,7 @@ impl Stream {
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let over = || PyStopIteration::new_err(());
         let mut next = self.next()?.ok_or_else(over)?;
-        let (reply, item) = match look(&mut next) {
+        let (call, item) = match look(&mut next) {
             Poll::Ready(came) => came,
             Poll::Pending => {
                 let closed = self.closed.cancelled();
@@ -387,7 +416,7 @@ impl Stream {
                 came.ok_or_else(over)?
             }
         };
-        self.came(py, reply, item)?.ok_or_else(over)
+        self.came(py, call, item)?.ok_or_else(over)
     }
 
     /// `(True, item)` if the next item is there, `(False, None)` if there is none yet, else nothing.
@@ -396,8 +425,8 @@ impl Stream {
             return Ok(None);
         };
         match look(&mut next) {
-            Poll::Ready((reply, item)) => {
-                Ok(self.came(py, reply, item)?.map(|item| (true, Some(item))))
+            Poll::Ready((call, item)) => {
+                Ok(self.came(py, call, item)?.map(|item| (true, Some(item))))
             }
             Poll::Pending => {
                 *lock(&self.state) = State::Asked(next);
@@ -427,8 +456,8 @@ impl Stream {
             };
             let outcome = match came {
                 None => Outcome::End,
-                Some((reply, item)) => {
-                    settle(&state, reply, &item);
+                Some((call, item)) => {
+                    settle(&state, call, &item);
                     match item {
                         Ok(Some(bytes)) => Outcome::Value(bytes, reading),
                         Ok(None) => Outcome::End,
@@ -444,7 +473,10 @@ impl Stream {
     /// How far the call said it has come, of what was read so far: a share, and a line for people.
     fn progress(&self) -> Option<(Option<f64>, String)> {
         match &*lock(&self.state) {
-            State::Idle(reply) => reply.progress().map(|told| (told.done, told.note.clone())),
+            State::Idle(call) => call
+                .reply
+                .progress()
+                .map(|told| (told.done, told.note.clone())),
             _ => None,
         }
     }

@@ -6,6 +6,7 @@
 //! - [`runtime`]: the threads that move frames, and how Python waits for them;
 //! - [`load`]: how busy this machine is;
 //! - [`mailbox`]: things that threads leave for an event loop;
+//! - [`tally`]: how calls went;
 //! - [`client`], [`node`] and [`server`]: the three roles.
 
 mod client;
@@ -18,6 +19,7 @@ mod memory;
 mod node;
 mod runtime;
 mod server;
+mod tally;
 
 use pyo3::prelude::*;
 
@@ -34,5 +36,6 @@ mod _native {
         memory::Memory,
         node::{Job, NodeHandle, Pool},
         server::ServerHandle,
+        tally::calls_made,
     };
 }

@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 import subprocess
+import urllib.request
 from pathlib import Path
 from typing import Iterator
 
@@ -59,6 +60,17 @@ def test_python_itself_trusts_the_certificate(secure: Server, files: dict[str, s
             context.wrap_socket(plain, server_hostname=name) as spoken,
         ):
             assert spoken.version() == "TLSv1.3"
+
+
+def test_http_is_spoken_over_tls_too(secure: Server, files: dict[str, str]) -> None:
+    assert secure.url.startswith("https://")
+    trusting = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=files["ca"]))
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}), trusting)
+    with direct.open(f"{secure.url}/health", timeout=60) as answer:
+        assert json.load(answer)["status"] == "ok"
+    assert Client(secure.address, ca=files["ca"]).metrics().gateway.connected_nodes == 0
+    with pytest.raises(GatewayUnreachableError, match="certificate verify failed"):
+        Client(secure.address).metrics()
 
 
 def test_who_is_not_trusted_is_refused_in_words(secure: Server, tmp_path: Path) -> None:

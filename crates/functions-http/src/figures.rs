@@ -6,7 +6,8 @@ use axum::{Json, extract::State, http::HeaderMap};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::gauge::ConstGauge,
+    metrics::{MetricType, gauge::ConstGauge},
+    registry::Unit,
 };
 use r3mes_functions::{
     broker::{BrokerView, FunctionView, NodeView},
@@ -70,7 +71,13 @@ pub(super) async fn gateway(
     headers: HeaderMap,
 ) -> Result<Json<Value>, Problem> {
     caller(&shared, &headers)?;
-    let (view, sums, nodes, functions, now) = shared.hub.with(|broker, now| {
+    let (gateway, nodes) = look(&shared.hub);
+    Ok(Json(json!({ "gateway": gateway, "nodes": nodes })))
+}
+
+/// How a gateway and its nodes do now.
+fn look(hub: &Hub) -> (Gateway, Vec<ComputeNode>) {
+    let (view, sums, nodes, functions, now) = hub.with(|broker, now| {
         (
             broker.view(),
             broker.recent(now),
@@ -80,15 +87,12 @@ pub(super) async fn gateway(
         )
     });
     let since = |us: u64| now.0.saturating_sub(us) as f64 / 1e6;
-    let uptime = since(shared.hub.began_us());
-    let nodes_json: Vec<_> = nodes
+    let uptime = since(hub.began_us());
+    let seen = nodes
         .iter()
         .map(|node| compute_node(node, &functions, since(node.registered_at_us)))
         .collect();
-    Ok(Json(json!({
-        "gateway": summary(view, sums, &nodes, uptime),
-        "nodes": nodes_json,
-    })))
+    (summary(view, sums, &nodes, uptime), seen)
 }
 
 fn summary(view: BrokerView, sums: Sums, nodes: &[NodeView], uptime: f64) -> Gateway {
@@ -221,12 +225,123 @@ impl Collector for Seen {
             let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
             gauge.encode(metric)?;
         }
-        Ok(())
+        let (gateway, nodes) = look(&self.0);
+        encode_known(&mut encoder, "gateway", &GATEWAY, &[(None, json!(gateway))])?;
+        let nodes = nodes.into_iter().map(|node| {
+            let seen = json!(node);
+            (Some(node.node_id), seen)
+        });
+        encode_known(&mut encoder, "node", &NODE, &nodes.collect::<Vec<_>>())
     }
+}
+
+/// A figure as Prometheus sees it: its name in JSON, what it is, and its unit.
+type Figure = (&'static str, &'static str, Option<Unit>);
+
+const GATEWAY: [Figure; 8] = [
+    ("connected_nodes", "Nodes that are connected", None),
+    ("active_functions", "Functions on offer", None),
+    (
+        "requests_per_second",
+        "Calls that ended in the last minute, by second",
+        None,
+    ),
+    (
+        "node_utilization_balance",
+        "Jain's index of the nodes' busy shares, while calls run",
+        None,
+    ),
+    (
+        "request_routing_latency",
+        "Time until a node had a call, mean of the last minute",
+        Some(Unit::Seconds),
+    ),
+    (
+        "uptime",
+        "Time since the gateway began to serve",
+        Some(Unit::Seconds),
+    ),
+    (
+        "error_rate",
+        "Share of the last minute's calls that failed",
+        None,
+    ),
+    (
+        "avg_response_time",
+        "Time until a call ended, mean of the last minute",
+        Some(Unit::Seconds),
+    ),
+];
+
+/// Those of a node that somebody measures.
+const NODE: [Figure; 7] = [
+    (
+        "cpu_usage",
+        "Share of the processors in use, as the node says",
+        None,
+    ),
+    (
+        "memory_usage",
+        "Share of the memory in use, as the node says",
+        None,
+    ),
+    (
+        "gpu_usage",
+        "Share of the GPUs in use, as the node says",
+        None,
+    ),
+    (
+        "functions_executed",
+        "Calls that ended since the node came",
+        None,
+    ),
+    (
+        "avg_execution_time",
+        "Time for which calls ran, mean since the node came",
+        Some(Unit::Seconds),
+    ),
+    (
+        "success_rate",
+        "Share of the ended calls that ended well",
+        None,
+    ),
+    ("uptime", "Time since the node came", Some(Unit::Seconds)),
+];
+
+/// The figures of some of one kind that are known, those of one name together, with the id of each node.
+fn encode_known(
+    encoder: &mut DescriptorEncoder<'_>,
+    kind: &str,
+    figures: &[Figure],
+    several: &[(Option<String>, Value)],
+) -> Result<(), std::fmt::Error> {
+    for (field, help, unit) in figures {
+        let mut known = several
+            .iter()
+            .filter_map(|(id, of)| Some((id, of[field].as_f64()?)))
+            .peekable();
+        if known.peek().is_none() {
+            continue;
+        }
+        let name = format!("functions_{kind}_{field}");
+        let mut metric =
+            encoder.encode_descriptor(&name, help, unit.as_ref(), MetricType::Gauge)?;
+        for (id, value) in known {
+            match id {
+                Some(id) => metric
+                    .encode_family(&[("node_id", id.as_str())])?
+                    .encode_gauge(&value)?,
+                None => metric.encode_gauge(&value)?,
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn node(running: u32) -> NodeView {
@@ -250,6 +365,34 @@ mod tests {
         assert_eq!(balance(&[node(2), node(2)]), Some(1.0));
         assert_eq!(balance(&[node(4), node(0)]), Some(0.5));
         assert_eq!(balance(&[node(0)]), None);
+    }
+
+    #[test]
+    fn every_figure_that_somebody_measures_is_told_to_prometheus() {
+        let view = BrokerView {
+            nodes: 1,
+            functions: 0,
+            connections: 1,
+            calls: 0,
+            waiting: 0,
+        };
+        let gateway = json!(summary(view, Sums::default(), &[node(0)], 5.0));
+        let seen = json!(compute_node(&node(0), &[], 3.0));
+        let unmeasured = [
+            "node_id",
+            "connection_stability",
+            "data_transfer_rate",
+            "revenue_generated",
+            "user_satisfaction",
+        ];
+        for (json, figures) in [(gateway, &GATEWAY[..]), (seen, &NODE)] {
+            let fields = json.as_object().unwrap().keys();
+            let fields = fields
+                .map(String::as_str)
+                .filter(|field| !unmeasured.contains(field));
+            let told = figures.iter().map(|(field, ..)| *field);
+            assert_eq!(fields.collect::<BTreeSet<_>>(), told.collect());
+        }
     }
 
     #[test]

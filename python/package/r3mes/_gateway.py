@@ -8,14 +8,18 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from . import _native
-from .errors import AuthenticationError, GatewayUnreachableError
+from .errors import AuthenticationError, GatewayUnreachableError, from_failure
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from urllib.error import HTTPError
 
     from ._server import Server
+    from .errors import CallError
 
 DEFAULT_PORT = 8080
+#: Seconds that a gateway may take to answer over HTTP what it knows at once.
+HTTP_TIMEOUT_S = 30
 
 #: Servers that run in this process, the newest last.
 running_servers: list[Server] = []
@@ -134,10 +138,53 @@ def connect(given: str | None, token: str | None, ca: str | None) -> _native.Con
         try:
             connection = _native.Connection(address, token, ca)
         except GatewayUnreachableError as error:
-            raise GatewayUnreachableError(
-                f"{error} (from {source}). Name a gateway by the argument `gateway`, by R3MES_GATEWAY (or "
-                f"EASYREMOTE_GATEWAY), by `gateway` in {config_folder() / 'functions.toml'}, by a Server that runs "
-                f"in this process, or have one at localhost:{DEFAULT_PORT}."
-            ) from None
+            raise _unreachable(error, source) from None
         _connections[key] = connection
         return connection
+
+
+def _unreachable(error: object, source: str) -> GatewayUnreachableError:
+    return GatewayUnreachableError(
+        f"{error} (from {source}). Name a gateway by the argument `gateway`, by R3MES_GATEWAY (or "
+        f"EASYREMOTE_GATEWAY), by `gateway` in {config_folder() / 'functions.toml'}, by a Server that runs "
+        f"in this process, or have one at localhost:{DEFAULT_PORT}."
+    )
+
+
+def ask_http(path: str, given: str | None, token: str | None, ca: str | None) -> Any:
+    """The JSON that the gateway answers to a GET over HTTP, the first one of several that answers."""
+    import json
+    import ssl
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+    from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
+
+    addresses, source = find_gateway(given)
+    trust = HTTPSHandler(context=ssl.create_default_context(cafile=ca))
+    opener = build_opener(ProxyHandler({}), trust)
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    failed = ""
+    for address in addresses.split(","):
+        scheme, _, at = address.rpartition("://")
+        url = f"{'https' if scheme in ('tls', 'https') else 'http'}://{at.rstrip('/')}{path}"
+        try:
+            with opener.open(Request(url, headers=headers), timeout=HTTP_TIMEOUT_S) as answer:
+                return json.load(answer)
+        except HTTPError as error:
+            raise _refused(error) from None
+        except (OSError, HTTPException) as error:
+            failed = f"no gateway answers at {url}: {error}"
+    raise _unreachable(failed, source)
+
+
+def _refused(error: HTTPError) -> CallError:
+    """The exception for a problem that a gateway answers."""
+    import json
+
+    with error:
+        try:
+            problem = json.load(error)
+            reason, detail = problem["reason"], problem["detail"]
+        except (ValueError, KeyError, TypeError):
+            return GatewayUnreachableError(f"{error.url} is no gateway: it answers {error.code} {error.reason}")
+    return from_failure(reason, detail, None, None, problem.get("retry_after_ms"))

@@ -12,6 +12,9 @@ from typing import Any, AsyncIterator, Callable, Iterator, Mapping, ParamSpec, T
 from . import _gateway, _native, _values
 from .errors import InvalidCallError
 
+if typing.TYPE_CHECKING:
+    from .metrics import Metrics
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -567,6 +570,14 @@ class Client:
     def functions(self) -> list[dict[str, Any]]:
         """The functions that may be called."""
         return self._connection().functions()
+
+    def metrics(self) -> Metrics:
+        """How the gateway and its nodes do, as the gateway tells over HTTP, and the calls of this process."""
+        from .metrics import from_gateway
+
+        token = _gateway.find_token(self._options["auth_token"], self._options["auth"])
+        told = _gateway.ask_http("/api/metrics", self._options["gateway"], token, _gateway.find_ca(self._options["ca"]))
+        return from_gateway(told)
 
     def __enter__(self) -> Client:
         return self

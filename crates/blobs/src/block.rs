@@ -20,11 +20,7 @@ impl Block {
     /// [`BlockError::TooLong`] above [`MAX_BLOCK_BYTES`], [`BlockError::Mismatch`] when the hash
     /// is another.
     pub fn verify(cid: Cid, bytes: Bytes) -> Result<Self, BlockError> {
-        if bytes.len() > MAX_BLOCK_BYTES {
-            return Err(BlockError::TooLong {
-                bytes: bytes.len() as u64,
-            });
-        }
+        check_length(&bytes)?;
         if !cid.matches(&bytes) {
             return Err(BlockError::Mismatch { cid });
         }
@@ -36,13 +32,40 @@ impl Block {
     /// # Errors
     /// [`BlockError::TooLong`] above [`MAX_BLOCK_BYTES`].
     pub fn raw(bytes: Bytes) -> Result<Self, BlockError> {
-        if bytes.len() > MAX_BLOCK_BYTES {
-            return Err(BlockError::TooLong {
-                bytes: bytes.len() as u64,
-            });
-        }
+        check_length(&bytes)?;
         let cid = Cid::raw(&bytes);
         Ok(Self { cid, bytes })
+    }
+
+    /// Names blocks of content; in pairs, which takes less time than one after another.
+    ///
+    /// # Errors
+    /// As [`Block::raw`].
+    pub(crate) fn raw_all(contents: &[Bytes]) -> Result<Vec<Self>, BlockError> {
+        let [left, right] = contents else {
+            return contents.iter().cloned().map(Self::raw).collect();
+        };
+        for bytes in contents {
+            check_length(bytes)?;
+        }
+        let cids = Cid::raw_pair([left, right]);
+        let named = cids.into_iter().zip([left.clone(), right.clone()]);
+        Ok(named.map(|(cid, bytes)| Self { cid, bytes }).collect())
+    }
+
+    /// As [`Block::verify`], of two blocks in less time than of one after another.
+    pub(crate) fn verify_pair(cids: [&Cid; 2], bytes: [Bytes; 2]) -> [Result<Self, BlockError>; 2] {
+        let matches = Cid::match_pair(cids, [&bytes[0], &bytes[1]]);
+        let [left, right] = bytes;
+        let checked = |which: usize, bytes: Bytes| {
+            let cid = *cids[which];
+            check_length(&bytes)?;
+            match matches[which] {
+                true => Ok(Self { cid, bytes }),
+                false => Err(BlockError::Mismatch { cid }),
+            }
+        };
+        [checked(0, left), checked(1, right)]
     }
 
     /// Names an encoded MerkleDAG node, which our own encoder keeps far below the limit.
@@ -77,6 +100,15 @@ impl Block {
                 .collect()),
         }
     }
+}
+
+fn check_length(bytes: &Bytes) -> Result<(), BlockError> {
+    if bytes.len() > MAX_BLOCK_BYTES {
+        return Err(BlockError::TooLong {
+            bytes: bytes.len() as u64,
+        });
+    }
+    Ok(())
 }
 
 /// Why bytes are not the block that they were said to be.

@@ -12,7 +12,9 @@ use bytes::Bytes;
 use r3mes_types::Cid;
 
 use crate::{
-    BlobStore, Block, Collected, MAX_BLOCK_BYTES, Pin, PinName, StoreError, Usage, parallel,
+    BlobStore, Block, BlockError, Collected, MAX_BLOCK_BYTES, Pin, PinName, StoreError, Usage,
+    buffers::{self, Buffers},
+    parallel,
     walk::{self, Reached},
 };
 
@@ -27,6 +29,12 @@ const NEW_PREFIX: &str = ".version-";
 
 /// Most bytes of the version file that are read.
 const MAX_VERSION_BYTES: u64 = 32;
+
+/// From this length on, in bytes, blocks are read into memory that is used again.
+const LONG_BLOCK: u64 = 64 << 10;
+
+/// Buffers of long blocks that are kept for those that are read next.
+const KEPT_BUFFERS: usize = 8;
 
 /// Tells apart the temporary files of one process.
 static NEXT_TEMPORARY: AtomicU64 = AtomicU64::new(0);
@@ -75,6 +83,7 @@ pub struct DiskStore {
     options: DiskOptions,
     /// Bytes stored as far as this process knows; counted anew when the limit seems reached.
     used: AtomicU64,
+    buffers: Buffers,
 }
 
 impl DiskStore {
@@ -87,6 +96,7 @@ impl DiskStore {
             folder: folder.into(),
             options,
             used: AtomicU64::new(0),
+            buffers: Buffers::new(KEPT_BUFFERS),
         };
         store.check_version()?;
         for part in ["blocks", "pins", "quarantine", "tmp"] {
@@ -294,10 +304,83 @@ impl DiskStore {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(aside),
             Err(error) => return Err(io_error("move", path)(error)),
         }
-        if read_block(&aside)?.is_some_and(|bytes| cid.matches(&bytes)) {
+        if self
+            .read_block(&aside)?
+            .is_some_and(|bytes| cid.matches(&bytes))
+        {
             fs::rename(&aside, path).map_err(io_error("move", &aside))?;
         }
         Ok(aside)
+    }
+
+    /// One block, or two that are checked together.
+    fn several(&self, cids: &[Cid]) -> Vec<Result<Option<Block>, StoreError>> {
+        let [left, right] = cids else {
+            return cids.iter().map(|cid| self.block(cid)).collect();
+        };
+        match (self.find(left), self.find(right)) {
+            (Ok(Some(first)), Ok(Some(second))) => {
+                let [first, second] = Block::verify_pair([left, right], [first, second]);
+                let both = [(left, first), (right, second)];
+                let both = both.map(|(cid, block)| self.checked(cid, block).map(Some));
+                both.into()
+            }
+            (first, second) => vec![self.verified(left, first), self.verified(right, second)],
+        }
+    }
+
+    fn verified(
+        &self,
+        cid: &Cid,
+        found: Result<Option<Bytes>, StoreError>,
+    ) -> Result<Option<Block>, StoreError> {
+        let block = found?.map(|bytes| Block::verify(*cid, bytes));
+        block.map(|block| self.checked(cid, block)).transpose()
+    }
+
+    /// The bytes kept for a block, if there are any.
+    fn find(&self, cid: &Cid) -> Result<Option<Bytes>, StoreError> {
+        match self.read_block(&self.block_path(cid)) {
+            Ok(Some(bytes)) => Ok(Some(bytes)),
+            Ok(None) => Err(self.damaged(cid)),
+            Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A block that was checked; damaged bytes are set aside.
+    fn checked(&self, cid: &Cid, block: Result<Block, BlockError>) -> Result<Block, StoreError> {
+        block.map_err(|_| self.damaged(cid))
+    }
+
+    /// Sets damaged bytes aside and says so.
+    fn damaged(&self, cid: &Cid) -> StoreError {
+        match self.quarantine(cid, &self.block_path(cid)) {
+            Ok(quarantined) => StoreError::Corrupt {
+                cid: *cid,
+                quarantined,
+            },
+            Err(error) => error,
+        }
+    }
+
+    /// The content of a block's file, or `None` when it is too long to be one.
+    fn read_block(&self, path: &Path) -> Result<Option<Bytes>, StoreError> {
+        let mut file = File::open(path).map_err(io_error("read", path))?;
+        let length = file.metadata().map_err(io_error("read", path))?.len();
+        if length > MAX_BLOCK_BYTES as u64 {
+            return Ok(None);
+        }
+        let bytes = if length < LONG_BLOCK {
+            let mut bytes = Vec::with_capacity(length as usize);
+            file.take(LONG_BLOCK)
+                .read_to_end(&mut bytes)
+                .map(|_| bytes.into())
+        } else {
+            let mut buffer = self.buffers.take(length as usize);
+            buffers::fill(&mut file, buffer.as_mut()).map(|read| buffer.into_bytes(read))
+        };
+        bytes.map(Some).map_err(io_error("read", path))
     }
 
     /// Files under `blocks` with their name, length and age.
@@ -345,23 +428,13 @@ impl DiskStore {
 
 impl BlobStore for DiskStore {
     fn block(&self, cid: &Cid) -> Result<Option<Block>, StoreError> {
-        let path = self.block_path(cid);
-        if !self.contains(cid)? {
-            return Ok(None);
-        }
-        let bytes = match read_block(&path) {
-            Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
-                return Ok(None);
-            }
-            other => other?,
-        };
-        match bytes.map(|bytes| Block::verify(*cid, bytes)) {
-            Some(Ok(block)) => Ok(Some(block)),
-            _ => Err(StoreError::Corrupt {
-                cid: *cid,
-                quarantined: self.quarantine(cid, &path)?,
-            }),
-        }
+        self.verified(cid, self.find(cid))
+    }
+
+    fn blocks(&self, cids: &[Cid]) -> Vec<Result<Option<Block>, StoreError>> {
+        let pairs: Vec<&[Cid]> = cids.chunks(2).collect();
+        let read = parallel::map(&pairs, |pair| self.several(pair));
+        read.into_iter().flatten().collect()
     }
 
     fn contains(&self, cid: &Cid) -> Result<bool, StoreError> {
@@ -478,20 +551,6 @@ impl Drop for Temporaries {
             let _ = fs::remove_file(path);
         }
     }
-}
-
-/// The content of a block's file, or `None` when it is too long to be one.
-fn read_block(path: &Path) -> Result<Option<Bytes>, StoreError> {
-    let file = File::open(path).map_err(io_error("read", path))?;
-    let length = file.metadata().map_err(io_error("read", path))?.len();
-    if length > MAX_BLOCK_BYTES as u64 {
-        return Ok(None);
-    }
-    let mut bytes = Vec::with_capacity(length as usize);
-    let mut bounded = file.take(MAX_BLOCK_BYTES as u64 + 1);
-    let read = bounded.read_to_end(&mut bytes);
-    read.map_err(io_error("read", path))?;
-    Ok(Some(bytes.into()))
 }
 
 fn write_file(path: &Path, content: &[u8]) -> Result<File, StoreError> {

@@ -25,6 +25,7 @@
 //! asynchronous callers run them on a blocking thread.
 
 mod block;
+mod buffers;
 mod dag_pb;
 mod directory;
 mod disk;

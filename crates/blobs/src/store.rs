@@ -9,7 +9,7 @@ use crate::{
     Block, Pin, PinName,
     file::{self, AddError, FileReader, GetError},
     follow::FollowError,
-    walk,
+    parallel, walk,
 };
 
 /// A place where blocks are kept by CID.
@@ -26,6 +26,11 @@ pub trait BlobStore: Send + Sync {
     /// [`StoreError::Corrupt`] when the bytes kept are no longer the block (they are set aside,
     /// so that the next call says `None` and the block can be fetched again); I/O errors.
     fn block(&self, cid: &Cid) -> Result<Option<Block>, StoreError>;
+
+    /// Several blocks, each as [`block`](Self::block) gives it, by all processors.
+    fn blocks(&self, cids: &[Cid]) -> Vec<Result<Option<Block>, StoreError>> {
+        parallel::map(cids, |cid| self.block(cid))
+    }
 
     /// Whether a block of that name is here, without reading it.
     ///

@@ -23,6 +23,7 @@ mod hash;
 mod key;
 mod resources;
 mod role;
+mod sha256;
 mod time;
 
 pub mod commitment;

@@ -9,6 +9,7 @@ use r3mes_types::Cid;
 
 use crate::{
     BlobStore, Block, BlockError, MAX_BLOCK_BYTES, StoreError,
+    buffers::{self, Buffers},
     dag_pb::{FilePart, Link, Node},
     parallel,
 };
@@ -25,6 +26,9 @@ const READ_BYTES: usize = 8 << 20;
 /// Bytes of blocks that are handed to the store at once. Three times as many are in memory: what the store
 /// is writing, what waits for it, and what is being read and hashed meanwhile.
 const BATCH_BYTES: usize = 16 << 20;
+
+/// Bytes of chunks that are in memory at once.
+const MEMORY_BYTES: usize = 3 * BATCH_BYTES + READ_BYTES;
 
 /// Cuts a file into blocks of [`CHUNK_BYTES`], stores them and returns the root's CID.
 ///
@@ -48,10 +52,14 @@ pub fn add_in_chunks_of<S: BlobStore + ?Sized>(
     }
     thread::scope(|scope| {
         let mut tree = Tree::new(store, scope);
+        let buffers = Buffers::new(MEMORY_BYTES.div_ceil(chunk_bytes));
         loop {
-            let (chunks, last) = read_chunks(reader, chunk_bytes)?;
-            for leaf in parallel::map(&chunks, |chunk| Block::raw(chunk.clone())) {
-                tree.push_leaf(leaf?)?;
+            let (chunks, last) = read_chunks(reader, chunk_bytes, &buffers)?;
+            let pairs: Vec<&[Bytes]> = chunks.chunks(2).collect();
+            for leaves in parallel::map(&pairs, |pair| Block::raw_all(pair)) {
+                for leaf in leaves? {
+                    tree.push_leaf(leaf)?;
+                }
             }
             if last {
                 // An empty file is one empty block; no other file has an empty chunk.
@@ -65,19 +73,22 @@ pub fn add_in_chunks_of<S: BlobStore + ?Sized>(
 }
 
 /// Some more chunks, and whether they are the last.
-fn read_chunks(reader: &mut dyn Read, chunk_bytes: usize) -> Result<(Vec<Bytes>, bool), AddError> {
+fn read_chunks(
+    reader: &mut dyn Read,
+    chunk_bytes: usize,
+    buffers: &Buffers,
+) -> Result<(Vec<Bytes>, bool), AddError> {
     let mut chunks = Vec::new();
     while chunks.len() * chunk_bytes < READ_BYTES {
-        let mut chunk = Vec::with_capacity(chunk_bytes);
-        let mut part = (&mut *reader).take(chunk_bytes as u64);
-        let read = part.read_to_end(&mut chunk);
+        let mut buffer = buffers.take(chunk_bytes);
+        let read = buffers::fill(reader, buffer.as_mut());
         let read = read.map_err(|source| AddError::Read { source })?;
         let last = read < chunk_bytes;
-        if last {
-            chunk.shrink_to_fit();
-        }
-        if read > 0 {
-            chunks.push(chunk.into());
+        if last && read > 0 {
+            // It may stay in a store that is memory.
+            chunks.push(Bytes::copy_from_slice(&buffer.as_mut()[..read]));
+        } else if read > 0 {
+            chunks.push(buffer.into_bytes(read));
         }
         if last {
             return Ok((chunks, true));

@@ -4,9 +4,8 @@ use bytes::{Buf, Bytes};
 use r3mes_types::{Cid, Codec};
 
 use crate::{
-    BlobStore, NodeError, StoreError,
+    BlobStore, Block, NodeError, StoreError,
     dag_pb::{FilePart, Node},
-    parallel,
 };
 
 /// Most blocks that are read and checked at once, ahead of the one that is asked for.
@@ -177,12 +176,10 @@ impl<'s, S: BlobStore + ?Sized> FileReader<'s, S> {
         let count = leaves.take(self.ahead).count();
         if count > 1 {
             let next = self.pending.len() - count..;
-            let store = self.store;
-            let opened = parallel::map(&self.pending[next.clone()], |part| {
-                open_block(store, &part.cid, part.depth)
-            });
-            for (part, opened) in self.pending[next].iter_mut().zip(opened) {
-                part.opened = Some(opened);
+            let parts = &mut self.pending[next];
+            let cids: Vec<Cid> = parts.iter().map(|part| part.cid).collect();
+            for (part, read) in parts.iter_mut().zip(self.store.blocks(&cids)) {
+                part.opened = Some(open(&part.cid, part.depth, read));
             }
         }
         self.ahead = (2 * self.ahead).min(MAX_AHEAD);
@@ -194,8 +191,17 @@ fn open_block<S: BlobStore + ?Sized>(
     cid: &Cid,
     depth: usize,
 ) -> Result<Opened, GetError> {
+    open(cid, depth, store.block(cid))
+}
+
+/// What a block that was read, or not, is of a file.
+fn open(
+    cid: &Cid,
+    depth: usize,
+    read: Result<Option<Block>, StoreError>,
+) -> Result<Opened, GetError> {
     let failed = |source| GetError::Store { cid: *cid, source };
-    let block = store.block(cid).map_err(failed)?;
+    let block = read.map_err(failed)?;
     let block = block.ok_or(GetError::Missing { cid: *cid })?;
     if cid.codec() == Codec::Raw {
         return Ok(Opened {

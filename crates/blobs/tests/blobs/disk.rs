@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use r3mes_blobs::{BlobStore, Cid, DiskOptions, DiskStore, StoreError};
+use r3mes_blobs::{BlobStore, Cid, DiskOptions, DiskStore, FileReader, GetError, StoreError};
 
 use super::support::{block, content, name};
 
@@ -43,6 +43,63 @@ fn what_is_stored_survives_reopening() {
     assert_eq!(store.pins().unwrap()[0].root, root);
     assert_eq!(store.collect_garbage(0).unwrap().removed.blocks, 0);
     assert_eq!(entries(&folder.path().join("tmp")), 0);
+}
+
+#[test]
+fn chunks_stay_what_they_are_while_others_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let file = content(3, 20_500_000);
+    let root = store.put(&file).unwrap();
+    let mut reader = FileReader::open(&store, &root).unwrap();
+    let mut chunks = Vec::new();
+    while let Some(chunk) = reader.next_chunk().unwrap() {
+        chunks.push(chunk);
+        // Its memory is for blocks that come.
+        if chunks.len().is_multiple_of(3) {
+            let read = store.block(&Cid::raw(&chunks[0])).unwrap();
+            assert_eq!(read.unwrap().bytes(), &chunks[0]);
+        }
+    }
+    assert!(chunks.concat() == file);
+}
+
+#[test]
+fn one_bad_chunk_of_those_read_ahead_is_named_after_the_good_ones() {
+    let file = content(5, 8_000_000);
+    let chunks: Vec<&[u8]> = file.chunks(1 << 20).collect();
+    for bad in 0..chunks.len() {
+        for damaged in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let store = open(folder.path());
+            let root = store.put(&file).unwrap();
+            let cid = Cid::raw(chunks[bad]);
+            let path = file_of(&store, &cid);
+            if damaged {
+                let mut bytes = fs::read(&path).unwrap();
+                bytes[77] ^= 1;
+                fs::write(&path, bytes).unwrap();
+            } else {
+                fs::remove_file(&path).unwrap();
+            }
+            let mut reader = FileReader::open(&store, &root).unwrap();
+            for good in &chunks[..bad] {
+                assert!(reader.next_chunk().unwrap().unwrap() == *good);
+            }
+            let named = match reader.next_chunk().unwrap_err() {
+                GetError::Missing { cid } if !damaged => cid,
+                GetError::Store {
+                    source: StoreError::Corrupt { cid, quarantined },
+                    ..
+                } if damaged => {
+                    assert!(quarantined.exists());
+                    cid
+                }
+                error => panic!("{error:?}"),
+            };
+            assert_eq!(named, cid);
+        }
+    }
 }
 
 #[test]

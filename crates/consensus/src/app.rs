@@ -12,7 +12,7 @@ use r3mes_types::{ConsensusAddress, Time};
 
 use crate::application::{
     Application, ApplicationError, BlockInput, BlockOutput, Check, CheckResult, Committed, Event,
-    InitChain, Proposal, Query, QueryResult, TxResult,
+    InitChain, Proposal, Query, QueryResult, TxHash, TxResult,
 };
 use crate::block::tx_hash;
 use crate::verified::Verified;
@@ -175,16 +175,26 @@ impl Application for LedgerApp {
         })
     }
 
-    fn verify(&self, tx: &[u8]) -> Result<bool, ApplicationError> {
-        if self.known(tx).is_some() {
-            return Ok(true);
-        }
-        let verified =
-            Ledger::verify_tx(&*self.latest()?, tx).map_err(stopped("verifying a transaction"))?;
-        let known = verified.is_some();
-        if let Some(parsed) = verified {
-            self.verified()
-                .remember(tx_hash(tx), Arc::new(parsed), tx.len());
+    fn verify(&self, txs: &[&[u8]]) -> Result<Vec<bool>, ApplicationError> {
+        let hashes: Vec<TxHash> = txs.iter().map(|tx| tx_hash(tx)).collect();
+        let mut known: Vec<bool> = {
+            let verified = self.verified.read();
+            let verified = verified.unwrap_or_else(PoisonError::into_inner);
+            hashes
+                .iter()
+                .map(|hash| verified.get(hash).is_some())
+                .collect()
+        };
+        let places: Vec<usize> = (0..txs.len()).filter(|place| !known[*place]).collect();
+        let unknown: Vec<&[u8]> = places.iter().map(|place| txs[*place]).collect();
+        let parsed = Ledger::verify_txs(&*self.latest()?, &unknown);
+        let parsed = parsed.map_err(stopped("verifying transactions"))?;
+        let mut verified = self.verified();
+        for (place, parsed) in places.into_iter().zip(parsed) {
+            if let Some(parsed) = parsed {
+                verified.remember(hashes[place], Arc::new(parsed), txs[place].len());
+                known[place] = true;
+            }
         }
         Ok(known)
     }

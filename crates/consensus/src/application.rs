@@ -28,11 +28,11 @@ pub trait Application: Send + Sync + 'static {
     /// again after a crash in between, it gives the same answer.
     fn init_chain(&self) -> Result<InitChain, ApplicationError>;
 
-    /// Does ahead what of a transaction's check depends on no other transaction, so that the check itself
-    /// is short. Whether there is anything to remember: what is plainly wrong is left to the check.
-    fn verify(&self, tx: &[u8]) -> Result<bool, ApplicationError> {
-        let _ = tx;
-        Ok(true)
+    /// Does ahead what of transactions' checks depends on no other transaction, so that the checks
+    /// themselves are short. Whether of each there is anything to remember: what is plainly wrong is left to
+    /// the check.
+    fn verify(&self, txs: &[&[u8]]) -> Result<Vec<bool>, ApplicationError> {
+        Ok(vec![true; txs.len()])
     }
 
     /// Whether a transaction may wait for a block.

@@ -86,7 +86,7 @@ pub enum AddError {
     #[error("the transaction could not be checked")]
     Application {
         /// Why.
-        #[source]
+        #[from]
         source: ApplicationError,
     },
 }
@@ -124,6 +124,14 @@ struct Queue {
     /// Where rechecking goes on.
     rechecked: Arrival,
     dropped: VecDeque<(TxHash, TxResult)>,
+}
+
+/// A transaction on its way into the mempool.
+struct Offered {
+    tx: Vec<u8>,
+    hash: TxHash,
+    /// Whether the application did ahead what it can of the check.
+    verified: bool,
 }
 
 /// Counts transactions as they come.
@@ -171,43 +179,70 @@ impl Mempool {
         time: Time,
         tx: Vec<u8>,
     ) -> Result<Added, AddError> {
-        let hash = tx_hash(&tx);
-        if tx.len() > self.limits.tx_bytes {
-            return Err(AddError::TooLarge {
-                bytes: tx.len(),
-                limit: self.limits.tx_bytes,
-            });
-        }
-        self.read().has_room(&self.limits, &hash, tx.len())?;
+        let mut added = self.add_all(app, time, vec![tx]);
+        added.swap_remove(0)
+    }
+
+    /// Checks transactions one after another and lets those wait that the application welcomes. What came
+    /// of each is in its place.
+    pub(crate) fn add_all(
+        &self,
+        app: &dyn Application,
+        time: Time,
+        txs: Vec<Vec<u8>>,
+    ) -> Vec<Result<Added, AddError>> {
+        let mut offered = self.offered(txs);
         // The expensive part runs beside other checks and holds nobody up.
-        let failed = |source| AddError::Application { source };
-        if !app.verify(&tx).map_err(failed)? {
-            let checked = self.read().check(app, time, &tx).map_err(failed)?;
-            if checked.admitted.is_none() {
-                return Ok(Added {
-                    hash,
-                    check: checked.result,
-                });
-            }
+        let good: Vec<&[u8]> = offered.iter().flatten().map(|o| o.tx.as_slice()).collect();
+        // What fails here fails in the check as well, which says so.
+        let verified = app.verify(&good).unwrap_or_default();
+        for (offered, verified) in offered.iter_mut().flatten().zip(verified) {
+            offered.verified = verified;
         }
-        let mut queue = self.write();
-        queue.has_room(&self.limits, &hash, tx.len())?;
-        let checked = queue.check(app, time, &tx).map_err(failed)?;
-        if let Some(admitted) = checked.admitted {
-            let of_sender = queue.senders.get(&admitted.sender).map_or(0, BTreeMap::len);
-            if of_sender >= self.limits.txs_per_sender {
-                return Err(AddError::SenderFull {
-                    limit: self.limits.txs_per_sender,
-                });
+        let mut queue = None;
+        let mut any = false;
+        let mut add = |offered: Result<Offered, AddError>| {
+            let offered = offered?;
+            if !offered.verified {
+                // Whoever reads the queue does not wait for this check either.
+                queue = None;
+                let checked = self.read().check(app, time, &offered.tx)?;
+                if checked.admitted.is_none() {
+                    return Ok(Added {
+                        hash: offered.hash,
+                        check: checked.result,
+                    });
+                }
             }
-            queue.insert(tx, hash, admitted);
-            drop(queue);
+            let queue = queue.get_or_insert_with(|| self.write());
+            let added = queue.add(&self.limits, app, time, offered)?;
+            any |= added.check.code == 0;
+            Ok(added)
+        };
+        let added = offered.into_iter().map(&mut add).collect();
+        drop(queue);
+        if any {
             self.added.notify_one();
         }
-        Ok(Added {
-            hash,
-            check: checked.result,
-        })
+        added
+    }
+
+    /// The transactions that there is room for now, and what is wrong with the others.
+    fn offered(&self, txs: Vec<Vec<u8>>) -> Vec<Result<Offered, AddError>> {
+        let hashed: Vec<_> = txs.into_iter().map(|tx| (tx_hash(&tx), tx)).collect();
+        let queue = self.read();
+        let offer = |(hash, tx): (TxHash, Vec<u8>)| {
+            if tx.len() > self.limits.tx_bytes {
+                return Err(AddError::TooLarge {
+                    bytes: tx.len(),
+                    limit: self.limits.tx_bytes,
+                });
+            }
+            queue.has_room(&self.limits, &hash, tx.len())?;
+            let verified = false;
+            Ok(Offered { tx, hash, verified })
+        };
+        hashed.into_iter().map(offer).collect()
     }
 
     /// Candidates for a block of at most `max_bytes`, in order.
@@ -305,6 +340,31 @@ impl Queue {
             });
         }
         Ok(())
+    }
+
+    /// Checks a transaction against those that wait, and lets it wait too if it is welcome.
+    fn add(
+        &mut self,
+        limits: &Limits,
+        app: &dyn Application,
+        time: Time,
+        Offered { tx, hash, .. }: Offered,
+    ) -> Result<Added, AddError> {
+        self.has_room(limits, &hash, tx.len())?;
+        let checked = self.check(app, time, &tx)?;
+        if let Some(admitted) = checked.admitted {
+            let of_sender = self.senders.get(&admitted.sender).map_or(0, BTreeMap::len);
+            if of_sender >= limits.txs_per_sender {
+                return Err(AddError::SenderFull {
+                    limit: limits.txs_per_sender,
+                });
+            }
+            self.insert(tx, hash, admitted);
+        }
+        Ok(Added {
+            hash,
+            check: checked.result,
+        })
     }
 
     /// Checks a transaction against those that wait.

@@ -9,7 +9,7 @@ use r3mes_types::cosmos::tx::SimulateRequest;
 use r3mes_types::query::Query;
 use r3mes_types::tx::{MAX_CHAIN_ID, Tx, TxError, reveal_tx};
 use r3mes_types::wire::Text;
-use r3mes_types::{Address, Amount, ConsensusAddress, Hash, Time};
+use r3mes_types::{Address, Amount, ConsensusAddress, Hash, Signed, Time};
 
 use crate::auth::{self, Pending, admit};
 use crate::block::{
@@ -33,7 +33,7 @@ pub const LAST_TIME: Item<Time> = Item::new("app/time");
 pub(crate) const FIRST_HEIGHT: Item<u64> = Item::new("app/first-height");
 
 /// Transactions that this process knows by their bytes: they are parsed, and the signature was found to
-/// be the account's by [`Ledger::verify_tx`]. What is known is not worked out again, and the results are the
+/// be the account's by [`Ledger::verify_txs`]. What is known is not worked out again, and the results are the
 /// same as if nothing were.
 pub type Known<'a> = &'a dyn Fn(&[u8]) -> Option<Arc<Tx>>;
 
@@ -129,18 +129,30 @@ impl Ledger {
         }
     }
 
-    /// The transaction in `bytes`, if its signature is that of an account which is there. This is most of
-    /// the work of a check, and depends on nothing that another transaction changes; what is wrong with a
-    /// transaction that is not given back, [`Ledger::check_tx`] tells.
+    /// The transactions in `txs`, each in its place, whose signature is that of an account which is there.
+    /// This is most of the work of a check, less for many together, and depends on nothing that another
+    /// transaction changes; what is wrong with a transaction that is not given back, [`Ledger::check_tx`]
+    /// tells.
     ///
     /// # Errors
     /// Only for a [`Fault`].
-    pub fn verify_tx(state: &dyn Read, bytes: &[u8]) -> Result<Option<Tx>, Fault> {
-        let Ok(tx) = Tx::parse(bytes) else {
-            return Ok(None);
-        };
-        let verified = auth::is_signed(&Committed(state), &tx).map_err(LedgerError::into_fault)?;
-        Ok(verified.then_some(tx))
+    pub fn verify_txs(state: &dyn Read, txs: &[&[u8]]) -> Result<Vec<Option<Tx>>, Fault> {
+        let view = Committed(state);
+        let (mut parsed, mut signed) = (Vec::new(), Vec::new());
+        for (place, bytes) in txs.iter().enumerate() {
+            let Ok(tx) = Tx::parse(bytes) else {
+                continue;
+            };
+            if let Some(by) = auth::signed(&view, &tx).map_err(LedgerError::into_fault)? {
+                parsed.push((place, tx));
+                signed.push(by);
+            }
+        }
+        let mut verified: Vec<Option<Tx>> = txs.iter().map(|_| None).collect();
+        for ((place, tx), good) in parsed.into_iter().zip(Signed::verify_all(&signed)) {
+            verified[place] = good.then_some(tx);
+        }
+        Ok(verified)
     }
 
     /// Whether a transaction may wait for a block. `block` is the next one, as far as it is known.
@@ -165,7 +177,7 @@ impl Ledger {
             }
         };
         let limit = tx.fee.gas_limit;
-        let mut ctx = Context::with_gas(state, block, Gas::new(limit));
+        let mut ctx = Context::with_gas(state, block, Gas::new(limit)).unwatched();
         let pending = waiting.pending(&tx, verified);
         let outcome = admit(&mut ctx, &tx, bytes.len(), &pending);
         let used = ctx.gas().used();
@@ -202,7 +214,7 @@ impl Ledger {
             chains,
             max_bytes,
         } = *proposal;
-        let mut ctx = Context::new(state, block);
+        let mut ctx = Context::new(state, block).unwatched();
         let reveal = beacon::preimage(&ctx, &proposer, chains, block.height)
             .map_err(LedgerError::into_fault)?;
         let params = auth::PARAMS
@@ -379,7 +391,7 @@ fn answer(state: &dyn Read, path: &str, data: &[u8]) -> Result<Answer, LedgerErr
 /// Runs one transaction; what it did stays in `ctx`, or only its fee and sequence if it failed.
 fn deliver(ctx: &mut Context<'_>, tx: &Tx, size: usize, verified: bool) -> Result<TxResult, Fault> {
     let limit = tx.fee.gas_limit;
-    let (result, (changes, _)) = {
+    let (result, changes) = {
         let mut inner = Context::with_gas(ctx.state(), ctx.block(), Gas::new(limit));
         let pending = Pending::in_block(verified);
         if let Err(error) = refusal(admit(&mut inner, tx, size, &pending))? {
@@ -393,10 +405,10 @@ fn deliver(ctx: &mut Context<'_>, tx: &Tx, size: usize, verified: bool) -> Resul
         let used = inner.gas().used();
         let (changes, events) = inner.finish();
         let result = match refusal(outcome)? {
-            Ok(()) => TxResult::ok(limit, used, events.clone()),
+            Ok(()) => TxResult::ok(limit, used, events),
             Err(error) => TxResult::refused(limit, used, &error),
         };
-        (result, (changes, events))
+        (result, changes)
     };
     ctx.apply(changes, Vec::new());
     Ok(result)

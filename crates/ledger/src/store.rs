@@ -65,6 +65,8 @@ pub struct Context<'a> {
     state: Delta<'a>,
     gas: Cell<Gas>,
     events: Vec<Event>,
+    /// Whether anybody takes the events.
+    watched: bool,
     block: Block,
 }
 
@@ -80,7 +82,16 @@ impl<'a> Context<'a> {
             state: Delta::new(base),
             gas: Cell::new(gas),
             events: Vec::new(),
+            watched: true,
             block,
+        }
+    }
+
+    /// The same for a check whose events nobody takes: those of [`Context::emit_with`] are not made.
+    pub(crate) fn unwatched(self) -> Self {
+        Self {
+            watched: false,
+            ..self
         }
     }
 
@@ -120,6 +131,13 @@ impl<'a> Context<'a> {
         self.events.push(event);
     }
 
+    /// Tells those who watch, if anybody does, where checks of transactions come by too.
+    pub(crate) fn emit_with(&mut self, event: impl FnOnce() -> Event) {
+        if self.watched {
+            self.events.push(event());
+        }
+    }
+
     /// Runs `step` on top of this context; its changes and events are kept only if it succeeds.
     /// The gas it used is used either way.
     ///
@@ -130,7 +148,10 @@ impl<'a> Context<'a> {
         step: impl FnOnce(&mut Context<'_>) -> Result<T, LedgerError>,
     ) -> Result<T, LedgerError> {
         let (result, gas, done) = {
-            let mut inner = Context::with_gas(&self.state, self.block, self.gas.get());
+            let mut inner = Context {
+                watched: self.watched,
+                ..Context::with_gas(&self.state, self.block, self.gas.get())
+            };
             let result = step(&mut inner);
             (result, inner.gas.get(), inner.finish())
         };

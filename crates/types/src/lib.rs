@@ -19,6 +19,7 @@ pub mod wire;
 mod address;
 mod amount;
 mod cid;
+mod ecdsa;
 mod hash;
 mod key;
 mod resources;
@@ -52,6 +53,7 @@ pub mod tx;
 pub use address::{Address, AddressError};
 pub use amount::{Amount, AmountError, Coin, DENOM, Ppm, UREMES_PER_REMES};
 pub use cid::{Cid, CidError, Codec};
+pub use ecdsa::Signed;
 pub use event::Event;
 pub use hash::{Hash, HashError, Hasher};
 pub use key::{

@@ -22,8 +22,8 @@ use sha2::{Digest, Sha256};
 use crate::beacon::MsgReveal;
 use crate::wire::{Blob, DecodeError, List, Text, Wire};
 use crate::{
-    Address, Amount, Coin, Message, MessageError, PublicKey, SecretKey, Signature, amino, schema,
-    wire_enum,
+    Address, Amount, Coin, Message, MessageError, PublicKey, SecretKey, Signature, Signed, amino,
+    schema, wire_enum,
 };
 
 /// Largest transaction in bytes.
@@ -184,6 +184,8 @@ pub struct Tx {
     pub mode: SignMode,
     /// The signature.
     pub signature: Signature,
+    /// Kept, since it takes two hashes and is asked for at every step.
+    signer: Address,
     body_bytes: Blob<MAX_TX_BYTES>,
     auth_info_bytes: Blob<MAX_TX_BYTES>,
 }
@@ -277,23 +279,35 @@ impl Tx {
             fee: auth.fee,
             mode,
             signature: *signature,
+            signer: key.key.address(),
             body_bytes: raw.body_bytes,
             auth_info_bytes: raw.auth_info_bytes,
         })
     }
 
     /// The account of the key that signed.
-    pub fn signer(&self) -> Address {
-        self.public_key.address()
+    pub const fn signer(&self) -> Address {
+        self.signer
     }
 
     /// Whether the signature is over this transaction for this chain and account.
     pub fn verify(&self, chain_id: &str, account_number: u64) -> bool {
-        let signed = match self.mode {
+        let signed = self.signed(chain_id, account_number);
+        signed.is_some_and(|signed| signed.key.verify(&signed.message, &signed.signature))
+    }
+
+    /// What must be a good signature for [`Tx::verify`] to hold; none if nothing can be, since the chain's
+    /// id is too long.
+    pub fn signed(&self, chain_id: &str, account_number: u64) -> Option<Signed> {
+        let message = match self.mode {
             SignMode::Direct => self.document(chain_id, account_number),
             SignMode::LegacyAminoJson => amino::sign_bytes(self, chain_id, account_number),
         };
-        signed.is_some_and(|signed| self.public_key.verify(&signed, &self.signature))
+        Some(Signed {
+            key: self.public_key,
+            message: message?,
+            signature: self.signature,
+        })
     }
 
     fn document(&self, chain_id: &str, account_number: u64) -> Option<Vec<u8>> {

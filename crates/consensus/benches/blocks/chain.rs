@@ -134,7 +134,7 @@ impl Chain {
                 waiting: &waiting,
                 time: self.time,
             };
-            self.app.verify(tx)?;
+            self.app.verify(&[tx.as_slice()])?;
             let checked = self.app.check(tx, &context)?;
             waiting.admit(&checked.admitted.ok_or(checked.result.log)?);
         }

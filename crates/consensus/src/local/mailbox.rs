@@ -197,8 +197,7 @@ impl ConsensusHandle {
     ) -> Result<Vec<Result<Added, AddError>>, ReadError> {
         self.blocking(move |shared| {
             let now = shared.clock.now();
-            let add = |tx| shared.mempool.add(shared.app.as_ref(), now, tx);
-            txs.into_iter().map(add).collect()
+            shared.mempool.add_all(shared.app.as_ref(), now, txs)
         })
         .await
     }

@@ -87,7 +87,7 @@ pub fn transfer(
     let (from, to) = (from.into(), to.into());
     take(ctx, &from, amount)?;
     give(ctx, &to, amount)?;
-    ctx.emit(events::transfer(&from, &to, amount));
+    ctx.emit_with(|| events::transfer(&from, &to, amount));
     Ok(())
 }
 

@@ -377,7 +377,10 @@ fn known_transactions_give_the_same_block_results_and_forged_ones_are_never_know
         chain.sign(2, send(1, 2, 5)),
         forged.clone(),
     ]);
-    let verify = |tx: &[u8]| Ledger::verify_tx(&chain.state, tx).unwrap().map(Arc::new);
+    let verify = |tx: &[u8]| {
+        let mut verified = Ledger::verify_txs(&chain.state, &[tx]).unwrap();
+        verified.swap_remove(0).map(Arc::new)
+    };
     assert!(verify(&input.txs[1]).is_some());
     assert_eq!(verify(&forged), None);
     let slow = Ledger::finalize_block(&chain.state, &input, &|_| None).unwrap();

@@ -22,13 +22,17 @@ pub(crate) struct Lan {
 /// A cable that is slow as long as this lives.
 pub(crate) struct Slow {
     port: String,
+    /// The machine's network namespace.
+    machine: String,
     relay: Option<Child>,
 }
 
 impl Drop for Slow {
     fn drop(&mut self) {
-        let port = &self.port;
+        let (port, machine) = (&self.port, &self.machine);
         let Some(relay) = &mut self.relay else {
+            let _ = command(&format!("tc qdisc del dev {port} root")).status();
+            let _ = command(&format!("tc -n {machine} qdisc del dev eth0 root")).status();
             return;
         };
         // It runs until it is killed; the whole namespace goes when that fails.
@@ -191,7 +195,12 @@ impl Lan {
                 "tc -n {} qdisc add dev eth0 {netem}",
                 self.name(host)
             ));
-            return Slow { port, relay: None };
+            let machine = self.name(host);
+            return Slow {
+                port,
+                machine,
+                relay: None,
+            };
         }
         eprintln!("this kernel has no netem: a relay delays and loses the frames");
         must("ip link add relay0 type veth peer name relay1");
@@ -214,8 +223,11 @@ impl Lan {
             .read_line(&mut line)
             .expect("it says something");
         assert_eq!(line, "ready\n");
-        let relay = Some(relay);
-        Slow { port, relay }
+        Slow {
+            port,
+            machine: self.name(host),
+            relay: Some(relay),
+        }
     }
 
     /// What a round trip to a slow machine takes at least, in milliseconds.

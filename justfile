@@ -28,6 +28,10 @@ clients:
 lint:
     tools/lint
 
+# Make a wheel of the Python package with the command in it: for x86_64 or aarch64, or `--check`.
+wheel *args:
+    tools/wheel {{args}}
+
 # Compare golden hashes over back ends and processor families.
 golden:
     tools/golden

@@ -180,6 +180,12 @@ async fn run(mut turn: Turn, hub: &Hub, client: &Client, most_bytes: usize) {
         () = turn.tell(latest) => over("the call is over"),
         () = cancelled.cancelled() => over("the caller cancelled"),
     };
+    // Its node, or the way to it, may have gone before the call reached it.
+    let nobody = matches!(&outcome, Err(failure) if failure.reason == Reason::NotFound)
+        && info(hub, &head, |_| ()).is_none();
+    if nobody && turn.wait_for_node().await {
+        return;
+    }
     turn.end(outcome).await;
 }
 

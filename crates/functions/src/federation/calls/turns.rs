@@ -66,6 +66,7 @@ pub struct Turn {
     lost: bool,
     /// Whether its record was seen to be over.
     is_over: bool,
+    unknown: Arc<Unknown>,
     cancelled: CancellationToken,
     /// Ends with this.
     _attending: JoinSet<()>,
@@ -103,7 +104,7 @@ impl KeptCalls {
     async fn begin(
         self: &Arc<Self>,
         message: Message,
-        unknown: &Unknown,
+        unknown: &Arc<Unknown>,
         is_known: impl Fn(&CallHead) -> bool,
     ) -> Result<Option<Turn>, KeepError> {
         let name = String::from_utf8_lossy(&message.payload).into_owned();
@@ -123,11 +124,12 @@ impl KeptCalls {
             ack(&message, AckKind::Nak(Some(LOOK_AGAIN))).await?;
             return Ok(None);
         }
-        if !is_known(&record.head) && may_come(unknown, &record.id) {
+        if is_known(&record.head) {
+            lock(unknown).remove(&record.id);
+        } else if may_come(unknown, &record.id) {
             ack(&message, AckKind::Nak(Some(TRY_AGAIN))).await?;
             return Ok(None);
         }
-        lock(unknown).remove(&record.id);
         let mut runner = [0; 8];
         getrandom::fill(&mut runner).map_err(FederationError::Random)?;
         let lost = record.runner.replace(hex::encode(runner)).is_some();
@@ -148,6 +150,7 @@ impl KeptCalls {
             revision: entry.revision,
             lost,
             is_over: false,
+            unknown: Arc::clone(unknown),
             cancelled,
             _attending: attending,
         };
@@ -346,6 +349,26 @@ impl Turn {
             }
             self.revision = entry.revision;
         }
+    }
+
+    /// Lets a call wait that no node has, since none offers its function any more: one may come again, or be
+    /// known again, within a minute. Whether it waits; if not, it is to be ended.
+    pub async fn wait_for_node(&mut self) -> bool {
+        if !may_come(&self.unknown, &self.record.id) {
+            return false;
+        }
+        self.record.runner = None;
+        self.record.state = CallState::Waiting { before: None };
+        let waiting = match self.change().await {
+            Ok(true) => ack(&self.message, AckKind::Nak(Some(TRY_AGAIN))).await,
+            Ok(false) => return false,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &waiting {
+            // Nobody runs it once this is dropped, so it is given to somebody again.
+            tracing::warn!(%error, "functions.federation.wait");
+        }
+        true
     }
 
     /// Keeps its outcome, however long the cluster does not answer, and takes it off the queue. A result

@@ -9,7 +9,7 @@ use r3mes_types::cosmos::tx::SimulateRequest;
 use r3mes_types::query::Query;
 use r3mes_types::tx::{MAX_CHAIN_ID, Tx, TxError, reveal_tx};
 use r3mes_types::wire::Text;
-use r3mes_types::{Address, Amount, ConsensusAddress, Hash, Signed, Time};
+use r3mes_types::{Address, Amount, ConsensusAddress, Hash, Time};
 
 use crate::auth::{self, Pending, admit};
 use crate::block::{
@@ -130,29 +130,21 @@ impl Ledger {
     }
 
     /// The transactions in `txs`, each in its place, whose signature is that of an account which is there.
-    /// This is most of the work of a check, less for many together, and depends on nothing that another
-    /// transaction changes; what is wrong with a transaction that is not given back, [`Ledger::check_tx`]
-    /// tells.
+    /// This is most of the work of a check, and depends on nothing that another transaction changes; what
+    /// is wrong with a transaction that is not given back, [`Ledger::check_tx`] tells.
     ///
     /// # Errors
     /// Only for a [`Fault`].
     pub fn verify_txs(state: &dyn Read, txs: &[&[u8]]) -> Result<Vec<Option<Tx>>, Fault> {
         let view = Committed(state);
-        let (mut parsed, mut signed) = (Vec::new(), Vec::new());
-        for (place, bytes) in txs.iter().enumerate() {
+        let verified = txs.iter().map(|bytes| {
             let Ok(tx) = Tx::parse(bytes) else {
-                continue;
+                return Ok(None);
             };
-            if let Some(by) = auth::signed(&view, &tx).map_err(LedgerError::into_fault)? {
-                parsed.push((place, tx));
-                signed.push(by);
-            }
-        }
-        let mut verified: Vec<Option<Tx>> = txs.iter().map(|_| None).collect();
-        for ((place, tx), good) in parsed.into_iter().zip(Signed::verify_all(&signed)) {
-            verified[place] = good.then_some(tx);
-        }
-        Ok(verified)
+            let good = auth::is_signed(&view, &tx).map_err(LedgerError::into_fault)?;
+            Ok(good.then_some(tx))
+        });
+        verified.collect()
     }
 
     /// Whether a transaction may wait for a block. `block` is the next one, as far as it is known.

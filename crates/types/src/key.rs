@@ -2,15 +2,14 @@
 
 use std::fmt;
 
-use k256::ProjectivePoint;
-use k256::ecdsa::signature::Signer;
+use k256::ecdsa::signature::{Signer, Verifier};
 use k256::ecdsa::{Signature as EcdsaSignature, SigningKey, VerifyingKey};
 use ripemd::Ripemd160;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::wire::{DELIMITED, DecodeError, Reader, Value, put_delimited};
-use crate::{Address, Hasher, ecdsa};
+use crate::{Address, Hasher};
 
 /// A secp256k1 secret key. Never printed; wiped from memory when dropped.
 #[derive(Clone)]
@@ -118,11 +117,10 @@ impl PublicKey {
     ///
     /// Signatures with a high S are refused, so that nobody can alter a transaction's bytes.
     pub fn verify(&self, message: &[u8], signature: &Signature) -> bool {
-        ecdsa::verify(self, message, signature)
-    }
-
-    pub(crate) fn point(&self) -> ProjectivePoint {
-        self.0.as_affine().into()
+        let Ok(parsed) = EcdsaSignature::from_slice(&signature.0) else {
+            return false;
+        };
+        parsed.normalize_s() == parsed && self.0.verify(message, &parsed).is_ok()
     }
 }
 

@@ -19,7 +19,6 @@ pub mod wire;
 mod address;
 mod amount;
 mod cid;
-mod ecdsa;
 mod hash;
 mod key;
 mod resources;
@@ -53,7 +52,6 @@ pub mod tx;
 pub use address::{Address, AddressError};
 pub use amount::{Amount, AmountError, Coin, DENOM, Ppm, UREMES_PER_REMES};
 pub use cid::{Cid, CidError, Codec};
-pub use ecdsa::Signed;
 pub use event::Event;
 pub use hash::{Hash, HashError, Hasher};
 pub use key::{

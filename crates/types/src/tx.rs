@@ -22,8 +22,8 @@ use sha2::{Digest, Sha256};
 use crate::beacon::MsgReveal;
 use crate::wire::{Blob, DecodeError, List, Text, Wire};
 use crate::{
-    Address, Amount, Coin, Message, MessageError, PublicKey, SecretKey, Signature, Signed, amino,
-    schema, wire_enum,
+    Address, Amount, Coin, Message, MessageError, PublicKey, SecretKey, Signature, amino, schema,
+    wire_enum,
 };
 
 /// Largest transaction in bytes.
@@ -292,22 +292,11 @@ impl Tx {
 
     /// Whether the signature is over this transaction for this chain and account.
     pub fn verify(&self, chain_id: &str, account_number: u64) -> bool {
-        let signed = self.signed(chain_id, account_number);
-        signed.is_some_and(|signed| signed.key.verify(&signed.message, &signed.signature))
-    }
-
-    /// What must be a good signature for [`Tx::verify`] to hold; none if nothing can be, since the chain's
-    /// id is too long.
-    pub fn signed(&self, chain_id: &str, account_number: u64) -> Option<Signed> {
-        let message = match self.mode {
+        let signed = match self.mode {
             SignMode::Direct => self.document(chain_id, account_number),
             SignMode::LegacyAminoJson => amino::sign_bytes(self, chain_id, account_number),
         };
-        Some(Signed {
-            key: self.public_key,
-            message: message?,
-            signature: self.signature,
-        })
+        signed.is_some_and(|signed| self.public_key.verify(&signed, &self.signature))
     }
 
     fn document(&self, chain_id: &str, account_number: u64) -> Option<Vec<u8>> {

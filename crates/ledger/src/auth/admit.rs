@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use r3mes_types::auth::{Account, AuthParams};
 use r3mes_types::tx::Tx;
-use r3mes_types::{Address, Amount, Hash, Message, Signed};
+use r3mes_types::{Address, Amount, Hash, Message};
 
 use super::events;
 use super::state::{ACCOUNTS, FEE_GRANTS, GRANTS, PARAMS};
@@ -229,12 +229,12 @@ fn pay(
     Ok(payer)
 }
 
-/// What must be a good signature for a transaction to be its account's; none if the account is not there.
-pub(crate) fn signed(view: &dyn View, tx: &Tx) -> Result<Option<Signed>, LedgerError> {
+/// Whether the account of the key that signed is there and the signature is its own.
+pub(crate) fn is_signed(view: &dyn View, tx: &Tx) -> Result<bool, LedgerError> {
     let Some(account) = ACCOUNTS.get(view, &tx.signer())? else {
-        return Ok(None);
+        return Ok(false);
     };
-    Ok(tx.signed(&CHAIN_ID.require(view)?, account.number))
+    Ok(tx.verify(&CHAIN_ID.require(view)?, account.number))
 }
 
 fn verify(tx: &Tx, chain_id: String, account: &Account) -> Result<(), LedgerError> {

@@ -14,7 +14,7 @@ mod params;
 mod query;
 mod state;
 
-pub(crate) use admit::{Pending, admit, lane, payer, priority, signed};
+pub(crate) use admit::{Pending, admit, is_signed, lane, payer, priority};
 pub(crate) use genesis::init;
 pub use handle::AuthError;
 pub(crate) use handle::execute;

@@ -1,6 +1,6 @@
 //! YAML files that people write: read as a whole, with every complaint at once.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeSet, ops::Range};
 
 use garde::Validate;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -21,7 +21,7 @@ where
 {
     let lines: Vec<&str> = text.lines().collect();
     let mut kept = lines.clone();
-    let mut complaints = BTreeMap::new();
+    let mut complaints = Complaints::new();
     loop {
         let rest = kept.join("\n");
         let error = match serde_saphyr::from_str_valid(&rest) {
@@ -37,9 +37,19 @@ where
             break;
         }
         let error = error.without_snippet();
-        if let Error::ValidationErrors { errors, .. } = error {
-            for error in errors {
-                add(&mut complaints, error, &lines);
+        if let Error::ValidationError {
+            source,
+            issues,
+            locations,
+        } = error
+        {
+            for issue in issues {
+                let alone = Error::ValidationError {
+                    source: *source,
+                    issues: vec![issue.clone()],
+                    locations: locations.clone(),
+                };
+                add(&mut complaints, &alone, &lines);
             }
             break;
         }
@@ -53,15 +63,19 @@ where
         }
         kept[entry].fill("");
     }
-    Err(complaints.into_values().collect::<Vec<_>>().join("\n"))
+    let told: Vec<String> = complaints.into_iter().map(|(_, _, told)| told).collect();
+    Err(told.join("\n"))
 }
 
-/// Puts an error down, by its place.
-fn add(complaints: &mut BTreeMap<(u64, u64), String>, error: &Error, lines: &[&str]) {
+/// What is wrong, as it is told, by line and column.
+type Complaints = BTreeSet<(u64, u64, String)>;
+
+/// Puts an error down.
+fn add(complaints: &mut Complaints, error: &Error, lines: &[&str]) {
     let error = error.without_snippet();
     let message = error.to_string();
     let Some(at) = error.location() else {
-        complaints.insert((0, 0), message);
+        complaints.insert((0, 0, message));
         return;
     };
     let (line, column) = (at.line(), at.column());
@@ -71,7 +85,7 @@ fn add(complaints: &mut BTreeMap<(u64, u64), String>, error: &Error, lines: &[&s
     let said = said.strip_prefix("validation error at ").unwrap_or(said);
     let shown = lines.get(index(at)).unwrap_or(&"");
     let complaint = format!("line {line}, column {column}: {said}\n  {shown}");
-    complaints.insert((line, column), complaint);
+    complaints.insert((line, column, complaint));
 }
 
 /// The lines of the entry that an error is about.
@@ -192,6 +206,15 @@ numbers: [1, 2, 3]
             "{problem}"
         );
         assert!(problem.contains("  listen: here"), "{problem}");
+    }
+
+    #[test]
+    fn each_of_several_values_out_of_range_is_told_once() {
+        let text = "door:\n  width: 9\n  name: abcde\nnumbers: [1, 2, 3]\n";
+        assert_eq!(lines_of(text), [2, 3, 4]);
+        let problem = read::<House>(text).unwrap_err();
+        assert_eq!(problem.matches("greater than 5").count(), 1, "{problem}");
+        assert_eq!(problem.lines().count(), 6, "{problem}");
     }
 
     #[test]

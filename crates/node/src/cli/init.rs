@@ -5,7 +5,12 @@ use r3mes_gateway::rpc::{
     self,
     light::{LightClient, Root},
 };
-use r3mes_types::{Amount, Role, RoleSet, bank::Balance, wire::Wire};
+use r3mes_types::{
+    Amount, Role, RoleSet,
+    bank::Balance,
+    tx::MAX_CHAIN_ID,
+    wire::{Text, Wire},
+};
 use serde::Serialize;
 
 use super::{
@@ -84,7 +89,7 @@ fn make(home: &Home, typed: &Init, engine: Option<Engine>) -> anyhow::Result<Ini
         // Before there are keys, since a retry would find them and refuse to replace them.
         match &typed.join {
             Some(url) => join(home, &mut config, url, typed, engine)?,
-            None => refuse_foundation(&config, engine)?,
+            None => refuse_foundation(&config, &typed.chain_id, engine)?,
         }
         match phrase {
             Some(phrase) => keyring.recover(&phrase)?,
@@ -107,8 +112,13 @@ fn make(home: &Home, typed: &Init, engine: Option<Engine>) -> anyhow::Result<Ini
     })
 }
 
-/// Whether a network can be founded with these roles under this engine.
-fn refuse_foundation(config: &Config, engine: Option<Engine>) -> anyhow::Result<()> {
+/// Whether a network can be founded by this name, with these roles, under this engine.
+fn refuse_foundation(
+    config: &Config,
+    chain_id: &str,
+    engine: Option<Engine>,
+) -> anyhow::Result<()> {
+    Text::<MAX_CHAIN_ID>::new(chain_id).context("--chain-id does not fit")?;
     anyhow::ensure!(
         engine != Some(Engine::Cometbft) || config.roles.validator.is_some(),
         "under engine cometbft the founder signs blocks: add validator to --roles"

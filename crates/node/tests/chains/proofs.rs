@@ -58,6 +58,9 @@ fn what_a_node_proves_is_verified_from_it_and_from_files_and_no_changed_file_is(
     // A try that failed leaves no keys that the next one would refuse to replace.
     let nobody = complaint(&joined, &["init", "--join", "http://127.0.0.1:1"]);
     assert!(nobody.contains("cannot take the genesis"), "{nobody}");
+    let long = "a".repeat(60);
+    let refused = complaint(&joined, &["init", "--chain-id", &long]);
+    assert!(refused.contains("--chain-id"), "{refused}");
     json(&joined, &["init", "--join", &founder.rpc]);
     let config = fs::read_to_string(joined.join("config.yaml")).unwrap();
     assert!(config.contains("light:"), "{config}");

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, SystemTime},
 };
 
@@ -35,6 +35,9 @@ const TIDYING: Duration = Duration::from_secs(10);
 /// What keeping an item takes besides its bytes: its handle in the list, what counts its users, and what
 /// the allocator adds to both.
 const ITEM_BYTES: usize = 128;
+
+/// Bytes below which a kept item is copied out of the buffer that it came in.
+const COPIED: usize = 256 << 10;
 
 /// How a call stands.
 #[derive(Clone, Debug)]
@@ -139,20 +142,24 @@ impl Job {
         Some(webhook.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Tells whoever wants to know that it is over, until they know or it is given up.
-    async fn tell(&self, sender: &Sender) {
-        let Some(webhook) = self.webhook().map(|webhook| webhook.clone()) else {
-            return;
-        };
-        let items = match &*self.state.borrow() {
-            State::Succeeded(items) => Some(Arc::clone(items)),
-            _ => None,
-        };
-        let items = items.filter(|items| cost(items) <= INLINE_BYTES);
-        let body = webhook::body(self.heading(), items.as_deref());
+    /// Tells whoever wants to know that it is over, until they know, it is given up, or the call is
+    /// forgotten: what waits to be told keeps no result.
+    async fn tell(job: Weak<Self>, sender: &Sender) {
         loop {
-            let attempt = sender.send(&webhook, &self.id, body.clone()).await;
-            let pause = self.webhook().and_then(|mut webhook| webhook.note(attempt));
+            let turn = sender.turn().await;
+            let Some(job) = job.upgrade() else { return };
+            let Some(webhook) = job.webhook().map(|webhook| webhook.clone()) else {
+                return;
+            };
+            let items = match &*job.state.borrow() {
+                State::Succeeded(items) => Some(Arc::clone(items)),
+                _ => None,
+            };
+            let items = items.filter(|items| cost(items) <= INLINE_BYTES);
+            let body = webhook::body(job.heading(), items.as_deref());
+            let attempt = sender.send(turn, &webhook, &job.id, body).await;
+            let pause = job.webhook().and_then(|mut webhook| webhook.note(attempt));
+            drop((job, items));
             match pause {
                 Some(pause) => tokio::time::sleep(pause).await,
                 None => return,
@@ -183,6 +190,14 @@ fn cost(items: &[Bytes]) -> usize {
     bytes + items.len() * ITEM_BYTES
 }
 
+/// An item without the rest of the buffer that it was read into, which would be kept with it.
+fn alone(item: Bytes) -> Bytes {
+    match item.len() < COPIED {
+        true => Bytes::copy_from_slice(&item),
+        false => item,
+    }
+}
+
 /// Makes a call and gathers its items, telling how it stands.
 ///
 /// # Errors
@@ -205,7 +220,7 @@ pub(super) async fn gather(
                     );
                     return Err(Failure::new(Reason::Invalid, words));
                 }
-                items.push(item);
+                items.push(alone(item));
                 continue;
             }
             Event::Queued(before) => State::Waiting {
@@ -379,7 +394,9 @@ impl Jobs {
                 });
                 jobs.make_room();
             }
-            running.tell(&jobs.webhooks).await;
+            let told = Arc::downgrade(&running);
+            drop(running);
+            Job::tell(told, &jobs.webhooks).await;
         });
         Ok(Begun::New(job))
     }

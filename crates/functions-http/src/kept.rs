@@ -131,7 +131,10 @@ impl Kept {
             async move {
                 let body = webhook::body(heading(&record), items.as_deref());
                 match &record.webhook {
-                    Some(webhook) => webhooks.send(webhook, &record.id, body).await,
+                    Some(webhook) => {
+                        let turn = webhooks.turn().await;
+                        webhooks.send(turn, webhook, &record.id, body).await
+                    }
                     // Nobody wants to be told.
                     None => Attempt::Delivered,
                 }

@@ -130,6 +130,22 @@ fn wishes() -> Value {
             "Milliseconds in which the call must end",
             json!({ "type": "integer", "minimum": 1 }),
         ),
+        wish(
+            "max_price",
+            "The most that the call may cost, in uremes",
+            json!({ "type": "integer", "minimum": 0 }),
+        ),
+        wish(
+            "max_age_ms",
+            "How old a kept result of a cacheable function may be, in milliseconds",
+            json!({ "type": "integer", "minimum": 0 }),
+        ),
+        json!({
+            "name": "Callback-URL",
+            "in": "header",
+            "description": "Whom to tell that the call is over, with Prefer: respond-async",
+            "schema": { "type": "string", "format": "uri" },
+        }),
     ])
 }
 

@@ -43,15 +43,24 @@ impl Receiver {
             return Err(form.into());
         }
         let usual = if is_https { 443 } else { 80 };
+        let port = match authority.as_str()[authority.host().len()..].strip_prefix(':') {
+            Some(port) => port
+                .parse()
+                .map_err(|_| format!("{form}: {port} is no port"))?,
+            None => usual,
+        };
+        let path = read.path_and_query().map_or("/", |path| path.as_str());
+        // A query may follow the host at once.
+        let path = match path.starts_with('/') {
+            true => path.to_owned(),
+            false => format!("/{path}"),
+        };
         Ok(Self {
             is_https,
             host,
-            port: authority.port_u16().unwrap_or(usual),
+            port,
             authority: authority.to_string(),
-            path: read
-                .path_and_query()
-                .map_or("/", |path| path.as_str())
-                .to_owned(),
+            path,
         })
     }
 
@@ -65,9 +74,12 @@ impl Receiver {
                 Err("this gateway sends no webhooks: poll the call's Location".into())
             }
             WebhookHosts::Only(listed) => {
-                let names = [self.host.clone(), format!("{}:{}", self.host, self.port)];
-                let bracketed = format!("[{}]:{}", self.host, self.port);
-                let is_this = |host: &String| names.contains(host) || *host == bracketed;
+                let host = match self.host.contains(':') {
+                    true => format!("[{}]", self.host),
+                    false => self.host.clone(),
+                };
+                let names = [format!("{host}:{}", self.port), host, self.host.clone()];
+                let is_this = |name: &String| names.iter().any(|own| own.eq_ignore_ascii_case(name));
                 match listed.iter().any(is_this) {
                     true => Ok(()),
                     false => Err(format!(
@@ -176,12 +188,15 @@ mod tests {
             (read.authority.as_str(), read.path.as_str()),
             ("[::1]:8080", "/")
         );
+        let read = Receiver::parse("https://a?token=x").unwrap();
+        assert_eq!(read.path, "/?token=x");
         for wrong in [
             "ftp://a/",
             "a/b",
             "https://",
             "https://me:pass@a/",
             "https:///x",
+            "https://a:99999/",
             "",
         ] {
             Receiver::parse(wrong).unwrap_err();
@@ -198,11 +213,15 @@ mod tests {
         assert!(plain.contains("https://"), "{plain}");
         let near = check("https://127.0.0.1/", &public).unwrap_err();
         assert!(near.contains("webhook_hosts"), "{near}");
-        let only = WebhookHosts::Only(vec!["inside".into(), "[::1]:81".into(), "a:82".into()]);
+        let listed = ["Inside", "[::1]:81", "a:82", "::2", "[::3]"];
+        let only = WebhookHosts::Only(listed.map(String::from).into());
         check("http://inside:9/", &only).unwrap();
         check("http://[::1]:81/", &only).unwrap();
         check("http://a:82/", &only).unwrap();
         check("http://a:83/", &only).unwrap_err();
+        check("http://[::2]:7/", &only).unwrap();
+        check("http://[::3]:7/", &only).unwrap();
+        check("http://[::1]/", &only).unwrap_err();
         check("https://example.com/", &only).unwrap_err();
         let nobody = check("https://example.com/", &WebhookHosts::Only(Vec::new()));
         assert!(nobody.unwrap_err().contains("no webhooks"));

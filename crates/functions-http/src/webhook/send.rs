@@ -22,7 +22,7 @@ use r3mes_http::metrics::Metrics;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    sync::Semaphore,
+    sync::{Semaphore, SemaphorePermit},
     task::JoinSet,
 };
 
@@ -43,6 +43,9 @@ pub(crate) struct Sender {
     delivered: Counter,
     failed: Counter,
 }
+
+/// Leave to send one message.
+pub(crate) struct Turn<'a>(#[expect(dead_code, reason = "it is held")] SemaphorePermit<'a>);
 
 impl Sender {
     /// One that tells these, and counts in `metrics`.
@@ -71,10 +74,20 @@ impl Sender {
         Receiver::parse(url)?.check(&self.hosts)
     }
 
+    /// Waits until there may be one more message under way.
+    pub(crate) async fn turn(&self) -> Turn<'_> {
+        let permit = self.permits.acquire().await;
+        Turn(permit.expect("it is never closed"))
+    }
+
     /// Tells a receiver of call `id`.
-    pub(crate) async fn send(&self, webhook: &Webhook, id: &str, body: Bytes) -> Attempt {
-        // It is never closed.
-        let _permit = self.permits.acquire().await;
+    pub(crate) async fn send(
+        &self,
+        _turn: Turn<'_>,
+        webhook: &Webhook,
+        id: &str,
+        body: Bytes,
+    ) -> Attempt {
         let telling = tokio::time::timeout(ANSWER, self.tell(webhook, id, body));
         let attempt = telling.await.unwrap_or_else(|_| {
             let words = format!("it did not answer within {} s", ANSWER.as_secs());

@@ -352,19 +352,23 @@ impl Turn {
     }
 
     /// Lets a call wait that no node has, since none offers its function any more: one may come again, or be
-    /// known again, within a minute. Whether it waits; if not, it is to be ended.
+    /// known again, within a minute. Whether it waits; if not, it is to be ended. That it waits is kept
+    /// however long the cluster does not answer: a call whose runner is gone counts as begun.
     pub async fn wait_for_node(&mut self) -> bool {
         if !may_come(&self.unknown, &self.record.id) {
             return false;
         }
         self.record.runner = None;
         self.record.state = CallState::Waiting { before: None };
-        let waiting = match self.change().await {
-            Ok(true) => ack(&self.message, AckKind::Nak(Some(TRY_AGAIN))).await,
-            Ok(false) => return false,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = &waiting {
+        loop {
+            match self.change().await {
+                Ok(true) => break,
+                Ok(false) => return false,
+                Err(error) => tracing::warn!(%error, "functions.federation.wait"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        if let Err(error) = ack(&self.message, AckKind::Nak(Some(TRY_AGAIN))).await {
             // Nobody runs it once this is dropped, so it is given to somebody again.
             tracing::warn!(%error, "functions.federation.wait");
         }
@@ -409,13 +413,7 @@ impl Turn {
         if !self.change().await? && !self.is_over {
             return Ok(());
         }
-        match self.calls.announce(&self.record).await {
-            // Whoever is given the call next sees that it is over, and tries again.
-            Err(KeepError::Full) => {
-                return ack(&self.message, AckKind::Nak(Some(LOOK_AGAIN))).await;
-            }
-            announced => announced?,
-        }
+        self.calls.announce(&self.record).await?;
         ack(&self.message, AckKind::Ack).await?;
         let name = arguments_of(&self.record.id);
         self.calls.drop_value(&name, self.record.arguments).await;

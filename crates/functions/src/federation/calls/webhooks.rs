@@ -56,11 +56,34 @@ pub(super) async fn open(
 }
 
 impl KeptCalls {
-    /// Has it told that a call is over, if somebody wants to be told.
+    /// Has it told that a call is over, if somebody wants to be told. Where too many messages wait, nobody is:
+    /// a call that waited for its message would hold up everybody's calls.
     pub(super) async fn announce(&self, record: &CallRecord) -> Result<(), KeepError> {
         match &record.webhook {
-            Some(webhook) if webhook.is_pending() => self.publish("webhooks", record).await,
-            _ => Ok(()),
+            Some(webhook) if webhook.is_pending() => {}
+            _ => return Ok(()),
+        }
+        match self.publish("webhooks", record).await {
+            Err(KeepError::Full) => self.give_up(record).await,
+            published => published,
+        }
+    }
+
+    /// Notes that nobody is told that a call is over.
+    async fn give_up(&self, record: &CallRecord) -> Result<(), KeepError> {
+        loop {
+            let Some(entry) = self.entry(&record.name()).await? else {
+                return Ok(());
+            };
+            let mut known: CallRecord = decoded(&entry.value)?;
+            if let Some(webhook) = known.webhook.as_mut() {
+                let why = format!("{MAX_WAITING} messages wait for their receivers already");
+                webhook.note(Attempt::Refused(why));
+            }
+            match self.change(&known, entry.revision).await {
+                Err(KeepError::Taken) => {}
+                changed => return changed.map(|_| ()),
+            }
         }
     }
 
@@ -88,6 +111,8 @@ impl KeptCalls {
         F: Fn(CallRecord, Option<Vec<Bytes>>) -> W,
         W: Future<Output = Attempt>,
     {
+        // It may have waited here for others.
+        turns::ack(message, AckKind::Progress).await?;
         let name = String::from_utf8_lossy(&message.payload).into_owned();
         let Some(entry) = self.entry(&name).await? else {
             return turns::ack(message, AckKind::Ack).await;

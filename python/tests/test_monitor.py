@@ -51,6 +51,14 @@ def test_a_summary_is_there_at_once_and_what_is_not_known_is_none() -> None:
     assert made.get_optimization_recommendations() == []
 
 
+def test_an_average_lies_between_the_least_and_the_most() -> None:
+    figure = 3.804620400863845
+    sample = Sample(1.0, figure, figure, None, figure, None)
+    for count in range(1, 40):
+        spread = monitor._spread([sample] * count, "cpu_percent")
+        assert spread == dict.fromkeys(["current", "avg", "max", "min"], figure), count
+
+
 class Blind:
     """A machine of which nothing can be known."""
 

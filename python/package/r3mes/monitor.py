@@ -185,11 +185,13 @@ def _spread(samples: Sequence[Sample], figure: str) -> dict[str, float | None]:
     known = [value for sample in samples if (value := getattr(sample, figure)) is not None]
     if not known:
         return {"current": None, "avg": None, "max": None, "min": None}
+    least, most = min(known), max(known)
     return {
         "current": getattr(samples[-1], figure),
-        "avg": sum(known) / len(known),
-        "max": max(known),
-        "min": min(known),
+        # A sum that was rounded may lead out of them.
+        "avg": min(max(sum(known) / len(known), least), most),
+        "max": most,
+        "min": least,
     }
 
 

@@ -1,9 +1,9 @@
 //! The replicated state machine, one module per domain; pure.
 //!
 //! An engine hands blocks in and gets changes out ([`Ledger`]); nothing here knows a clock, a disk or
-//! a network. Every domain has the same files: `messages` (what can be checked about a message by
-//! itself), `state` (what is kept), `params`, `handle` (what messages and hooks do), `query`,
-//! `events`, `genesis`. Where domains meet there is one list each: [`hooks`] for blocks, `dispatch`
+//! a network. Domains have the same files, each those that it needs: `messages` (what can be checked about
+//! a message by itself), `state` (what is kept), `params`, `handle` (what messages and hooks do),
+//! `query`, `events`, `genesis`. Where domains meet there is one list each: [`hooks`] for blocks, `dispatch`
 //! for messages and questions, [`obligations`] for what travels free.
 //!
 //! ```

@@ -1,4 +1,4 @@
-//! Golden hashes: what every machine must compute before it may work.
+//! Golden hashes: what every machine must compute. `r3mes golden` shows whether it does; no role asks.
 
 use r3mes_exact::Device;
 use r3mes_model::{MemoryLimit, Model};

@@ -16,14 +16,30 @@ fn equal_weights_in_any_storage_are_the_same_model() {
         }),
         expected
     );
-    // 1 / (1 / s) may differ from s in its last bit, so only the shape is compared here.
-    let divided = pack_in_memory(&BITNET.checkpoint(
-        5,
-        Storage::PackedCodes {
-            scale_divides: true,
-        },
-    ));
-    assert_eq!(divided.unwrap().config(), BITNET.packed(5).config());
+}
+
+#[test]
+fn a_scale_divides_where_the_published_layout_has_it_divide() {
+    // 1 / (1 / s) may differ from s in its last bit, but not for powers of two.
+    let with = |storage, scale: f32| {
+        let mut tensors = BITNET.tensors(5, storage);
+        let names = tensors.list.iter().map(|tensor| tensor.0.clone());
+        let names: Vec<String> = names
+            .filter(|name| name.ends_with("_proj.weight_scale"))
+            .collect();
+        assert!(!names.is_empty());
+        for name in names {
+            tensors.replace(&name, |bytes| *bytes = scale.to_le_bytes().to_vec());
+        }
+        pack_in_memory(&BITNET.checkpoint_of(&tensors, storage))
+            .unwrap()
+            .id()
+    };
+    let codes = |scale_divides| Storage::PackedCodes { scale_divides };
+    let expected = with(Storage::TernaryInt8, 0.25);
+    assert_eq!(with(codes(false), 0.25), expected);
+    assert_eq!(with(codes(true), 4.0), expected);
+    assert_ne!(with(codes(true), 0.25), expected);
 }
 
 #[test]

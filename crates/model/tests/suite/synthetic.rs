@@ -132,6 +132,10 @@ impl Shape {
     }
 
     pub(crate) fn checkpoint(&self, seed: u64, storage: Storage) -> Checkpoint {
+        self.checkpoint_of(&self.tensors(seed, storage), storage)
+    }
+
+    pub(crate) fn checkpoint_of(&self, tensors: &Tensors, storage: Storage) -> Checkpoint {
         let extra = match storage {
             Storage::PackedCodes {
                 scale_divides: true,
@@ -146,7 +150,7 @@ impl Shape {
             }
             _ => "",
         };
-        let shard = self.tensors(seed, storage).serialize();
+        let shard = tensors.serialize();
         let shards = vec![("model.safetensors".into(), Bytes::from_slice(&shard))];
         Checkpoint::from_parts(self.config_json(extra).as_bytes(), shards, None).unwrap()
     }

@@ -16,6 +16,8 @@
 //! # Ok::<(), r3mes_ledger::Fault>(())
 //! ```
 
+#![warn(clippy::float_arithmetic)]
+
 pub mod block;
 pub mod export;
 pub mod genesis;

@@ -211,6 +211,24 @@ fn pure_crates_are_built_from_what_is_listed_only() {
 }
 
 #[test]
+fn pure_crates_wait_for_nothing() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for (path, text) in sources(&crates) {
+        if !PURE.iter().any(|(name, _)| path.starts_with(name)) {
+            continue;
+        }
+        let code = text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"));
+        for line in code {
+            for word in ["async ", ".await", "Future", "Poll<"] {
+                assert!(!line.contains(word), "{}: {line}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
 fn only_the_surfaces_are_built_from_http_and_grpc() {
     let all = workspace();
     for (libraries, speakers) in SPOKEN_BY {

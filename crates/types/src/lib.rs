@@ -14,6 +14,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#![warn(clippy::float_arithmetic)]
+
 pub mod wire;
 
 mod address;

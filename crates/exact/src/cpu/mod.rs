@@ -40,7 +40,7 @@ impl Default for CpuOptions {
     }
 }
 
-/// The processor: kernels of one instruction set on a parking pool of threads.
+/// The processor: kernels of one instruction set on a pool of threads.
 ///
 /// ```
 /// use r3mes_exact::{Cpu, CpuOptions, Device};

@@ -1,20 +1,29 @@
-//! Threads that park between jobs.
+//! Threads that watch for the next job a short while, and then park.
 //!
 //! Work is cut into items that write to disjoint places, so which thread takes which item never
 //! shows in the result. With one thread everything runs on the caller.
+//!
+//! To wake a parked thread takes tens of microseconds, as long as many a product of a decoded token.
+//! So who has done his part looks at a number for up to [`WATCH`] before he parks: long enough for
+//! the next product, too short to weigh where another program has the processor.
 
 use std::any::Any;
+use std::hint::spin_loop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use crate::environment::Environment;
 
 /// Most threads a pool may have.
 pub const MAX_THREADS: usize = 1024;
 
-/// A parking pool: `threads - 1` workers and the caller.
+/// Longest that a thread watches for what it waits for before it parks.
+const WATCH: Duration = Duration::from_micros(50);
+
+/// A pool: `threads - 1` workers and the caller.
 pub(crate) struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
@@ -24,10 +33,20 @@ pub(crate) struct Pool {
 
 struct Shared {
     state: Mutex<State>,
+    /// Copies of what the state says, to be watched without the lock.
+    watched: Watched,
     /// Tells workers that there is a job, or that the pool closes.
     wake: Condvar,
     /// Tells the caller that the last worker has left the job.
     done: Condvar,
+}
+
+#[derive(Default)]
+struct Watched {
+    /// Goes up with each job, and when the pool closes.
+    number: AtomicU64,
+    /// Workers inside the job.
+    inside: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -37,6 +56,8 @@ struct State {
     number: u64,
     /// Workers inside the job.
     inside: usize,
+    /// Workers that have parked, and must be woken.
+    parked: usize,
     /// What a worker panicked with; the caller goes on panicking with it.
     panic: Option<Box<dyn Any + Send>>,
     closing: bool,
@@ -54,6 +75,7 @@ impl Pool {
     pub(crate) fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::new(State::default()),
+            watched: Watched::default(),
             wake: Condvar::new(),
             done: Condvar::new(),
         });
@@ -110,7 +132,7 @@ impl Pool {
         });
     }
 
-    /// Runs `f` on the caller and on every worker that wakes in time.
+    /// Runs `f` on the caller and on every worker that comes in time.
     fn broadcast(&self, f: &(dyn Fn() + Sync)) {
         // SAFETY: only the lifetime changes; the workers have left the job before this returns,
         // also when `f` panics here.
@@ -120,12 +142,17 @@ impl Pool {
         {
             let mut state = lock(&self.shared.state);
             state.job = Some(job);
-            state.number += 1;
+            self.shared.announce(&mut state);
         }
-        self.shared.wake.notify_all();
         let own = catch_unwind(AssertUnwindSafe(f));
         let mut state = lock(&self.shared.state);
         state.job = None;
+        if state.inside > 0 {
+            drop(state);
+            let inside = &self.shared.watched.inside;
+            watch(|| inside.load(Ordering::Relaxed) == 0);
+            state = lock(&self.shared.state);
+        }
         while state.inside > 0 {
             state = self
                 .shared
@@ -142,27 +169,42 @@ impl Pool {
 }
 
 impl Shared {
+    /// Gives the state its next number, and wakes who has parked.
+    fn announce(&self, state: &mut State) {
+        state.number += 1;
+        self.watched.number.store(state.number, Ordering::Relaxed);
+        if state.parked > 0 {
+            self.wake.notify_all();
+        }
+    }
+
+    fn count_inside(&self, state: &mut State, inside: usize) {
+        state.inside = inside;
+        self.watched.inside.store(inside, Ordering::Relaxed);
+    }
+
     fn work(&self) {
         let _environment = Environment::enter();
         let mut seen = 0;
         loop {
+            watch(|| self.watched.number.load(Ordering::Relaxed) != seen);
             let mut state = lock(&self.state);
-            let job = loop {
-                if state.closing {
-                    return;
-                }
-                match state.job {
-                    Some(job) if state.number != seen => break job,
-                    _ => {
-                        state = self
-                            .wake
-                            .wait(state)
-                            .unwrap_or_else(PoisonError::into_inner)
-                    }
-                }
-            };
+            while state.number == seen {
+                state.parked += 1;
+                state = self
+                    .wake
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+                state.parked -= 1;
+            }
+            if state.closing {
+                return;
+            }
             seen = state.number;
-            state.inside += 1;
+            // Others may have done all of it.
+            let Some(job) = state.job else { continue };
+            let inside = state.inside + 1;
+            self.count_inside(&mut state, inside);
             drop(state);
             let outcome = {
                 let _environment = Environment::enter();
@@ -173,8 +215,9 @@ impl Shared {
             if let Err(panic) = outcome {
                 state.panic = Some(panic);
             }
-            state.inside -= 1;
-            if state.inside == 0 {
+            let inside = state.inside - 1;
+            self.count_inside(&mut state, inside);
+            if inside == 0 {
                 self.done.notify_all();
             }
         }
@@ -183,11 +226,28 @@ impl Shared {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        lock(&self.shared.state).closing = true;
-        self.shared.wake.notify_all();
+        {
+            let mut state = lock(&self.shared.state);
+            state.closing = true;
+            self.shared.announce(&mut state);
+        }
         for worker in self.workers.drain(..) {
             // A worker catches what its jobs panic with.
             let _ = worker.join();
+        }
+    }
+}
+
+/// Looks for up to [`WATCH`] whether something has come about.
+fn watch(come_about: impl Fn() -> bool) {
+    const LOOKS: usize = 32;
+    let begun = Instant::now();
+    while begun.elapsed() < WATCH {
+        for _ in 0..LOOKS {
+            if come_about() {
+                return;
+            }
+            spin_loop();
         }
     }
 }

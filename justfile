@@ -8,6 +8,10 @@ default:
 build:
     cargo build --release --locked
 
+# Run the program as it stands in the sources, built quickly and with its checks: `just dev demo`.
+dev *args:
+    cargo run --locked -p r3mes-node -- {{args}}
+
 # Run a whole network on this machine.
 demo *args:
     cargo run --release --locked -- demo {{args}}

@@ -125,19 +125,25 @@ impl Home {
 /// # Errors
 /// [`HomeError::Io`], with `AlreadyExists` when the file is there.
 pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), HomeError> {
-    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    use std::io::Write;
     let io_error = |source| HomeError::Io {
         path: path.to_owned(),
         source,
     };
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(io_error)?;
-    file.write_all(bytes).map_err(io_error)?;
-    file.sync_all().map_err(io_error)
+    // For its owner alone from the beginning, and gone if it does not get its name.
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let folder = parent.unwrap_or(Path::new("."));
+    let mut draft = tempfile::NamedTempFile::new_in(folder).map_err(io_error)?;
+    draft.write_all(bytes).map_err(io_error)?;
+    draft.as_file().sync_all().map_err(io_error)?;
+    draft
+        .persist_noclobber(path)
+        .map_err(|refused| io_error(refused.error))?;
+    // The name, too, outlives a power failure.
+    let folder = fs::File::open(folder).map_err(io_error)?;
+    folder.sync_all().map_err(io_error)
 }
 
 /// Reads a secret file and refuses one that others may read.
@@ -184,6 +190,8 @@ mod tests {
         );
         assert!(write_secret(&path, b"y").is_err());
         assert_eq!(read_secret(&path).unwrap(), b"x");
+        let files = fs::read_dir(dir.path()).unwrap().count();
+        assert_eq!(files, 1, "no draft is left behind");
         set_mode(&path, 0o644).unwrap();
         let refusal = read_secret(&path).unwrap_err().to_string();
         assert!(refusal.contains("chmod 600"), "{refusal}");

@@ -379,8 +379,11 @@ def test_a_result_that_was_kept_is_given_to_who_takes_one_that_old(node: Make) -
         made.register(cacheable=True)(ticking)
     with pytest.raises(ValueError, match="cannot be cacheable"):
         made.register(cacheable=True, price=1, payee="remes1")(square)
-    with pytest.raises(ValueError, match="max_age"):
-        remote(function="square", max_age=-1)(square)
+    for odd in (-1, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=f"max_age must be 0 to .* seconds, not {odd}"):
+            remote(function="square", max_age=odd)(square)
+        with pytest.raises(ValueError, match="timeout must be more than 0"):
+            remote(function="square", timeout=odd)(square)
 
 
 def ticking() -> Iterator[int]:

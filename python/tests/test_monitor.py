@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
+import warnings
 from typing import Any, Iterator
 
 import pytest
@@ -110,3 +113,49 @@ def test_there_is_one_monitor_for_a_process() -> None:
     assert get_global_monitor().get_profiles()["operations"]["module"]["count"] == 1
     assert monitor.get_metrics_summary()["sample_count"] >= 1
     assert isinstance(monitor.get_optimization_recommendations(), list)
+
+
+def test_a_process_that_is_forked_while_a_thread_holds_the_monitor_has_one_that_samples(
+    measured: PerformanceMonitor,
+) -> None:
+    with measured.profile("of the parent"):
+        pass
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with monitor._making, measured._lock:
+            held.set()
+            release.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(60)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Newer versions of Python warn of what this is about.
+        child = os.fork()
+    if child == 0:
+        os._exit(_in_child(measured))
+    _, status = os.waitpid(child, 0)
+    assert monitor._making.locked() and measured._lock.locked()
+    release.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert list(measured.get_profiles()["operations"]) == ["of the parent"]
+
+
+def _in_child(inherited: PerformanceMonitor) -> int:
+    """0 if both monitors can be used, and sample, in a thread that may hang."""
+    worked = threading.Event()
+
+    def use() -> None:
+        if inherited.get_profiles()["operations"]:
+            return
+        get_global_monitor().stop()
+        with inherited.profile("of the child"):
+            while inherited.get_metrics_summary()["sample_count"] < 3:
+                time.sleep(0.01)
+        if list(inherited.get_profiles()["operations"]) == ["of the child"]:
+            worked.set()
+
+    threading.Thread(target=use, daemon=True).start()
+    return 0 if worked.wait(60) else 1

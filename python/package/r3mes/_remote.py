@@ -19,6 +19,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 STRATEGIES = ("score", "round_robin", "least_loaded", "random")
+#: Seconds that a call may name at most: ten years, which whole milliseconds hold.
+MOST_SECONDS = 315_360_000
 _STREAM_ORIGINS = frozenset(
     {"Iterator", "Iterable", "Generator", "AsyncIterator", "AsyncIterable", "AsyncGenerator"}
 )
@@ -450,10 +452,10 @@ def remote(
     _check_choice("strategy", strategy, STRATEGIES)
     _check_choice("scaling", scaling, ("auto",))
     _check_choice("optimization", optimization, ("auto",))
-    if timeout is not None and timeout <= 0:
-        raise ValueError(f"timeout must be more than 0 seconds, not {timeout}")
-    if max_age is not None and max_age < 0:
-        raise ValueError(f"max_age must be 0 seconds or more, not {max_age}")
+    if timeout is not None and not 0 < timeout <= MOST_SECONDS:
+        raise ValueError(f"timeout must be more than 0 and at most {MOST_SECONDS} seconds, not {timeout}")
+    if max_age is not None and not 0 <= max_age <= MOST_SECONDS:
+        raise ValueError(f"max_age must be 0 to {MOST_SECONDS} seconds, not {max_age}: a result is kept for an hour")
     stub = names[0] if len(names) == 1 and callable(names[0]) else None
     if names and stub is None:
         if len(names) > 2 or not all(isinstance(name, str) for name in names):

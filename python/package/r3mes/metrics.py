@@ -62,10 +62,16 @@ class ComputeNodeMetrics:
     )
     success_rate: float | None = field(metadata=_by("Gateway: share of the ended calls that ended well"))
     uptime: float = field(metadata=_by("Gateway: since the node came", "seconds"))
-    connection_stability: float | None = field(metadata=_by("Nobody measures it"))
-    data_transfer_rate: float | None = field(metadata=_by("Nobody measures it"))
-    revenue_generated: float | None = field(metadata=_by("Nobody measures it; r3mes query escrow tells what was charged"))
-    user_satisfaction: float | None = field(metadata=_by("Nobody measures it"))
+    connection_stability: float | None = field(
+        metadata=_by("Nobody measures it: a node that comes again is a new one to its gateway")
+    )
+    data_transfer_rate: float | None = field(
+        metadata=_by("Nobody measures it: gateways count bytes by caller and function (GET /api/usage), not by node")
+    )
+    revenue_generated: float | None = field(
+        metadata=_by("Nobody measures it: the ledger pays accounts, not nodes (r3mes query escrow)")
+    )
+    user_satisfaction: float | None = field(metadata=_by("Nobody measures it: no caller is asked"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +89,13 @@ class ClientMetrics:
     success_rate: float | None = field(
         metadata=_by("This process: share of the ended calls that ended well; those given up are not ended")
     )
-    cost_efficiency: float | None = field(metadata=_by("Nobody measures it"))
+    cost_efficiency: float | None = field(
+        metadata=_by("Nobody measures it: callers are not told what a call cost, and what it was worth only they know")
+    )
     retry_rate: float | None = field(metadata=_by("Nobody measures it: a program that calls again makes another call"))
-    feature_adoption: float | None = field(metadata=_by("Nobody measures it"))
+    feature_adoption: float | None = field(
+        metadata=_by("Nobody measures it: that is of many programs, and a process sees its own calls alone")
+    )
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,10 @@ Figures come from the operating system and, where there are NVIDIA GPUs, from NV
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 import time
+import weakref
 from collections import deque
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Iterator, Sequence
@@ -84,22 +86,48 @@ class Operation:
 
 
 class PerformanceMonitor:
-    """Samples the machine once a second from its first use on, and times operations."""
+    """Samples the machine once a second from its first use on, and times operations.
+
+    In a process that is forked it begins anew: its figures are of one process.
+    """
 
     def __init__(self) -> None:
-        self._machine = _native.Machine()
+        self._begin_anew()
+        self._sampled()
+        _monitors.add(self)
+
+    def _begin_anew(self) -> None:
+        self._machine: _native.Machine | None = None
         self._samples: deque[Sample] = deque(maxlen=KEPT)
         self._operations: dict[str, Operation] = {}
         self._lock = threading.Lock()
         self._stopped = threading.Event()
-        threading.Thread(target=self._run, name="r3mes monitor", daemon=True).start()
+        self._is_sampled = False
+
+    def _forked(self) -> None:
+        """Forgets its parent's figures, and locks that a thread may hold which this process has not."""
+        stopped = self._stopped.is_set()
+        _of_parents.append(self._machine)
+        self._begin_anew()
+        if stopped:
+            self._stopped.set()
+
+    def _sampled(self) -> _native.Machine:
+        """The machine, which is sampled from now on if it was not in this process."""
+        with self._lock:
+            if self._machine is None:
+                self._machine = _native.Machine()
+            machine, begun, self._is_sampled = self._machine, self._is_sampled, True
+        if not begun and not self._stopped.is_set():
+            threading.Thread(target=self._run, name="r3mes monitor", daemon=True).start()
+        return machine
 
     def _run(self) -> None:
         while not self._stopped.wait(INTERVAL_S):
             self._sample()
 
     def _sample(self) -> None:
-        seen = self._machine.look()
+        seen = self._sampled().look()
 
         def scaled(name: str, factor: float) -> float | None:
             value = seen[name]
@@ -119,11 +147,12 @@ class PerformanceMonitor:
     @contextmanager
     def profile(self, name: str) -> Iterator[None]:
         """Times what runs within, under a name; also as a decorator. An execution that raises counts too."""
-        before, began = self._machine.own_memory(), time.perf_counter()
+        machine = self._sampled()
+        before, began = machine.own_memory(), time.perf_counter()
         try:
             yield
         finally:
-            seconds, after = time.perf_counter() - began, self._machine.own_memory()
+            seconds, after = time.perf_counter() - began, machine.own_memory()
             grown = None if before is None or after is None else float(after - before)
             with self._lock:
                 self._operations.setdefault(name, Operation()).add(seconds, grown, time.time())
@@ -133,6 +162,7 @@ class PerformanceMonitor:
 
         There is a sample at least from now on: without one yet, the machine is looked at first.
         """
+        self._sampled()
         if not self._samples:
             self._sample()
         with self._lock:
@@ -222,8 +252,23 @@ def recommend(samples: Sequence[Sample], operations: dict[str, Operation]) -> li
     return advice
 
 
+#: Those that there are, to begin anew in a process that is forked.
+_monitors: weakref.WeakSet[PerformanceMonitor] = weakref.WeakSet()
+#: What this process's parents measured with, and may not be ended here.
+_of_parents: list[_native.Machine | None] = []
 _global: PerformanceMonitor | None = None
 _making = threading.Lock()
+
+
+def _forked() -> None:
+    """Gives a forked process locks of its own: its parent's may be held by a thread that it has not."""
+    global _making
+    _making = threading.Lock()
+    for made in _monitors:
+        made._forked()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def get_global_monitor() -> PerformanceMonitor:

@@ -1,11 +1,16 @@
-//! A real network on this machine, each part in its own process. Every role is killed in the middle
-//! of a round; it is started again, the rounds close, and nobody is paid twice. Then the network is
-//! used from the command line: rounds and answers recompute, and every command speaks JSON.
+//! A real network on this machine, each part in its own process, one of its miners a liar. Every role
+//! and service is killed, one or more in each phase of a round; it is started again, the rounds close,
+//! the liar alone is excluded, and everybody is paid to the last uremes what the rules say. Then the
+//! network is used from the command line: rounds and answers recompute, and every command speaks JSON.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 #[path = "support/checkpoint.rs"]
 mod checkpoint;
+#[path = "network/kills.rs"]
+mod kills;
+#[path = "network/payment.rs"]
+mod payment;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,18 +23,19 @@ use std::{
 };
 
 use clap::CommandFactory;
-use r3mes_gateway::openai;
+use r3mes_gateway::{openai, rpc};
+use r3mes_node::{config::Config, home::Home};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 
 /// Rounds to run.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 2;
 /// Longest the rounds may take.
 const PATIENCE: Duration = Duration::from_secs(900);
-/// How often the files of the demonstration are looked at.
+/// How often the demonstration is looked at.
 const POLL: Duration = Duration::from_millis(20);
-/// Reward of a closed round in uremes, of which at most so much is paid.
-const REWARD: u64 = 3_000_000;
+/// The run that the demonstration begins.
+const RUN: u64 = 1;
 /// The commands that run until they are stopped, or need that others were: tests of their own run
 /// `testnet`, `export`, `query chain-registry`, `functions` and what begins a training run. The
 /// demonstration is the network that the others are tested on.
@@ -57,8 +63,8 @@ const LASTING: [&str; 17] = [
 fn a_network_survives_kills_and_answers_every_command() {
     let folder = tempfile::tempdir().unwrap();
     let mut network = Network::start(folder.path().join("demo"));
-    let figures = network.kill_every_role();
-    assert_closed_and_paid_once(&figures);
+    let figures = network.survive();
+    assert_only_the_liar_is_excluded(&figures);
 
     let folder = folder.path();
     let mut commands = Commands::default();
@@ -80,7 +86,7 @@ struct Network {
 impl Network {
     fn start(dir: PathBuf) -> Self {
         let mut demo = Command::new(env!("CARGO_BIN_EXE_r3mes"))
-            .args(["--json", "demo", "--keep", "--port", "0"])
+            .args(["--json", "demo", "--liar", "--keep", "--port", "0"])
             .args(["--rounds", &ROUNDS.to_string(), "--beacon", "5", "--dir"])
             .arg(&dir)
             .stdout(Stdio::piped())
@@ -93,41 +99,26 @@ impl Network {
         Self { dir, demo, figures }
     }
 
-    /// Kills every role once a round is under way, and waits for the figures of all rounds.
-    fn kill_every_role(&mut self) -> Value {
-        let began = Instant::now();
-        let mut killed = BTreeSet::new();
-        let victims = [
-            "miner-1",
-            "validator-1",
-            "proposer",
-            "serving",
-            "ledger",
-            "gateway",
-        ];
-        loop {
-            if let Ok(figures) = self.figures.recv_timeout(POLL) {
-                assert_eq!(killed.len(), victims.len(), "not all ran: {killed:?}");
-                return figures;
-            }
-            assert!(
-                self.demo.try_wait().unwrap().is_none(),
-                "the demonstration ended early"
-            );
-            assert!(
-                began.elapsed() < PATIENCE,
-                "the rounds did not close; killed so far: {killed:?}"
-            );
-            // The first round is under way once a miner has stored a few steps of it.
-            if self.states("miner-1") < 3 {
-                continue;
-            }
-            for (label, pid) in self.running() {
-                if victims.contains(&label.as_str()) && killed.insert(label) {
-                    kill_process(pid, Signal::KILL).unwrap();
-                }
-            }
-        }
+    /// Kills in every phase of a round, checks what was paid, and gives the figures of all rounds.
+    fn survive(&mut self) -> Value {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            kills::training(self).await;
+            let config = Config::load(&Home::new(self.dir.join("network"))).unwrap();
+            let ledger = rpc::Client::new(&config.network.rpc).unwrap();
+            let ledger = ledger.retry_for(PATIENCE);
+            let before = payment::wealth(&ledger).await;
+            let figures = kills::kill_in_every_phase(self, &ledger).await;
+            payment::check(&ledger, &before).await;
+            figures
+        })
+    }
+
+    /// The demonstration goes on, and not for too long.
+    fn assert_running(&mut self, began: Instant, waiting_for: &str) {
+        let ended = self.demo.try_wait().unwrap();
+        assert!(ended.is_none(), "it ended before {waiting_for}");
+        assert!(began.elapsed() < PATIENCE, "no sign of {waiting_for}");
     }
 
     /// Label to process id of everything that is ready.
@@ -185,13 +176,21 @@ fn first_document(stdout: ChildStdout) -> Value {
     documents.map(Result::unwrap).next().unwrap()
 }
 
-fn assert_closed_and_paid_once(figures: &Value) {
+fn assert_only_the_liar_is_excluded(figures: &Value) {
     let rounds = figures["rounds"].as_array().unwrap();
     assert_eq!(rounds.len(), ROUNDS);
-    for round in rounds {
-        assert_eq!(round["accepted"], 3, "{round}");
-        let paid = round["paid_uremes"].as_u64().unwrap();
-        assert!(paid <= REWARD, "{round}");
+    for (number, round) in rounds.iter().enumerate() {
+        let miners = round["miners"].as_array().unwrap();
+        assert_eq!(miners.len(), 4, "{round}");
+        for miner in miners {
+            let outcome = match (miner["name"].as_str().unwrap(), number) {
+                ("liar", 0) => "fraudulent".into(),
+                // It is jailed.
+                ("liar", _) => Value::Null,
+                _ => "accepted".into(),
+            };
+            assert_eq!(miner["outcome"], outcome, "{round}");
+        }
     }
 }
 
@@ -318,7 +317,13 @@ fn pay_and_register(network: &Network, folder: &Path, commands: &mut Commands) {
     let rpc = commands.json(&miner, "status", &[])["network"]["rpc"].clone();
     let home = folder.join("newcomer").display().to_string();
     let arguments = ["--roles", "proposer", "--join", rpc.as_str().unwrap()];
+    let with_engine = [&arguments[..], &["--engine", "cometbft"]].concat();
+    let elsewhere = folder.join("elsewhere").display().to_string();
+    commands.refused(&elsewhere, "init", &with_engine, "has no peers");
     let made = commands.json(&home, "init", &arguments);
+    // This network makes no blocks while nothing happens, however long.
+    let config = Config::load(&Home::new(&home)).unwrap();
+    assert_eq!(config.network.light.unwrap().max_header_age_s, None);
     let address = made["address"].as_str().unwrap();
 
     let sent = commands.json(&miner, "tx send", &[address, "400000000uremes"]);
@@ -365,7 +370,7 @@ fn ask(network: &Network, commands: &mut Commands) {
     assert_eq!(dataset["shards"].as_array().unwrap().len(), 3, "{dataset}");
     decide(network, commands);
     let newest = commands.json(&home, "query round", &[]);
-    assert_eq!(newest["head"]["round"], 2, "{newest}");
+    assert_eq!(newest["head"]["round"], ROUNDS - 1, "{newest}");
     // The network's own home has its genesis, to begin trust with.
     let home = network.home("network");
     let address = commands.json(&home, "keys show", &[])["account"].clone();

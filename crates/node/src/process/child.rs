@@ -3,7 +3,6 @@
 use std::{
     fs::OpenOptions,
     io,
-    path::PathBuf,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -12,9 +11,6 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 
 use super::Spec;
-
-/// How long a child has to end after it was asked to, before it is killed.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// What a person sets for a command of one home. A child is told all that it should know on its
 /// command line, and is often of another home.
@@ -28,14 +24,14 @@ const OF_ONE_HOME: [&str; 7] = [
     "R3MES_LOG_LEVEL",
 ];
 
-/// Starts a child in a process group of its own, its log appended to its home's log file.
-pub(super) fn spawn(spec: &Spec) -> io::Result<Child> {
+/// Runs a command as a child in a process group of its own, its log appended to its home's log file.
+pub(super) fn spawn(spec: &Spec, mut command: Command) -> io::Result<Child> {
     let path = spec.home.log(&spec.service.to_string());
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir)?;
     }
     let log = OpenOptions::new().create(true).append(true).open(path)?;
-    command(spec, std::env::current_exe()?)
+    command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)
@@ -44,8 +40,9 @@ pub(super) fn spawn(spec: &Spec) -> io::Result<Child> {
         .spawn()
 }
 
-fn command(spec: &Spec, program: PathBuf) -> Command {
-    let mut command = Command::new(program);
+/// This program, to do the work of a service.
+pub(super) fn command(spec: &Spec) -> io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
     command
         .arg("--home")
         .arg(spec.home.root())
@@ -55,13 +52,13 @@ fn command(spec: &Spec, program: PathBuf) -> Command {
     for variable in OF_ONE_HOME {
         command.env_remove(variable);
     }
-    command
+    Ok(command)
 }
 
-/// Asks the child's whole process group to end, and kills it if it has not within [`GRACE`].
-pub(super) async fn stop(child: &mut Child) -> io::Result<ExitStatus> {
+/// Asks the child's whole process group to end, and kills it if it has not within `grace`.
+pub(super) async fn stop(child: &mut Child, grace: Duration) -> io::Result<ExitStatus> {
     signal(child, Signal::TERM);
-    match tokio::time::timeout(GRACE, child.wait()).await {
+    match tokio::time::timeout(grace, child.wait()).await {
         Ok(status) => status,
         Err(_) => {
             signal(child, Signal::KILL);
@@ -91,7 +88,7 @@ mod tests {
     #[test]
     fn a_child_inherits_no_setting_from_the_environment() {
         let spec = Spec::of(&Home::new("/home-of-its-own"), Service::Ledger);
-        let command = command(&spec, "r3mes".into());
+        let command = command(&spec).unwrap();
         let kept_from = |name: &std::ffi::OsStr| {
             let mut changed = command.as_std().get_envs();
             changed.any(|(variable, value)| variable == name && value.is_none())

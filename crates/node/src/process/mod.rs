@@ -4,6 +4,7 @@
 //! to its standard output when it can do its work; everything else it says goes to its log file.
 //! `run cometbft` becomes the program CometBFT, which is ready when its RPC takes connections.
 
+mod backoff;
 mod child;
 mod lock;
 mod supervisor;

@@ -11,22 +11,18 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     net::UnixStream,
-    process::Child,
+    process::{Child, Command},
     sync::watch,
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{HomeLock, READY_LINE, Readiness, Spec, child};
+use super::{
+    HomeLock, READY_LINE, Readiness, Spec,
+    backoff::{Backoff, MAX_FAILED_STARTS},
+    child,
+};
 
-/// First pause before a restart; doubles with each failure in a row.
-const FIRST_BACKOFF: Duration = Duration::from_millis(250);
-/// Longest pause before a restart.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
-/// A child that ran this long starts with a clean slate.
-const STEADY: Duration = Duration::from_secs(60);
-/// A child that ended this often in a row without ever being ready is given up.
-const MAX_FAILED_STARTS: u32 = 5;
 /// How often a socket is tried that a child is to listen on.
 const SOCKET_POLL: Duration = Duration::from_millis(50);
 /// How much of a failed child's log a message quotes.
@@ -88,8 +84,28 @@ pub enum SuperviseError {
     },
 }
 
+/// How children are started and stopped.
+#[derive(Clone, Copy, Debug)]
+struct Conduct {
+    command: fn(&Spec) -> io::Result<Command>,
+    backoff: Backoff,
+    /// How long a child has to end after it was asked to, before it is killed.
+    grace: Duration,
+}
+
+impl Default for Conduct {
+    fn default() -> Self {
+        Self {
+            command: child::command,
+            backoff: Backoff::default(),
+            grace: Duration::from_secs(10),
+        }
+    }
+}
+
 /// Keeps children running until it is told to stop.
 pub struct Supervisor {
+    conduct: Conduct,
     board: watch::Sender<Board>,
     held: watch::Sender<BTreeSet<String>>,
     children: JoinSet<Result<(), SuperviseError>>,
@@ -100,6 +116,7 @@ impl Supervisor {
     /// A supervisor with no children. When `shutdown` is cancelled, every child is stopped.
     pub fn new(shutdown: CancellationToken) -> Self {
         Self {
+            conduct: Conduct::default(),
             board: watch::Sender::new(Board::new()),
             held: watch::Sender::default(),
             children: JoinSet::new(),
@@ -124,6 +141,7 @@ impl Supervisor {
             board.insert(spec.label.clone(), status);
         });
         let keeper = Keeper {
+            conduct: self.conduct,
             spec,
             board: self.board.clone(),
             held: self.held.subscribe(),
@@ -208,6 +226,7 @@ async fn next(children: &mut JoinSet<Result<(), SuperviseError>>) -> Result<(), 
 
 /// Looks after one child.
 struct Keeper {
+    conduct: Conduct,
     spec: Spec,
     board: watch::Sender<Board>,
     held: watch::Receiver<BTreeSet<String>>,
@@ -221,26 +240,22 @@ enum Ended {
 
 impl Keeper {
     async fn run(mut self, shutdown: CancellationToken) -> Result<(), SuperviseError> {
-        let mut failed_starts = 0;
-        let mut backoff = FIRST_BACKOFF;
+        let mut backoff = self.conduct.backoff;
         loop {
-            let child = child::spawn(&self.spec).map_err(|source| SuperviseError::Spawn {
-                label: self.spec.label.clone(),
-                source,
-            })?;
-            match self.live(child, &shutdown).await {
+            let child = (self.conduct.command)(&self.spec)
+                .and_then(|command| child::spawn(&self.spec, command))
+                .map_err(|source| SuperviseError::Spawn {
+                    label: self.spec.label.clone(),
+                    source,
+                })?;
+            let pause_for = match self.live(child, &shutdown).await {
                 Ended::Asked => return Ok(()),
-                Ended::Unasked { was_ready, lived } => {
-                    failed_starts = if was_ready { 0 } else { failed_starts + 1 };
-                    if was_ready && lived > STEADY {
-                        backoff = FIRST_BACKOFF;
-                    }
-                }
-            }
-            if failed_starts >= MAX_FAILED_STARTS {
+                Ended::Unasked { was_ready, lived } => backoff.after(was_ready.then_some(lived)),
+            };
+            let Some(pause_for) = pause_for else {
                 self.set(|status| status.phase = Phase::Stopped);
                 return Err(self.never_ready());
-            }
+            };
             self.set(|status| {
                 status.phase = Phase::BackingOff;
                 status.pid = None;
@@ -250,9 +265,8 @@ impl Keeper {
                     self.set(|status| status.phase = Phase::Stopped);
                     return Ok(());
                 }
-                () = pause(backoff, &mut self.held, &self.spec.label) => {}
+                () = pause(pause_for, &mut self.held, &self.spec.label) => {}
             }
-            backoff = (backoff * 2).min(LONGEST_BACKOFF);
             self.set(|status| {
                 status.restarts += 1;
                 status.phase = Phase::Starting;
@@ -270,7 +284,7 @@ impl Keeper {
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => {
-                    if let Err(error) = child::stop(&mut child).await {
+                    if let Err(error) = child::stop(&mut child, self.conduct.grace).await {
                         tracing::warn!(label = self.spec.label, %error, "could not stop a child cleanly");
                     }
                     self.set(|status| { status.phase = Phase::Stopped; status.pid = None; });
@@ -344,3 +358,6 @@ async fn next_line(
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

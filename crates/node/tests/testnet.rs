@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -137,7 +137,7 @@ fn set_ports(home: &Path, ports: &[(&str, u16)]) {
 
 fn free_ports<const N: usize>() -> [u16; N] {
     let listeners: [_; N] =
-        std::array::from_fn(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"));
+        std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
     listeners.map(|listener| listener.local_addr().expect("it has an address").port())
 }
 
@@ -148,18 +148,41 @@ fn four_validators_agree_close_a_round_and_take_back_one_that_was_killed() {
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
     let dir = folder.path().join("net");
-    let checks = json(
-        without_home()
-            .args(["testnet", "--validators", "4", "--check", "--port", "0"])
-            .args(["--block-interval-ms", "200", "--rounds", "2", "--dir"])
-            .arg(&dir),
-    );
+    let mut check = without_home();
+    check.args(["testnet", "--validators", "4", "--check", "--port", "0"]);
+    check.args(["--block-interval-ms", "200", "--rounds", "2", "--dir"]);
+    let checks = json(check.arg(&dir));
     let checks = checks.as_array().expect("a list of checks");
     assert_eq!(checks.len(), 3, "{checks:?}");
     assert!(
         checks.iter().all(|check| check["holds"] == true),
         "{checks:?}"
     );
+
+    // The same network again, in which one validator cannot listen where the others reach it.
+    let config = fs::read_to_string(dir.join("node-4/config.yaml")).expect("it is there");
+    let taken = config.split("rpc_listen: ").nth(1).expect("it listens");
+    let taken = taken.lines().next().expect("an address");
+    let _held = TcpListener::bind(taken).expect("it is free again");
+    let refused = check.output().expect("it starts");
+    let why = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success(), "{why}");
+    for said in [
+        "node-4/ledger ended 5 times",
+        taken,
+        "services.ledger.rpc_listen",
+        "*/logs",
+    ] {
+        assert!(why.contains(said), "{said}: {why}");
+    }
+    assert!(
+        refused.stdout.is_empty(),
+        "nothing was checked: {refused:?}"
+    );
+    for node in 1..=3 {
+        let status = json(r3mes(&dir.join(format!("node-{node}"))).arg("status"));
+        assert_eq!(status["running"], false, "{status}");
+    }
 }
 
 #[test]

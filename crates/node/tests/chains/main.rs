@@ -10,6 +10,8 @@ mod escrow;
 mod export;
 mod flight;
 mod homes;
+#[path = "../support/kubo.rs"]
+mod kubo;
 mod proofs;
 mod registry;
 mod services;

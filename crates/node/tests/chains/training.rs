@@ -1,15 +1,20 @@
 //! Training from the command line: an operator registers a model, proposes a dataset and starts a run.
 //! A miner and a validator without a ledger of their own, who believe only what is proved to them, take
-//! part in its rounds and are paid. Then the miner leaves, and before its stake is paid out its packages
-//! are audited a second time by another panel.
+//! part in its rounds and are paid. The miner's blobs are in a Kubo node. Then the miner leaves, and before
+//! its stake is paid out its packages are audited a second time by another panel.
 
-use std::{fs, path::Path};
+use std::{fs, ops::Range, path::Path};
 
+use r3mes_node::{
+    config::{BlobBackEnd, Config},
+    home,
+};
 use serde_json::Value;
 
 use super::{
     checkpoint,
     homes::{Home, complaint, json, json_alone, until},
+    kubo::Kubo,
 };
 
 /// Rounds of the run.
@@ -136,7 +141,7 @@ pub(crate) fn join(
     home
 }
 
-fn address(home: &Home) -> String {
+pub(crate) fn address(home: &Home) -> String {
     let keys = json(&home.dir, &["keys", "show"]);
     keys["account"].as_str().unwrap().to_owned()
 }
@@ -173,7 +178,12 @@ fn a_run_begun_by_its_operator_trains_far_from_the_ledger_and_is_audited_again_w
     let _ledger = founder.start_with(&roles);
     is_ready(&founder, "proposer");
     begin(&founder, folder.path());
-    let miner = join(&founder, folder.path(), "miner", |_| {});
+    let kubo = Kubo::start();
+    let miner = join(&founder, folder.path(), "miner", |home| {
+        if let Some(kubo) = &kubo {
+            keep_in(kubo, home);
+        }
+    });
     let validator = join(&founder, folder.path(), "validator", |_| {});
     // Who has no say starts nothing.
     let start = ["tx", "run", "start", "--model", "letters", "--dataset", "2"];
@@ -194,7 +204,16 @@ fn a_run_begun_by_its_operator_trains_far_from_the_ledger_and_is_audited_again_w
         (run["status"] == "finished").then_some(())
     });
     assert!(verified(&miner) > begun, "nothing was verified");
-    are_paid(&founder, (&miner, before[0]), (&validator, before[1]));
+    are_paid(
+        &founder,
+        0..ROUNDS,
+        (&miner, before[0]),
+        (&validator, before[1]),
+    );
+
+    if let Some(kubo) = &kubo {
+        has_packages(kubo, &founder, &miner);
+    }
 
     json(&miner.dir, &["tx", "leave"]);
     for round in 0..ROUNDS {
@@ -220,6 +239,27 @@ fn a_run_begun_by_its_operator_trains_far_from_the_ledger_and_is_audited_again_w
     assert_eq!(node["status"], "left", "{node}");
     assert_eq!(node["disputes"], 0, "{node}");
     assert_eq!(node["locks"], 0, "{node}");
+}
+
+/// Has a home keep its blobs in a Kubo node.
+fn keep_in(kubo: &Kubo, home: &Home) {
+    let home = home::Home::new(&home.dir);
+    let mut config = Config::load(&home).unwrap();
+    config.blobs.store = BlobBackEnd::Kubo;
+    config.blobs.kubo_rpc.clone_from(&kubo.rpc);
+    fs::write(home.config_file(), config.to_yaml()).unwrap();
+}
+
+/// Kubo has every package that the validator took from the miner, and the miner's home has none.
+fn has_packages(kubo: &Kubo, founder: &Home, miner: &Home) {
+    assert!(!miner.dir.join("data/miner/blobs").exists());
+    for round in 0..ROUNDS {
+        let package = entry(founder, round)["package"].clone();
+        let bytes = kubo.cat(package["cid"].as_str().unwrap());
+        let hash = r3mes_types::Hash::of(&bytes).to_string();
+        assert_eq!(package["hash"], hash.as_str(), "{package}");
+        assert_eq!(package["bytes"], bytes.len(), "{package}");
+    }
 }
 
 /// A validator that is not the authority proposes a dataset, whose shards it keeps itself, and a run on
@@ -301,16 +341,22 @@ pub(crate) fn is_ready(home: &Home, role: &str) {
 }
 
 /// What an account has, with what vests.
-fn coins(home: &Home) -> u64 {
+pub(crate) fn coins(home: &Home) -> u64 {
     let account = json(&home.dir, &["query", "account"]);
     let amounts = [&account["balance"]["amount"], &account["vesting"]["total"]];
     amounts.map(|amount| amount.as_u64().unwrap()).iter().sum()
 }
 
-/// The miner gets what its entries say and nothing more, and the validator's work is paid too.
-fn are_paid(founder: &Home, miner: (&Home, u64), validator: (&Home, u64)) {
+/// The miner gets what its entries in these rounds say and nothing more, and the validator's work is
+/// paid too. Beside each is what it had before.
+pub(crate) fn are_paid(
+    founder: &Home,
+    rounds: Range<u64>,
+    miner: (&Home, u64),
+    validator: (&Home, u64),
+) {
     let mut earned = 0;
-    for round in 0..ROUNDS {
+    for round in rounds {
         let entry = entry(founder, round);
         assert_eq!(entry["outcome"], "accepted", "{entry}");
         assert_eq!(entry["miner"], address(miner.0), "{entry}");

@@ -79,6 +79,8 @@ pub struct Charter<'a> {
     pub beacon_chain: u64,
     /// Who signs blocks from the start; the first one's account is the network's authority.
     pub founders: &'a [Founder],
+    /// Nodes that are registered from the start and sign no blocks. They have no ledger.
+    pub others: &'a [Founder],
     /// The training run that begins at once.
     pub run: Option<Plan>,
 }
@@ -92,8 +94,7 @@ pub struct Founder {
     pub node: Option<NodeSpec>,
 }
 
-/// Writes a genesis into each founder's home, and the blobs it names into the store of the home's
-/// ledger. The base model is registered, and the texts that come with the binary are the first dataset.
+/// Writes a genesis into each home, and the blobs it names into the store of each founder's ledger. The base model is registered, and the texts that come with the binary are the first dataset.
 ///
 /// # Errors
 /// When keys, files or the store cannot be used, or there is no founder.
@@ -126,10 +127,11 @@ pub fn found(charter: &Charter<'_>) -> anyhow::Result<Founding> {
     };
     let mut params = params(Some(authority), FAUCET);
     params.rewards.vesting = VESTING;
-    let nodes = registrations(charter)?;
+    let mut nodes = registrations(charter.founders)?;
     if nodes.len() == charter.founders.len() {
         params.nodes.max_block_validators = MAX_BLOCK_VALIDATORS;
     }
+    nodes.extend(registrations(charter.others)?);
     let run = charter.run.as_ref();
     let run = run
         .map(|plan| plan.params(&founding.subject()))
@@ -146,7 +148,7 @@ pub fn found(charter: &Charter<'_>) -> anyhow::Result<Founding> {
         runs: List::new(run.into_iter().collect())?,
         continued: None,
     };
-    for founder in charter.founders {
+    for founder in charter.founders.iter().chain(charter.others) {
         let path = founder.home.genesis_file();
         std::fs::write(&path, genesis.encode())
             .with_context(|| format!("cannot write {}", path.display()))?;
@@ -170,13 +172,13 @@ fn validators(charter: &Charter<'_>) -> anyhow::Result<Vec<GenesisValidator>> {
     charter.founders.iter().map(validator).collect()
 }
 
-fn registrations(charter: &Charter<'_>) -> anyhow::Result<Vec<MsgRegister>> {
+fn registrations(founders: &[Founder]) -> anyhow::Result<Vec<MsgRegister>> {
     let registration = |founder: &Founder| {
         let spec = founder.node.clone()?;
         let address = Keyring::new(&founder.home).account_address();
         Some(address.map(|address| MsgRegister { address, spec }))
     };
-    let all: Result<_, _> = charter.founders.iter().filter_map(registration).collect();
+    let all: Result<_, _> = founders.iter().filter_map(registration).collect();
     Ok(all?)
 }
 

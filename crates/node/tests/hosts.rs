@@ -1,5 +1,6 @@
 //! A network on several machines, each in a network namespace of its own, as `r3mes testnet --hosts`
-//! makes it: four validators under CometBFT that also mine, one of which aggregates and answers.
+//! makes it: four validators under CometBFT, and three miners, a proposer and a serving node without a
+//! ledger of their own.
 
 #[path = "hosts/lan.rs"]
 mod lan;
@@ -21,8 +22,17 @@ use tokio::runtime::Runtime;
 
 /// Validators, numbered from 1.
 const VALIDATORS: usize = 4;
+/// The machines without a ledger, with their roles. Each asks a validator's ledger, in turn.
+const ROLES: [(usize, &str); 5] = [
+    (5, "miner"),
+    (6, "miner"),
+    (7, "miner"),
+    (8, "proposer"),
+    (SERVING, "serving"),
+];
+const SERVING: usize = 9;
 /// The machine that comes later.
-const LATE: usize = 5;
+const LATE: usize = 10;
 /// The run of the genesis.
 const RUN: u64 = 1;
 /// What is issued for each of its rounds.
@@ -35,7 +45,7 @@ const STILL: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
 /// Within this time after healing a chain that had halted has a block again.
 const AGAIN: Duration = Duration::from_secs(10);
-/// Where the serving node, which is the first machine's, answers prompts.
+/// Where the serving node answers prompts.
 const ANSWERS: u16 = 8100;
 /// Blocks that one call answers.
 const PAGE: u64 = 20;
@@ -72,23 +82,21 @@ fn rpc_url(host: usize) -> String {
     format!("http://{}:26657", address(host))
 }
 
-/// Lets the other machines ask this one, and makes snapshots often.
-fn open_rpc(home: &Path) {
+/// Changes a line of a home's configuration.
+fn configure(home: &Path, usual: &str, wanted: &str) {
     let file = home.join("config.yaml");
-    let mut config = fs::read_to_string(&file).expect("the configuration is there");
-    for (usual, wanted) in [
-        ("rpc_listen: 127.0.0.1:26657", "rpc_listen: 0.0.0.0:26657"),
-        ("snapshot_every: 1000", "snapshot_every: 40"),
-    ] {
-        assert!(config.contains(usual), "{config}");
-        config = config.replace(usual, wanted);
-    }
-    fs::write(&file, config).expect("it can be written");
+    let config = fs::read_to_string(&file).expect("the configuration is there");
+    assert!(config.contains(usual), "{config}");
+    fs::write(&file, config.replace(usual, wanted)).expect("it can be written");
 }
 
 impl Network {
     fn make(lan: Lan, dir: &Path) -> Self {
-        let hosts: Vec<String> = (1..=VALIDATORS).map(address).collect();
+        let validators = (1..=VALIDATORS).map(|host| (host, "validator"));
+        let hosts = validators.chain(ROLES);
+        let hosts: Vec<String> = hosts
+            .map(|(host, role)| format!("{} {role}", address(host)))
+            .collect();
         let list = dir.join("hosts");
         fs::write(&list, hosts.join("\n")).expect("it can be written");
         let homes = dir.join("homes");
@@ -109,7 +117,8 @@ impl Network {
             runtime: Runtime::new().expect("a runtime"),
         };
         for host in 1..=VALIDATORS {
-            open_rpc(&network.home(host));
+            let home = network.home(host);
+            configure(&home, "snapshot_every: 1000", "snapshot_every: 40");
         }
         network
     }
@@ -317,6 +326,9 @@ fn machines_are_cut_off_killed_slowed_and_join_without_a_fork() {
         network.start(host);
     }
     network.reach(1, 2);
+    for (host, _) in ROLES {
+        network.start(host);
+    }
     let genesis = network.supply(1);
     network.close(1);
 
@@ -343,17 +355,24 @@ fn machines_are_cut_off_killed_slowed_and_join_without_a_fork() {
         late.iter()
             .all(|(height, header)| headers[height] == *header)
     );
-    println!("{last} blocks, the same on {VALIDATORS} machines, and from {first} on the fifth");
+    println!(
+        "{last} blocks, the same on {VALIDATORS} machines, and from {first} on the one that came late"
+    );
+    for (host, role) in ROLES {
+        assert!(!network.home(host).join("data/ledger").exists(), "{role}");
+    }
     nothing_is_paid_twice(&network, REWARD, genesis);
 }
 
-/// Three of four go on without the fourth, which comes back to them.
+/// Three of four go on without the fourth and without a miner, which come back to them: the round that
+/// the miner has a part in closes.
 fn one_away(network: &Network) {
-    network.lan.cut(&[4]);
+    let closed = network.closed();
+    network.lan.cut(&[4, ROLES[0].0]);
     let there = network.own_height(4);
     network.reach(1, there + 5);
     assert!(network.own_height(4) <= there + 1, "it is not cut off");
-    network.lan.heal(&[4]);
+    network.lan.heal(&[4, ROLES[0].0]);
     let healed = Instant::now();
     let others = network.height(1);
     network.reach(4, others + 1);
@@ -361,6 +380,7 @@ fn one_away(network: &Network) {
         "one cut off caught up {:.1} s after healing",
         healed.elapsed().as_secs_f64()
     );
+    network.close(closed + 1);
 }
 
 /// Two and two are no quorum: nobody makes blocks until they see each other again.
@@ -429,26 +449,27 @@ fn one_late(network: &Network) -> u64 {
         &rpc_url(3),
     ]);
     printed(&mut init);
-    open_rpc(&network.home(LATE));
+    let listen = "rpc_listen: 127.0.0.1:26657";
+    configure(&network.home(LATE), listen, "rpc_listen: 0.0.0.0:26657");
     network.start(LATE);
     let newest = network.height(1);
     network.reach(LATE, newest + 1);
     // A state that was taken over is no block yet.
-    let first = until("the fifth has a block", || {
+    let first = until("the one that came late has a block", || {
         let status = network.ask(LATE, "status", json!({}));
         let first = number(&status["sync_info"]["earliest_block_height"]);
         (first > 0).then_some(first)
     });
     assert!(first > 1, "it executed every block");
     network.reach(LATE, first + 5);
-    println!("the fifth began at height {first}");
+    println!("the one that came late began at height {first}");
     first
 }
 
 /// The serving node answers over the network with what was trained, and the machine that came last
 /// computes the answer again.
 fn answers(network: &Network) {
-    let api = format!("http://{}:{ANSWERS}", address(1));
+    let api = format!("http://{}:{ANSWERS}", address(SERVING));
     let client = openai::Client::new(&api).expect("a client");
     let models = network.runtime.block_on(client.models());
     let models = models.expect("the serving node answers");

@@ -104,6 +104,7 @@ impl Chain {
             time: clock::now(),
             beacon_chain: BEACON_CHAIN,
             founders: &founders,
+            others: &[],
             run: None,
         })?;
         let ports = free_ports(3 * count, 0)?;

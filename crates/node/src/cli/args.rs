@@ -461,7 +461,8 @@ pub struct Testnet {
     /// Where the homes are made; those that are there go on
     #[arg(long, value_name = "DIR")]
     pub dir: PathBuf,
-    /// Make homes for these machines, one name or address a line, instead of running anything here
+    /// Make homes for these machines instead of running anything here: a name or address a line, with
+    /// roles behind it where the machine is not to mine and validate
     #[arg(long, value_name = "FILE")]
     pub hosts: Option<PathBuf>,
     /// Check that blocks agree, that a training round closes, and that a killed validator comes back,

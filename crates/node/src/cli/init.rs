@@ -29,8 +29,6 @@ use crate::{
 const FOUNDERS_BALANCE: Amount = Amount::remes(1_000_000);
 /// What a founder who signs blocks puts at stake.
 const FOUNDERS_STAKE: Amount = Amount::remes(1_000);
-/// How old the newest block of a network may be that makes them all the time, in seconds.
-const MAX_HEADER_AGE_S: u64 = 120;
 /// Shards that the founding dataset is dealt over: miners beyond this number share shards.
 const SHARDS: usize = 4;
 
@@ -172,6 +170,7 @@ fn found(
             home: home.clone(),
             node,
         }],
+        others: &[],
         run: None,
     };
     genesis::found(&charter)?;
@@ -231,7 +230,7 @@ fn join(
         let light = Light {
             trust: typed.trust.clone(),
             // Only a network under CometBFT makes blocks all the time.
-            max_header_age_s: (!listens.is_empty()).then_some(MAX_HEADER_AGE_S),
+            max_header_age_s: (!listens.is_empty()).then_some(Light::MAX_HEADER_AGE_S),
             ..Light::default()
         };
         runtime.block_on(begin_trust(home, &client, &genesis, &light))?;

@@ -40,7 +40,7 @@ pub(super) fn run(typed: &Typed, overrides: &Overrides, out: &Output) -> anyhow:
     let options = Options {
         validators: match hosts.len() {
             0 => typed.validators.into(),
-            count => count,
+            _ => hosts.iter().filter(|host| host.validates()).count(),
         },
         hosts,
         dir: typed.dir.clone(),
@@ -100,7 +100,7 @@ fn written(testnet: &Testnet) -> String {
             .iter()
             .map(|node| format!("  {}  {}", node.name, node.home.root().display())),
     );
-    lines.push("Each holds keys: copy it to its own machine only. Ports 26656 and 8090 to 8100 must be open between them.".to_owned());
+    lines.push("Each holds keys: copy it to its own machine only. Ports 26656 and 8090 to 8100 must be open between them, and 26657 where a machine has no ledger.".to_owned());
     lines.join("\n")
 }
 

@@ -63,6 +63,9 @@ impl Default for Light {
 }
 
 impl Light {
+    /// How old the newest block of a network may be that makes them all the time, in seconds.
+    pub const MAX_HEADER_AGE_S: u64 = 120;
+
     /// As the light client takes it, keeping what it verified in `file`.
     ///
     /// # Errors

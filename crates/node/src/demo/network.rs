@@ -167,6 +167,7 @@ impl Network {
                 home: home.clone(),
                 node: None,
             }],
+            others: &[],
             run: None,
         };
         let founding = genesis::found(&charter)?;

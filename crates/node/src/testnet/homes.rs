@@ -9,10 +9,10 @@ use std::{
 use anyhow::Context;
 use r3mes_types::{Address, Amount, Role, RoleSet, bank::Balance};
 
-use super::{MAX_VALIDATORS, Options};
+use super::{Host, MAX_VALIDATORS, Options};
 use crate::{
     agents, clock,
-    config::{CometBft, Config, Engine, Gateway, Ledger, RoleConfig},
+    config::{CometBft, Config, Engine, Gateway, Ledger, Light, RoleConfig},
     genesis::{self, Charter, Founder},
     home::Home,
     keyring::Keyring,
@@ -32,6 +32,8 @@ const BALANCE: Amount = Amount::remes(10_000);
 const STAKE: Amount = Amount::remes(1_000);
 /// Most miners of a round.
 const MAX_MINERS: u32 = 64;
+/// Most bootstrap stores that a configuration names.
+const MAX_BOOTSTRAPS: usize = 16;
 /// Most ports that a node on this machine listens on.
 const PORTS: usize = 9;
 
@@ -62,32 +64,6 @@ impl Node {
     pub(super) fn prefix(&self) -> String {
         format!("{}/", self.name)
     }
-}
-
-/// The names of machines in a file: one a line, without ports; `#` begins a remark.
-///
-/// # Errors
-/// Names the line that is no host name or address.
-pub fn parse_hosts(text: &str) -> anyhow::Result<Vec<String>> {
-    let mut hosts: Vec<String> = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let host = line.split('#').next().unwrap_or_default().trim();
-        let known = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
-        if host.is_empty() {
-            continue;
-        }
-        anyhow::ensure!(
-            host.chars().all(known) && !hosts.iter().any(|other| other == host),
-            "line {}: {host:?} is no name or IPv4 address of a machine, or stands there twice",
-            number + 1
-        );
-        hosts.push(host.to_owned());
-    }
-    anyhow::ensure!(
-        !hosts.is_empty(),
-        "there is no host in it: write one a line"
-    );
-    Ok(hosts)
 }
 
 impl Testnet {
@@ -137,37 +113,52 @@ impl Testnet {
 
     fn make(dir: &Path, options: &Options) -> anyhow::Result<Self> {
         let places = places(options)?;
+        let ledgers: Vec<&Place> = places.iter().filter(|place| place.validates()).collect();
+        let first = ledgers.first().context("nobody signs blocks")?;
+        let all_have_one = ledgers.len() == places.len();
+        let mut asked = ledgers.iter().cycle();
         let mut nodes = Vec::new();
-        for (first, place) in (0..).map(|number| number == 0).zip(&places) {
+        for place in &places {
             let home = Home::new(dir.join(&place.name));
             home.create()?;
             Keyring::new(&home).generate()?;
-            let mut config = place.config(first, options);
-            config.network.bootstrap_blobs = places
-                .iter()
-                .map(|place| place.url(place.ports.blobs))
-                .collect();
+            let mut config = place.config(options);
+            if !place.validates() {
+                let asked = asked.next().context("nobody has a ledger")?;
+                config.network.rpc = asked.url(asked.ports.rpc);
+                config.network.light = Some(Light {
+                    max_header_age_s: Some(Light::MAX_HEADER_AGE_S),
+                    ..Light::default()
+                });
+            } else if let (false, Some(ledger)) = (all_have_one, &mut config.services.ledger) {
+                ledger.rpc_listen = SocketAddr::new(place.open, place.ports.rpc);
+            }
+            config.services.gateway = (place.name == first.name).then(|| Gateway {
+                listen: loopback(place.ports.api),
+                ..Gateway::default()
+            });
+            let stores = ledgers.iter().take(MAX_BOOTSTRAPS);
+            config.network.bootstrap_blobs =
+                stores.map(|place| place.url(place.ports.blobs)).collect();
             nodes.push(Node {
                 name: place.name.clone(),
                 home,
                 config,
             });
         }
-        let peers: Vec<String> = nodes
-            .iter()
-            .zip(&places)
+        let peers = nodes.iter().zip(&places);
+        let peers = peers.filter(|(_, place)| place.validates());
+        let peers: Vec<(String, String)> = peers
             .map(|(node, place)| {
                 let id = services::cometbft::node_id(&Keyring::new(&node.home))?;
-                anyhow::Ok(format!("{id}@{}:{}", place.host, place.ports.p2p))
+                let peer = format!("{id}@{}:{}", place.host, place.ports.p2p);
+                anyhow::Ok((node.name.clone(), peer))
             })
             .collect::<Result<_, _>>()?;
-        for (number, node) in nodes.iter_mut().enumerate() {
+        for node in &mut nodes {
             let ledger = node.config.services.ledger.as_mut();
             if let Some(comet) = ledger.and_then(|ledger| ledger.cometbft.as_mut()) {
-                let others = peers
-                    .iter()
-                    .enumerate()
-                    .filter(|(other, _)| *other != number);
+                let others = peers.iter().filter(|(name, _)| *name != node.name);
                 comet.peers = others.map(|(_, peer)| peer.clone()).collect();
             }
         }
@@ -191,6 +182,7 @@ struct Place {
     /// What its services listen on that others reach.
     open: IpAddr,
     ports: Ports,
+    roles: Vec<Role>,
 }
 
 struct Ports {
@@ -208,7 +200,12 @@ impl Place {
         format!("http://{}:{port}", self.host)
     }
 
-    fn config(&self, first: bool, options: &Options) -> Config {
+    /// Whether it has a ledger, and signs blocks.
+    fn validates(&self) -> bool {
+        self.roles.contains(&Role::Validator)
+    }
+
+    fn config(&self, options: &Options) -> Config {
         let mut config = Config::default();
         let ports = &self.ports;
         let here = self.open == IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -218,7 +215,7 @@ impl Place {
         config.network.rpc = format!("http://{}", loopback(ports.rpc));
         let interval = options.block_interval.as_millis();
         let usual = Ledger::default();
-        config.services.ledger = Some(Ledger {
+        config.services.ledger = self.validates().then(|| Ledger {
             engine: Engine::Cometbft,
             rpc_listen: loopback(ports.rpc),
             // On one machine there is only one port 9090.
@@ -233,15 +230,7 @@ impl Place {
             }),
             ..Ledger::default()
         });
-        config.services.gateway = first.then(|| Gateway {
-            listen: loopback(ports.api),
-            ..Gateway::default()
-        });
-        let mut roles = vec![Role::Miner, Role::Validator];
-        if first {
-            roles.extend([Role::Serving, Role::Proposer]);
-        }
-        config.set_roles(&roles);
+        config.set_roles(&self.roles);
         for &(role, blobs) in &ports.roles {
             let answers = (role == Role::Serving).then_some(ports.answers);
             if let Some(settings) = config.role_mut(role) {
@@ -260,9 +249,10 @@ impl Place {
 
 fn places(options: &Options) -> anyhow::Result<Vec<Place>> {
     if !options.hosts.is_empty() {
-        let usual = |host: &String| Place {
-            name: host.clone(),
-            host: host.clone(),
+        let usual = |host: &Host| Place {
+            name: host.name.clone(),
+            host: host.name.clone(),
+            roles: host.roles.clone(),
             open: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             ports: Ports {
                 rpc: Ledger::default().rpc_listen.port(),
@@ -288,6 +278,10 @@ fn places(options: &Options) -> anyhow::Result<Vec<Place>> {
         places.push(Place {
             name: format!("node-{number}"),
             host: Ipv4Addr::LOCALHOST.to_string(),
+            roles: match number {
+                1 => vec![Role::Miner, Role::Validator, Role::Serving, Role::Proposer],
+                _ => vec![Role::Miner, Role::Validator],
+            },
             open: IpAddr::V4(Ipv4Addr::LOCALHOST),
             ports: Ports {
                 rpc: next()?,
@@ -309,22 +303,28 @@ fn places(options: &Options) -> anyhow::Result<Vec<Place>> {
 }
 
 fn found(nodes: &[Node], options: &Options) -> anyhow::Result<()> {
-    let founders = nodes
-        .iter()
-        .map(|node| {
-            let roles: Vec<Role> = node
-                .config
-                .enabled_roles()
-                .iter()
-                .map(|(role, _)| *role)
-                .collect();
-            let spec = agents::spec(&node.home, &node.config, RoleSet::of(&roles), STAKE)?;
-            anyhow::Ok(Founder {
-                home: node.home.clone(),
-                node: Some(spec),
-            })
+    let founder = |node: &Node| {
+        let roles: Vec<Role> = node
+            .config
+            .enabled_roles()
+            .iter()
+            .map(|(role, _)| *role)
+            .collect();
+        let spec = agents::spec(&node.home, &node.config, RoleSet::of(&roles), STAKE)?;
+        anyhow::Ok(Founder {
+            home: node.home.clone(),
+            node: Some(spec),
         })
-        .collect::<Result<Vec<_>, _>>()?;
+    };
+    let all = nodes.iter().map(founder).collect::<Result<Vec<_>, _>>()?;
+    let plays = |founder: &&Founder, role| {
+        let node = founder.node.as_ref();
+        node.is_some_and(|node| node.roles.contains(role))
+    };
+    let miners = all.iter().filter(|one| plays(one, Role::Miner)).count();
+    let (founders, others): (Vec<Founder>, Vec<Founder>) = all
+        .into_iter()
+        .partition(|one| plays(&one, Role::Validator));
     let mut addresses = nodes
         .iter()
         .map(|node| Keyring::new(&node.home).account_address())
@@ -337,40 +337,21 @@ fn found(nodes: &[Node], options: &Options) -> anyhow::Result<()> {
             amount: BALANCE,
         })
         .collect();
-    let count = u32::try_from(nodes.len())?;
+    let min_miners = u32::try_from(miners)?;
     genesis::found(&Charter {
         chain_id: CHAIN_ID,
         balances: &balances,
-        shards: nodes.len(),
+        shards: miners,
         time: clock::now(),
         beacon_chain: genesis::BEACON_CHAIN,
         founders: &founders,
+        others: &others,
         run: Some(Plan {
-            min_miners: count,
-            max_miners: MAX_MINERS.max(count),
-            min_validators: count,
+            min_miners,
+            max_miners: MAX_MINERS.max(min_miners),
+            min_validators: u32::try_from(founders.len())?,
             ..Plan::demonstration(options.rounds)
         }),
     })?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hosts_are_one_a_line_and_named_when_they_are_none() {
-        let hosts = parse_hosts("10.0.0.1\n# a remark\n\nb.example # another\n").unwrap();
-        assert_eq!(hosts, ["10.0.0.1", "b.example"]);
-        for (text, line) in [
-            ("a\nb:1\n", "line 2"),
-            ("a\n../b\n", "line 2"),
-            ("a\na\n", "line 2"),
-        ] {
-            let refusal = parse_hosts(text).unwrap_err().to_string();
-            assert!(refusal.contains(line), "{refusal}");
-        }
-        assert!(parse_hosts("# nobody\n").is_err());
-    }
 }

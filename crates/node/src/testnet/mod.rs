@@ -1,10 +1,11 @@
 //! A network of several validators under CometBFT: on this machine, or a home for each of many.
 //!
-//! `homes` makes keys, genesis, peers and configurations; here they are run on one machine; `check`
+//! `hosts` reads for which machines; `homes` makes keys, genesis, peers and configurations; here they are run on one machine; `check`
 //! demands what `--check` promises.
 
 mod check;
 mod homes;
+mod hosts;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -13,7 +14,8 @@ use r3mes_types::Role;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-pub use homes::{Testnet, parse_hosts};
+pub use homes::Testnet;
+pub use hosts::{Host, parse_hosts};
 
 use crate::{
     agents,
@@ -33,7 +35,7 @@ pub struct Options {
     /// Validators, each with a home of its own.
     pub validators: usize,
     /// Machines that the homes are for; all for this one when empty.
-    pub hosts: Vec<String>,
+    pub hosts: Vec<Host>,
     /// Where the homes are, or are made.
     pub dir: PathBuf,
     /// Port of the public API on this machine; 0 for a free one.

@@ -1,0 +1,126 @@
+//! The machines that homes are made for, as a file names them.
+
+use r3mes_types::Role;
+
+/// A machine and what it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Its name or address.
+    pub name: String,
+    /// Its roles; a validator has a ledger, and signs blocks.
+    pub roles: Vec<Role>,
+}
+
+impl Host {
+    /// Whether it has a ledger.
+    #[must_use]
+    pub fn validates(&self) -> bool {
+        self.roles.contains(&Role::Validator)
+    }
+}
+
+/// The machines in a file, one a line without ports, each with its roles behind its name; `#` begins a
+/// remark. One without roles mines and validates. Where none is named to aggregate, or to answer
+/// prompts, the first validator does.
+///
+/// # Errors
+/// Names the line that is no machine with roles; and nobody may be missing without whom no block is
+/// made or nothing is trained.
+pub fn parse_hosts(text: &str) -> anyhow::Result<Vec<Host>> {
+    let mut hosts: Vec<Host> = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.split('#').next().unwrap_or_default();
+        let mut words = line.split_whitespace();
+        let Some(name) = words.next() else {
+            continue;
+        };
+        let known = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+        anyhow::ensure!(
+            name.chars().all(known) && !hosts.iter().any(|other| other.name == name),
+            "line {number}: {name:?} is no name or IPv4 address of a machine, or stands there twice"
+        );
+        let mut roles = Vec::new();
+        for word in words {
+            let role = word.parse::<Role>();
+            let role = role.map_err(|error| anyhow::anyhow!("line {number}: {error}"))?;
+            anyhow::ensure!(
+                !roles.contains(&role),
+                "line {number}: {role} stands there twice"
+            );
+            roles.push(role);
+        }
+        if roles.is_empty() {
+            roles = vec![Role::Miner, Role::Validator];
+        }
+        let name = name.to_owned();
+        hosts.push(Host { name, roles });
+    }
+    anyhow::ensure!(
+        !hosts.is_empty(),
+        "there is no host in it: write one a line"
+    );
+    for (role, lacks) in [
+        (Role::Validator, "nobody would sign blocks"),
+        (Role::Miner, "nobody would train"),
+    ] {
+        let plays = hosts.iter().any(|host| host.roles.contains(&role));
+        anyhow::ensure!(plays, "{lacks}: write {role} behind a host");
+    }
+    for role in [Role::Serving, Role::Proposer] {
+        let plays = hosts.iter().any(|host| host.roles.contains(&role));
+        let first = hosts.iter_mut().find(|host| host.validates());
+        if let (false, Some(first)) = (plays, first) {
+            first.roles.push(role);
+        }
+    }
+    Ok(hosts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(name: &str, roles: &[Role]) -> Host {
+        Host {
+            name: name.to_owned(),
+            roles: roles.to_vec(),
+        }
+    }
+
+    #[test]
+    fn hosts_are_one_a_line_and_the_first_also_aggregates_and_answers() {
+        let hosts = parse_hosts("10.0.0.1\n# a remark\n\nb.example # another\n").unwrap();
+        let usual = [Role::Miner, Role::Validator];
+        let all = [&usual[..], &[Role::Serving, Role::Proposer]].concat();
+        assert_eq!(hosts, [host("10.0.0.1", &all), host("b.example", &usual)]);
+    }
+
+    #[test]
+    fn roles_stand_behind_a_host_and_what_nobody_is_named_for_the_first_validator_does() {
+        let hosts = parse_hosts("a miner\nb validator\nc validator\nd serving miner\n").unwrap();
+        let expected = [
+            host("a", &[Role::Miner]),
+            host("b", &[Role::Validator, Role::Proposer]),
+            host("c", &[Role::Validator]),
+            host("d", &[Role::Serving, Role::Miner]),
+        ];
+        assert_eq!(hosts, expected);
+    }
+
+    #[test]
+    fn what_is_no_host_or_role_is_named_with_its_line() {
+        for (text, said) in [
+            ("a\nb:1\n", "line 2"),
+            ("a\n../b\n", "line 2"),
+            ("a\na\n", "line 2"),
+            ("a\nb minor\n", "line 2"),
+            ("a miner miner\n", "line 1: miner stands there twice"),
+            ("a miner\n", "nobody would sign blocks: write validator"),
+            ("a validator\n", "nobody would train: write miner"),
+            ("# nobody\n", "no host"),
+        ] {
+            let refusal = parse_hosts(text).unwrap_err().to_string();
+            assert!(refusal.contains(said), "{text}: {refusal}");
+        }
+    }
+}

@@ -12,8 +12,6 @@ mod export;
 mod lane;
 mod messages;
 mod naive;
-mod naive_escrow;
-mod naive_lane;
 mod nodes;
 mod play;
 mod prepare;

@@ -10,6 +10,7 @@ use r3mes_types::escrow::{
 use r3mes_types::wire::{List, Text};
 use r3mes_types::{Address, Amount, Message, Millis};
 
+use super::config;
 use crate::chain::{CHAIN_ID, Chain, FEE, START, address, key};
 
 const ACCOUNTS: u8 = 4;
@@ -335,7 +336,7 @@ fn compare(chain: &Chain, naive: &Naive) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config(48))]
 
     #[test]
     fn escrows_do_what_the_naive_model_does(steps in prop::collection::vec(step(), 1..60)) {

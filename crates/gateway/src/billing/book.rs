@@ -35,7 +35,8 @@ pub struct Book {
 #[derive(Debug)]
 struct Pages {
     gateway: Address,
-    /// How long an escrow must last beyond a call's latest end to pay for it.
+    /// How long an escrow must last beyond a call's latest end to pay for it: the time in which it owes no
+    /// more than before, and is charged until it owes nothing.
     margin: Duration,
     journal: Journal,
     /// What was earned out of escrows that the ledger has not been asked for yet.
@@ -130,21 +131,28 @@ impl Book {
         self.pages().follow(escrows, now);
     }
 
-    /// Has all that was earned so far outlast a loss of power.
+    /// Has all that was earned so far outlast a loss of power. Waits for the disk.
     ///
     /// # Errors
     /// When the journal cannot be written.
     pub fn flush(&self) -> Result<(), JournalError> {
-        let file = self.pages().journal.handle()?;
+        let Some(file) = self.pages().journal.unflushed()? else {
+            return Ok(());
+        };
         // Without the lock, since calls wait for it.
         let flushed = file.sync_data();
-        flushed.map_err(|source| self.pages().journal.failed(source))
+        flushed.map_err(|source| self.pages().journal.not_flushed(source))
     }
 
     /// Usage records of what has been earned out of open escrows and not been paid. Escrows that owe less
     /// than `least` are left out until they end so soon that they pay for no further call.
     pub fn charges(&self, least: Amount, now: Time) -> Vec<MsgCharge> {
         self.pages().charges(least, now)
+    }
+
+    /// As [`Book::charges`], of those alone that end so soon.
+    pub fn last_charges(&self, now: Time) -> Vec<MsgCharge> {
+        self.charges(Amount::new(u64::MAX), now)
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {

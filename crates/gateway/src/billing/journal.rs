@@ -39,6 +39,8 @@ pub struct Journal {
     torn: bool,
     /// Lines since it was written anew.
     added: usize,
+    /// Whether a line was added that a loss of power would lose.
+    unflushed: bool,
     /// Locked for as long as it is open.
     _lock: File,
 }
@@ -113,13 +115,14 @@ impl Journal {
             len,
             torn: false,
             added: 0,
+            unflushed: false,
             _lock: lock,
         };
         Ok((journal, earnings))
     }
 
-    /// Adds a total. It outlasts this process from here on, and a loss of power once
-    /// [`Journal::handle`] is flushed.
+    /// Adds a total. It outlasts this process from here on, and a loss of power once what
+    /// [`Journal::unflushed`] gives is flushed.
     ///
     /// # Errors
     /// When the file cannot be written. What part of the line it took is cut off, now or before the
@@ -142,6 +145,7 @@ impl Journal {
         }
         self.len += line.len() as u64;
         self.added += 1;
+        self.unflushed = true;
         Ok(())
     }
 
@@ -154,12 +158,25 @@ impl Journal {
         Ok(())
     }
 
-    /// The file, to be flushed to the disk while the journal goes on.
+    /// The file, to be flushed to the disk while the journal goes on; nothing if that was done since the
+    /// last line.
     ///
     /// # Errors
     /// When there are too many open files.
-    pub fn handle(&self) -> Result<File, JournalError> {
-        self.file.try_clone().map_err(|source| self.failed(source))
+    pub fn unflushed(&mut self) -> Result<Option<File>, JournalError> {
+        if !self.unflushed {
+            return Ok(None);
+        }
+        let file = self.file.try_clone();
+        let file = file.map_err(|source| self.failed(source))?;
+        self.unflushed = false;
+        Ok(Some(file))
+    }
+
+    /// The error that flushing it gave, which is to be done again.
+    pub fn not_flushed(&mut self, source: io::Error) -> JournalError {
+        self.unflushed = true;
+        self.failed(source)
     }
 
     /// Whether the file has so many lines that it should be written anew.
@@ -176,11 +193,12 @@ impl Journal {
         (self.file, self.len) = rewritten.map_err(|source| self.failed(source))?;
         self.torn = false;
         self.added = 0;
+        // It was written as a whole, and flushed.
+        self.unflushed = false;
         Ok(())
     }
 
-    /// The error that the file gave this.
-    pub fn failed(&self, source: io::Error) -> JournalError {
+    fn failed(&self, source: io::Error) -> JournalError {
         JournalError::Io {
             path: self.path.clone(),
             source,

@@ -25,6 +25,8 @@ const WORTH_FEES: u64 = 10;
 const MAX_PAGES: usize = 256;
 /// The least time between two looks at the ledger.
 const PACE: Duration = Duration::from_secs(1);
+/// Time between attempts to charge escrows that end soon, and between flushes of what was earned.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// Keeps a [`Book`] as the ledger has it, and settles what it has earned.
 #[derive(Clone)]
@@ -44,15 +46,15 @@ impl Billing {
         }
     }
 
-    /// Settles all at once, then follows the ledger and settles what is worth its fee, for ever. What fails
-    /// is told, and tried again.
+    /// Settles all as soon as the ledger answers, then follows it, for ever: settles what is worth its fee,
+    /// and whatever escrows owe that end soon. What fails is told, and tried again.
     pub async fn follow(&self) {
-        self.settle().await;
         let mut due = interval_at(Instant::now() + self.every, self.every);
-        let mut pace = interval(PACE);
-        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut height = 0;
+        let (mut again, mut pace) = (interval(AGAIN.min(self.every)), interval(PACE));
+        for ticks in [&mut due, &mut again, &mut pace] {
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
+        let (mut height, mut begun) = (0, false);
         loop {
             let block = async {
                 pace.tick().await;
@@ -60,6 +62,10 @@ impl Billing {
             };
             let looked = tokio::select! {
                 _ = due.tick() => self.settle_worthy().await,
+                _ = again.tick() => match begun {
+                    true => self.settle_ending().await,
+                    false => self.settle_all().await.inspect(|()| begun = true),
+                },
                 seen = block => match seen {
                     Ok(seen) => {
                         height = seen;
@@ -106,13 +112,30 @@ impl Billing {
     /// Charges every escrow for what has been earned and not been paid. What fails is told, and is in the
     /// next charge.
     pub async fn settle(&self) {
-        match self.look().await {
-            Ok(()) => self.charge(Amount::ZERO).await,
-            Err(error) => tracing::warn!(
+        if let Err(error) = self.settle_all().await {
+            tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "functions.billing.ledger"
-            ),
+            );
         }
+    }
+
+    async fn settle_all(&self) -> Result<(), ClientError> {
+        self.look().await?;
+        self.charge(self.book.charges(Amount::ZERO, now())).await;
+        Ok(())
+    }
+
+    /// Charges escrows that end soon, however little they owe: the last occasions to pay it.
+    async fn settle_ending(&self) -> Result<(), ClientError> {
+        if self.book.last_charges(now()).is_empty() {
+            self.flush().await;
+            return Ok(());
+        }
+        // Some may have been paid since.
+        self.look().await?;
+        self.charge(self.book.last_charges(now())).await;
+        Ok(())
     }
 
     /// As [`Self::settle`], without escrows that owe less than ten fees and do not end soon.
@@ -120,19 +143,26 @@ impl Billing {
         self.look().await?;
         let fee = self.sender.fee().await?;
         let least = fee.uremes().saturating_mul(WORTH_FEES);
-        self.charge(Amount::new(least)).await;
+        let charges = self.book.charges(Amount::new(least), now());
+        self.charge(charges).await;
         Ok(())
     }
 
-    async fn charge(&self, least: Amount) {
-        // Where the disk fails, the ledger should know the more.
-        if let Err(error) = self.book.flush() {
+    /// Has what was earned outlast a loss of power.
+    async fn flush(&self) {
+        let book = self.book.clone();
+        let flushing = tokio::task::spawn_blocking(move || book.flush());
+        if let Ok(Err(error)) = flushing.await {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "functions.billing.journal"
             );
         }
-        let charges = self.book.charges(least, now());
+    }
+
+    async fn charge(&self, charges: Vec<MsgCharge>) {
+        // Where the disk fails, the ledger should know the more.
+        self.flush().await;
         let sending =
             stream::iter(together(charges)).for_each_concurrent(AT_ONCE, async |charges| {
                 let several = charges.len() > 1;

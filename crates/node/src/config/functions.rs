@@ -62,14 +62,21 @@ impl Default for Functions {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct Billing {
-    /// Seconds between settlements. An escrow must last for two of them to pay for a call.
+    /// Seconds between settlements of what is worth its fee.
     #[garde(range(min = 1, max = 24 * 3600))]
     pub settle_every_s: u64,
+    /// Seconds that an escrow must outlast a call to pay for it. In them it is charged for all that it owes,
+    /// again and again until the ledger has done it: so long may gateway or ledger be away at its end.
+    #[garde(range(min = 10, max = 30 * 24 * 3600))]
+    pub margin_s: u64,
 }
 
 impl Default for Billing {
     fn default() -> Self {
-        Self { settle_every_s: 60 }
+        Self {
+            settle_every_s: 60,
+            margin_s: 900,
+        }
     }
 }
 

@@ -7,8 +7,6 @@ use r3mes_gateway::billing::{Billing, Book, Journal};
 
 use crate::{agents, config, config::Config, home::Home, keyring::Keyring};
 
-/// Settlements that an escrow must outlast to pay for a call that begins now.
-const SETTLEMENTS: u32 = 2;
 /// How long the last settlement may take; what it does not reach, the next start settles.
 const LAST_SETTLEMENT: Duration = Duration::from_secs(8);
 
@@ -27,7 +25,8 @@ pub fn open(
     let client = agents::chain::connect(home, config)?;
     let (journal, before) = Journal::open(&home.data("functions").join("usage.jsonl"))?;
     let every = Duration::from_secs(settings.settle_every_s);
-    let book = Book::new(key.address(), every * SETTLEMENTS, journal, before);
+    let margin = Duration::from_secs(settings.margin_s);
+    let book = Book::new(key.address(), margin, journal, before);
     let sender = agents::chain::sender(&client, key);
     Ok((book.clone(), Billing::new(sender, book, every)))
 }

@@ -140,8 +140,9 @@ fn calls_with_a_price_are_paid_out_of_an_escrow_to_the_last_coin() {
     let (payer, payer_account) = funded(&founder, folder.path().join("payer"));
     let file = gateway_home.dir.join("config.yaml");
     let config = fs::read_to_string(&file).unwrap();
-    // Only a start and an end settle in the time of this test.
-    let billing = "services:\n  functions:\n    billing:\n      settle_every_s: 3600\n";
+    // Only a start, an end, and an escrow that is about to end settle in the time of this test.
+    let billing =
+        "services:\n  functions:\n    billing:\n      settle_every_s: 3600\n      margin_s: 20\n";
     let billed = config.replace("services: {}\n", billing);
     assert_ne!(billed, config);
     fs::write(&file, billed).unwrap();
@@ -176,7 +177,6 @@ fn calls_with_a_price_are_paid_out_of_an_escrow_to_the_last_coin() {
     ];
     let opened = json(&payer.dir, &open);
     let number = opened["escrow"].to_string();
-    let after_opening = balance(&payer, &payer_account);
     let answer = until("the gateway sees the escrow", || {
         gateway.call(token, &agreed).ok()
     });
@@ -201,15 +201,8 @@ fn calls_with_a_price_are_paid_out_of_an_escrow_to_the_last_coin() {
     }
     let rest = DEPOSIT - 7 * PRICE;
     refusal(&gateway, &agreed, &format!("has {rest}uremes left"));
-    gateway.end(Signal::TERM);
-    node.cancel();
-    assert_eq!(earned(), 7 * PRICE);
 
-    json(&gateway_home.dir, &["tx", "escrow", "close", &number]);
-    assert_eq!(balance(&payer, &payer_account), after_opening + rest);
-    assert_eq!(earned(), 7 * PRICE);
-
-    // Nobody charges the next one, which ends by itself.
+    // One that ends soon is charged for one call, though that is not worth its fee, and ends by itself.
     let key = Keyring::new(&home::Home::new(&payer.dir))
         .account()
         .unwrap();
@@ -218,16 +211,29 @@ fn calls_with_a_price_are_paid_out_of_an_escrow_to_the_last_coin() {
         gateway: gateway_account.parse().unwrap(),
         user: Text::new("alice").unwrap(),
         deposit: Amount::new(DEPOSIT),
-        expires_at: clock::after(Duration::from_secs(20)),
+        expires_at: clock::after(Duration::from_secs(50)),
         voucher_key: None,
     };
-    let before = balance(&payer, &payer_account);
     let sender = TxClient::new(Client::new(&founder.rpc).unwrap(), key);
     let sent = runtime.block_on(sender.send(vec![short.into()])).unwrap();
     assert_eq!(sent.code, 0, "{}", sent.log);
-    let fee = FUNDS - DEPOSIT - after_opening;
-    until("the deposit comes back", || {
-        (balance(&payer, &payer_account) == before - fee).then_some(())
+    let with_short_open = balance(&payer, &payer_account);
+    let soon = [&agreed[..], &["--timeout", "2"]].concat();
+    until("the short escrow pays for a call", || {
+        gateway.call(token, &soon).ok()
     });
-    assert_eq!(earned(), 7 * PRICE);
+    until("it is charged before its end", || {
+        (earned() == 4 * PRICE).then_some(())
+    });
+    until("what it has left comes back", || {
+        (balance(&payer, &payer_account) == with_short_open + DEPOSIT - PRICE).then_some(())
+    });
+
+    gateway.end(Signal::TERM);
+    node.cancel();
+    assert_eq!(earned(), 8 * PRICE);
+    json(&gateway_home.dir, &["tx", "escrow", "close", &number]);
+    let back = DEPOSIT - PRICE + rest;
+    assert_eq!(balance(&payer, &payer_account), with_short_open + back);
+    assert_eq!(earned(), 8 * PRICE);
 }

@@ -138,6 +138,43 @@ fn small_sums_wait_until_they_are_worth_a_fee_or_their_escrow_ends() {
 }
 
 #[test]
+fn what_an_ending_escrow_owes_is_charged_until_the_ledger_has_it_also_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut before = book(&folder);
+    before.follow(vec![escrow(1, 100, 1_000)], START);
+    let bill = before.reserve("alice", &price(1), NOW).unwrap();
+    before.settle(&bill, true);
+    let at = |second: u64| Time::from_nanos(second * 1_000_000_000);
+    let last = |book: &Book, second: u64| {
+        let charges = book.last_charges(at(second)).into_iter();
+        charges.map(|charge| charge.escrow).collect::<Vec<_>>()
+    };
+    assert!(last(&before, 939).is_empty());
+    assert_eq!(last(&before, 940), [1]);
+    // No call begins any more that would owe more, however short.
+    let beginning = Moment(940_000_000);
+    assert!(before.reserve("alice", &price(1), beginning).is_err());
+    before.flush().unwrap();
+    drop(before);
+    // The ledger was away; it is asked again until the escrow ends.
+    let after = book(&folder);
+    after.follow(vec![escrow(1, 100, 1_000)], at(970));
+    assert_eq!(last(&after, 970), [1]);
+    assert_eq!(last(&after, 999), [1]);
+    let paid = Escrow {
+        charged: Amount::new(1),
+        totals: List::new(vec![Total {
+            payee: bob(),
+            amount: Amount::new(1),
+        }])
+        .unwrap(),
+        ..escrow(1, 100, 1_000)
+    };
+    after.follow(vec![paid], at(999));
+    assert!(last(&after, 999).is_empty());
+}
+
+#[test]
 fn an_escrow_of_the_same_number_on_another_chain_owes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut before = book(&folder);

@@ -38,9 +38,9 @@ pub(super) struct Cache {
 struct Kept {
     number: u64,
     made_at: Moment,
-    /// By which node, in which of its registrations.
+    /// By which node, with which list of functions.
     node: String,
-    registration: (Moment, u64),
+    registration: u64,
     result: Bytes,
 }
 
@@ -97,7 +97,7 @@ impl Cache {
         let kept = self.results.get(key)?;
         let age_us = now.micros_after(kept.made_at);
         let node = fits(&kept.node)?;
-        let same = (node.registered_at, node.registrations) == kept.registration;
+        let same = node.registration == kept.registration;
         (same && age_us <= max_age_us.min(LIFE_US)).then(|| Hit {
             result: kept.result.clone(),
             age_us,
@@ -117,7 +117,7 @@ impl Cache {
                 number,
                 made_at: now,
                 node: node.id.clone(),
-                registration: (node.registered_at, node.registrations),
+                registration: node.registration,
                 result,
             },
         );
@@ -161,17 +161,21 @@ impl Broker {
         hit
     }
 
-    /// Keeps what a node has answered, if the function is declared so.
+    /// Keeps what a node has answered, if the function is declared so, and the node has not said anew since
+    /// it was given the call what it offers: the result may be that of a program that was replaced.
     pub(super) fn keep_result(
         &mut self,
         gathered: Gathered,
-        node: &str,
+        (node, registration): (&str, u64),
         function: &str,
         now: Moment,
     ) {
         let Some((_, node)) = self.nodes.get(node) else {
             return;
         };
+        if node.registration != registration {
+            return;
+        }
         let offer = node.functions.get(function);
         if gathered.items == 1 && offer.is_some_and(|offer| offer.info.cacheable) {
             self.cache.add(gathered, node, now);

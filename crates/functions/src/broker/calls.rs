@@ -75,6 +75,8 @@ enum Place {
 #[derive(Clone, Debug)]
 struct Running {
     node: String,
+    /// The number of the list of functions that the node had when it was given the call.
+    registration: u64,
     peer: PeerId,
     number: u32,
     began: Moment,
@@ -349,6 +351,7 @@ impl Broker {
             call: format!("{id:016x}"),
         };
         let (peer, client, forwarded) = (*peer, call.client, call.forwarded);
+        let registration = node.registration;
         let used = quota.map(|quota| Used {
             user: call.user().to_owned(),
             function: call.target.function.clone(),
@@ -368,6 +371,7 @@ impl Broker {
         connection.calls.insert(number, id);
         call.place = Place::Running(Running {
             node: node_id.to_owned(),
+            registration,
             peer,
             number,
             began: now,
@@ -628,7 +632,8 @@ impl Broker {
             self.part(Some((running.peer, running.number)));
             self.settle(&call, running, failure, now);
             if let (Some(gathered), None) = (call.gathered, failure) {
-                self.keep_result(gathered, &running.node, &call.target.function, now);
+                let by = (running.node.as_str(), running.registration);
+                self.keep_result(gathered, by, &call.target.function, now);
             }
         }
         self.serve_waiting(now);

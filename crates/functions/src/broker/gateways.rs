@@ -198,9 +198,8 @@ impl Broker {
         {
             (node.running, node.load) = (known.running, known.load);
             (node.latency_us, node.functions) = (known.latency_us, known.functions);
-            node.registrations = known.registrations;
         }
-        node.offer(offered.functions)?;
+        node.offer(offered.functions, self.number_registration())?;
         self.nodes.insert(id, (peer, node));
         Ok(())
     }

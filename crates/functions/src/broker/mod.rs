@@ -105,6 +105,8 @@ pub struct Broker {
     purse: Option<Box<dyn Purse>>,
     next_peer: PeerId,
     next_call: CallId,
+    /// What the next list of functions that a node offers is numbered.
+    next_registration: u64,
     /// Connections on which other gateways call.
     gateways: Vec<PeerId>,
     /// Nodes whose state those do not know yet.
@@ -137,6 +139,7 @@ impl Broker {
             purse: None,
             next_peer: 1,
             next_call: 1,
+            next_registration: 1,
             gateways: Vec::new(),
             changed: BTreeSet::new(),
             actions: Vec::new(),
@@ -207,6 +210,13 @@ impl Broker {
     /// When the next deadline of a call passes.
     pub fn next_deadline(&self) -> Option<Moment> {
         self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// A number for a list of functions.
+    fn number_registration(&mut self) -> u64 {
+        let number = self.next_registration;
+        self.next_registration += 1;
+        number
     }
 
     fn send(&mut self, peer: PeerId, frame: Frame) {

@@ -393,8 +393,9 @@ impl Broker {
         let list: Register = rmp_serde::from_slice(body)
             .map_err(|error| format!("the list of functions is not valid: {error}"))?;
         self.check_prices(&list.functions)?;
+        let number = self.number_registration();
         let node = self.node_of(peer)?;
-        node.offer(list.functions)?;
+        node.offer(list.functions, number)?;
         let id = node.id.clone();
         self.offer_to_gateways(&id);
         self.send(peer, Frame::bare(Kind::Registered, 0));

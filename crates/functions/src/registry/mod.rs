@@ -47,8 +47,8 @@ pub struct Node {
     pub latency_us: Option<f64>,
     /// When it came.
     pub registered_at: Moment,
-    /// How often it has said what it offers.
-    pub registrations: u64,
+    /// The number of its list of functions, which no other list has at its broker; 0 before the first.
+    pub registration: u64,
     /// What it offers, by name.
     pub functions: BTreeMap<String, Offer>,
 }
@@ -98,7 +98,7 @@ impl Node {
             load: Load::default(),
             latency_us: None,
             registered_at,
-            registrations: 0,
+            registration: 0,
             functions: BTreeMap::new(),
         }
     }
@@ -117,12 +117,12 @@ impl Node {
         );
     }
 
-    /// Takes a new list of functions in place of the one before, keeping what is known of those that
-    /// stay.
+    /// Takes a new list of functions, of this number, in place of the one before, keeping what is known of
+    /// those that stay.
     ///
     /// # Errors
     /// What is wrong with the list; nothing changes then.
-    pub fn offer(&mut self, functions: Vec<FunctionInfo>) -> Result<(), String> {
+    pub fn offer(&mut self, functions: Vec<FunctionInfo>, registration: u64) -> Result<(), String> {
         if functions.len() > MAX_FUNCTIONS {
             return Err(format!(
                 "{} functions are too many, at most {MAX_FUNCTIONS}",
@@ -146,7 +146,7 @@ impl Node {
             }
         }
         self.functions = offers;
-        self.registrations += 1;
+        self.registration = registration;
         Ok(())
     }
 }

@@ -63,15 +63,44 @@ fn a_kept_result_is_given_to_who_takes_one_that_old() {
     assert_eq!(ask(&mut bench, 6, b"x", b"six")[1].body, "five");
     assert_eq!(bench.broker.open_calls(), 0);
     // A node that says anew what it offers may have changed it.
-    let functions = vec![cacheable("f")];
-    let body = rmp_serde::to_vec_named(&Register { functions }).unwrap();
-    let again = Frame {
-        body: body.into(),
-        ..Frame::bare(Kind::Register, 0)
-    };
-    bench.receive(node, again);
+    bench.receive(node, registering_again());
     assert_eq!(kinds(&bench.sent(node)), [Kind::Registered]);
     assert_eq!(ask(&mut bench, 7, b"x", b"seven")[0].body, "seven");
+}
+
+fn registering_again() -> Frame {
+    let functions = vec![cacheable("f")];
+    let body = rmp_serde::to_vec_named(&Register { functions }).unwrap();
+    Frame {
+        body: body.into(),
+        ..Frame::bare(Kind::Register, 0)
+    }
+}
+
+#[test]
+fn a_result_that_was_begun_before_its_node_registered_anew_is_not_kept() {
+    let mut bench = Bench::new();
+    let node = bench.node("n", vec![cacheable("f")]);
+    let client = bench.client();
+    bench.receive(client, asking(1, b"x"));
+    let given = bench.given(node);
+    bench.receive(node, registering_again());
+    assert_eq!(kinds(&bench.sent(node)), [Kind::Registered]);
+    let old = Frame {
+        flags: Flags::LAST,
+        body: (&b"old"[..]).into(),
+        ..Frame::bare(Kind::Data, given.call)
+    };
+    bench.receive(node, old);
+    assert_eq!(bench.sent(client)[0].body, "old");
+    bench.receive(client, asking(2, b"x"));
+    let answer = answered(&mut bench, node, client, b"new");
+    assert_eq!(kinds(&answer), [Kind::Data]);
+    // That one is.
+    bench.receive(client, asking(3, b"x"));
+    let kept = answered(&mut bench, node, client, b"newer");
+    assert_eq!(kinds(&kept), [Kind::Cached, Kind::Data]);
+    assert_eq!(kept[1].body, "new");
 }
 
 #[test]

@@ -64,6 +64,13 @@ def test_parts_that_fail_are_told_with_the_results_of_the_others(together: threa
         auto("short")(list(range(8)))
 
 
+def test_parts_go_where_they_are_expected_to_end_soonest_unless_a_strategy_is_named() -> None:
+    assert auto("digest")._given[0]["strategy"] == "soonest"
+    named = remote(function="digest", optimization="auto", strategy="random")(lambda inputs: None)
+    assert named._given[0]["strategy"] == "random"
+    assert "strategy" not in remote(function="digest")(lambda inputs: None)._given[0]
+
+
 def test_what_may_not_be_split_goes_whole(together: threading.Barrier, node: Make) -> None:
     assert auto("whole")([1, 2, 3]) == [3] and auto("checked")([1], 5) == [1]
     assert remote(function="short")(lambda inputs: None)([1, 2, 3]) == [1]

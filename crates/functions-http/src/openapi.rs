@@ -123,7 +123,7 @@ fn wishes() -> Value {
         wish(
             "strategy",
             "How a node is chosen among several",
-            json!({ "enum": ["score", "round_robin", "least_loaded", "random"] }),
+            json!({ "enum": ["score", "round_robin", "least_loaded", "random", "soonest"] }),
         ),
         wish(
             "deadline_ms",

@@ -18,7 +18,7 @@ if typing.TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-STRATEGIES = ("score", "round_robin", "least_loaded", "random")
+STRATEGIES = ("score", "round_robin", "least_loaded", "random", "soonest")
 #: Seconds that a call may name at most: ten years, which whole milliseconds hold.
 MOST_SECONDS = 315_360_000
 _STREAM_ORIGINS = frozenset(
@@ -430,7 +430,7 @@ def remote(
     :param function: the function's name there, if it is not the stub's.
     :param capability: only on a node that can do this.
     :param requirements: only on a node that has this, such as `{"gpu_memory": "16GB"}`.
-    :param strategy: how a node is chosen among several: `score`, `round_robin`, `least_loaded` or `random`.
+    :param strategy: how a node is chosen among several: `score`, `round_robin`, `least_loaded`, `random` or `soonest`.
     :param timeout: seconds in which the call must end.
     :param max_price: the most that the call may cost, in uremes; only functions without a price if not given.
     :param max_age: seconds that a result may be old which the gateway has kept; only of functions that are `cacheable`,
@@ -442,8 +442,8 @@ def remote(
     :param ca: the file of the certificate authority to trust, where the gateway is tls://HOST:PORT.
     :param scaling: `"auto"`: how many run at a time is the node's business, so it changes nothing here.
     :param optimization: `"auto"`: a list as first argument is spread over the nodes, if the function is `splittable`
-        there; the results keep its order, and `PartialFailureError` says which inputs have none. Which node takes a
-        call is decided as without.
+        there; the results keep its order, and `PartialFailureError` says which inputs have none. Unless a strategy is
+        named, a call goes to the node that is expected to end it soonest.
     :param pickle: whether pickled values are sent and read. Reading one runs its sender's code.
     :param views: whether bytes come as views of the memory that they arrived in.
     :param progress: called with a `Progress` whenever the function says how far it has come, in the thread or the event
@@ -465,7 +465,7 @@ def remote(
         "node": node_id,
         "capability": capability,
         "requirements": dict(requirements) if requirements else None,
-        "strategy": strategy,
+        "strategy": strategy or ("soonest" if optimization == "auto" else None),
         "deadline_ms": None if timeout is None else max(1, round(timeout * 1000)),
         "max_price": max_price,
         "max_age_ms": None if max_age is None else round(max_age * 1000),

@@ -4,13 +4,14 @@ use super::{
     Broker, CallId, FRAME_COST, PeerId, WINDOW_BYTES,
     bills::set_aside,
     cache::{self, Gathered, Hit},
+    queue::Waiting,
     session::Role,
 };
 use crate::{
     Moment,
     billing::Bill,
     failure::{Failure, Reason},
-    registry::{Quota, Spent, Target},
+    registry::{Ahead, Quota, Spent, Strategy, Target},
     wire::{
         Flags, Frame, Kind,
         messages::{Cached, CallHead, Caller, Credit, Head, Queued, Started, Used},
@@ -244,7 +245,21 @@ impl Broker {
             return;
         };
         let nodes = self.nodes.values().map(|(_, node)| node);
-        match self.router.choose(&call.target, nodes, now) {
+        let waiting = match call.target.strategy {
+            Strategy::Soonest => self.queue.by_function(),
+            _ => Waiting::default(),
+        };
+        let function = &call.target.function;
+        let ahead = Ahead {
+            // Where no more may wait, none waits for a better node.
+            waited_us: match self.queue.len() >= self.limits.waiting {
+                true => u64::MAX,
+                false => now.micros_after(call.came),
+            },
+            calls: &|node| waiting.for_node(function, node),
+        };
+        let chosen = self.router.choose(&call.target, nodes, &ahead, now);
+        match chosen {
             Ok(Some(node)) => self.give(id, &node, false, now),
             Ok(None) if self.queue.len() >= self.limits.waiting => {
                 let words = format!("{} calls wait for a node already", self.queue.len());
@@ -415,8 +430,13 @@ impl Broker {
         }
         for (key, target) in self.queue.targets() {
             loop {
+                let first = self.queue.first(&key).and_then(|id| self.calls.get(&id));
+                let ahead = Ahead {
+                    waited_us: first.map_or(0, |call| now.micros_after(call.came)),
+                    calls: &|_| 0,
+                };
                 let nodes = self.nodes.values().map(|(_, node)| node);
-                match self.router.choose(&target, nodes, now) {
+                match self.router.choose(&target, nodes, &ahead, now) {
                     Ok(None) => break,
                     Ok(Some(node)) => match self.queue.pop(&key) {
                         Some(id) => self.give(id, &node, true, now),

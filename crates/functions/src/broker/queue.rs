@@ -82,6 +82,12 @@ impl Queue {
             .collect()
     }
 
+    /// The call whose turn it is in a line.
+    pub(super) fn first(&self, key: &[u8]) -> Option<CallId> {
+        let (_, calls) = self.lines.get(key)?.users.front()?;
+        calls.front().copied()
+    }
+
     /// Takes the call whose turn it is from a line.
     pub(super) fn pop(&mut self, key: &[u8]) -> Option<CallId> {
         let line = self.lines.get_mut(key)?;
@@ -148,8 +154,10 @@ mod tests {
         .into();
         assert_eq!(before, [0, 1, 2, 1, 3]);
         let (key, _) = queue.targets().remove(0);
+        assert_eq!(queue.first(&key), Some(1));
         let order: Vec<CallId> = std::iter::from_fn(|| queue.pop(&key)).collect();
         assert_eq!(order, [1, 4, 2, 5, 3]);
+        assert_eq!(queue.first(&key), None);
         assert_eq!((queue.len(), queue.targets().len()), (0, 0));
     }
 

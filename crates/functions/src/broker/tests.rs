@@ -17,6 +17,7 @@ mod billing;
 mod cache;
 mod fuzz;
 mod gateways;
+mod waits;
 
 /// A broker and the time.
 struct Bench {

@@ -55,9 +55,8 @@ pub struct FunctionView {
     pub busy_s: f64,
     /// Whether calls are given to it: it has not failed by the node's fault over and over.
     pub healthy: bool,
-    /// Seconds until a call that comes now begins there: 0 with room, and otherwise as long as the node
-    /// takes for one place and for all calls that wait and that it may be given, at the mean of those that
-    /// ended; absent when none has.
+    /// Seconds until a call that comes now begins there, as [`Node::expected_wait_us`] has it, after all that
+    /// wait and that the node may be given; absent when nothing tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_wait_s: Option<f64>,
 }
@@ -201,18 +200,9 @@ impl Broker {
     }
 }
 
-fn expected_wait_s(node: &Node, offer: &Offer, waiting: &Waiting<'_>) -> Option<f64> {
-    if node.has_room(offer) {
-        return Some(0.0);
-    }
-    let ended = offer.succeeded + offer.failed;
-    let mean_s = (ended > 0).then(|| offer.busy_us as f64 / 1e6 / ended as f64)?;
-    let before = waiting.for_node(&offer.info.name, &node.id) + 1;
-    let places = offer.info.max_concurrent.min(node.max_concurrent);
-    Some(mean_s * before as f64 / f64::from(places.max(1)))
-}
-
 fn function_view(node: &Node, offer: &Offer, waiting: &Waiting<'_>, now: Moment) -> FunctionView {
+    let before = waiting.for_node(&offer.info.name, &node.id);
+    let expected_wait_us = node.expected_wait_us(offer, before, now);
     FunctionView {
         node: node.id.clone(),
         info: offer.info.clone(),
@@ -221,7 +211,7 @@ fn function_view(node: &Node, offer: &Offer, waiting: &Waiting<'_>, now: Moment)
         failed: offer.failed,
         busy_s: offer.busy_us as f64 / 1e6,
         healthy: offer.breaker.admits(now),
-        expected_wait_s: expected_wait_s(node, offer, waiting),
+        expected_wait_s: expected_wait_us.map(|micros| micros / 1e6),
     }
 }
 

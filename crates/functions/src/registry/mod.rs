@@ -17,7 +17,7 @@ pub use self::{
     meter::{Meter, Spent},
     quota::{Amount, Period, Quota, Usage},
     recent::{Recent, Sums, WINDOW_S},
-    routing::{Router, Strategy, Target},
+    routing::{Ahead, Router, Strategy, Target},
 };
 use crate::{Moment, wire::messages::Load};
 
@@ -82,6 +82,12 @@ impl Offer {
             breaker: Breaker::default(),
         }
     }
+
+    /// Microseconds that a call of it has taken on average; `None` before one has ended.
+    pub fn mean_us(&self) -> Option<f64> {
+        let ended = self.succeeded + self.failed;
+        (ended > 0).then(|| self.busy_us as f64 / ended as f64)
+    }
 }
 
 impl Node {
@@ -106,6 +112,23 @@ impl Node {
     /// Whether the node and the function have room for one call more.
     pub fn has_room(&self, offer: &Offer) -> bool {
         self.running < self.max_concurrent && offer.running < offer.info.max_concurrent
+    }
+
+    /// Microseconds until a call begins here that has `before` others before it: none with room; otherwise
+    /// as long as it takes until one that runs and all of those have ended, by the mean of those that
+    /// ended, in so many places as there are. While the breaker lets none through, until it lets one see.
+    /// `None` where nothing tells.
+    pub fn expected_wait_us(&self, offer: &Offer, before: usize, now: Moment) -> Option<f64> {
+        if !offer.breaker.admits(now) {
+            let at = offer.breaker.opens_at(now)?;
+            return Some(at.micros_after(now) as f64);
+        }
+        if self.has_room(offer) {
+            return Some(0.0);
+        }
+        let places = offer.info.max_concurrent.min(self.max_concurrent);
+        let calls = (before + 1) as f64 / f64::from(places.max(1));
+        offer.mean_us().map(|mean| mean * calls)
     }
 
     /// Weighs in the round trip of one more ping.

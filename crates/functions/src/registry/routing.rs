@@ -24,6 +24,8 @@ pub enum Strategy {
     LeastLoaded,
     /// Any.
     Random,
+    /// The one where the call is expected to end soonest; also one without room, which it waits for.
+    Soonest,
 }
 
 /// Which nodes could take a call: the part of its head that decides.
@@ -166,6 +168,15 @@ pub enum Misfit {
     Requirement(String),
 }
 
+/// What is ahead of a call that is to be placed.
+#[derive(Clone, Copy)]
+pub struct Ahead<'a> {
+    /// Microseconds for which it has waited.
+    pub waited_us: u64,
+    /// How many calls a node is given before it.
+    pub calls: &'a dyn Fn(&str) -> usize,
+}
+
 /// Chooses nodes.
 #[derive(Debug)]
 pub struct Router {
@@ -196,7 +207,7 @@ impl Router {
     }
 
     /// The node that takes a call now: among those that fit, have room and are not kept from by their
-    /// breaker. `None` when none does now but one could later.
+    /// breaker. `None` when none does now but one could later, or would end it sooner.
     ///
     /// # Errors
     /// When no connected node fits.
@@ -204,6 +215,7 @@ impl Router {
         &mut self,
         target: &Target,
         nodes: impl Iterator<Item = &'a Node> + Clone,
+        ahead: &Ahead<'_>,
         now: Moment,
     ) -> Result<Option<String>, Failure> {
         let fitting = nodes.clone().filter_map(|node| {
@@ -231,6 +243,10 @@ impl Router {
                 let order = |a: &usize, b: &usize| load(ready[*a].0).total_cmp(&load(ready[*b].0));
                 (0..ready.len()).min_by(order).unwrap_or(0)
             }
+            Strategy::Soonest => match self.soonest(target, nodes, &ready, ahead, now) {
+                Some(chosen) => chosen,
+                None => return Ok(None),
+            },
         };
         Ok(Some(ready[chosen].0.id.clone()))
     }
@@ -247,6 +263,42 @@ impl Router {
         } else {
             b
         }
+    }
+
+    /// Of those near the one where the call ends soonest, by the mean of calls there, one of the best. None
+    /// if a node without room would end it sooner still, counting what the call has waited already: so
+    /// it waits no longer than it would have run at once.
+    fn soonest<'a>(
+        &mut self,
+        target: &Target,
+        nodes: impl Iterator<Item = &'a Node>,
+        ready: &[(&Node, f64)],
+        ahead: &Ahead<'_>,
+        now: Moment,
+    ) -> Option<usize> {
+        let ends = ready.iter().map(|(node, _)| {
+            let offer = node.functions.get(&target.function);
+            // A node where none has ended is tried.
+            offer.and_then(Offer::mean_us).unwrap_or(0.0)
+        });
+        let ends: Vec<f64> = ends.collect();
+        let best = ends.iter().copied().fold(f64::INFINITY, f64::min);
+        let mut later = nodes.filter_map(|node| {
+            let (offer, ..) = target.fit(node).ok()?;
+            if node.has_room(offer) || !offer.breaker.admits(now) {
+                return None;
+            }
+            let wait = node.expected_wait_us(offer, (ahead.calls)(&node.id), now)?;
+            Some(ahead.waited_us as f64 + wait + offer.mean_us()?)
+        });
+        if later.any(|end| end < best) {
+            return None;
+        }
+        let near: Vec<usize> = (0..ready.len())
+            .filter(|at| ends[*at] <= best * (1.0 + Self::NEAR))
+            .collect();
+        let of_them: Vec<(&Node, f64)> = near.iter().map(|at| ready[*at]).collect();
+        Some(near[self.of_the_best(&of_them)])
     }
 
     fn turn(&mut self, function: &str, of: usize) -> usize {

@@ -174,27 +174,3 @@ fn nobody_gets_a_result_of_what_he_may_not_call() {
 
     assert_eq!(bench.broker.cache_hits(), 1);
 }
-
-#[test]
-fn what_a_call_would_wait_is_foreseen_from_what_others_took() {
-    let mut bench = Bench::new();
-    let node = bench.node("n", vec![FunctionInfo::new("f")]);
-    let client = bench.client();
-    let foreseen = |bench: &Bench| {
-        let views = bench.broker.all_function_views(bench.now);
-        views[0].expected_wait_s
-    };
-    assert_eq!(foreseen(&bench), Some(0.0));
-    bench.call(client, 1, "f");
-    let given = bench.given(node);
-    // Nothing has ended yet.
-    assert_eq!(foreseen(&bench), None);
-    bench.now = bench.now.after(3_000_000);
-    bench.receive(node, data(given.call, 1, Flags::LAST));
-    assert_eq!(foreseen(&bench), Some(0.0));
-    for number in 2..5 {
-        bench.call(client, number, "f");
-    }
-    // One runs, two wait, each of 3 s.
-    assert_eq!(foreseen(&bench), Some(9.0));
-}

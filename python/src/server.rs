@@ -17,7 +17,7 @@ use r3mes_functions::{
     tls::ServerTls,
     tokens::{Token, Tokens},
 };
-use r3mes_functions_http::{Functions, HttpLimits};
+use r3mes_functions_http::{Functions, HttpLimits, WebhookHosts};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +34,8 @@ pub(crate) struct ServerHandle {
 #[pymethods]
 impl ServerHandle {
     /// Listens at `HOST:PORT` and serves. `tokens` are `(token, user, groups)`; `token_required` says
-    /// whether nobody may come without one, `tls` the files of a certificate and its key.
+    /// whether nobody may come without one, `tls` the files of a certificate and its key, `webhook_hosts`
+    /// who alone may be told that a call is over: all on the public Internet over https if it is absent.
     #[new]
     fn new(
         py: Python<'_>,
@@ -42,6 +43,7 @@ impl ServerHandle {
         tokens: Vec<(String, String, Vec<String>)>,
         token_required: bool,
         tls: Option<(PathBuf, PathBuf)>,
+        webhook_hosts: Option<Vec<String>>,
     ) -> PyResult<Self> {
         let tls = tls
             .map(|(certificate, key)| ServerTls::from_files(&certificate, &key))
@@ -73,7 +75,11 @@ impl ServerHandle {
         let stop = CancellationToken::new();
         let (address, stopping) = (listener.local_addr()?, stop.clone());
         let serving = runtime()?.spawn(async move {
-            let api = Functions::new(hub, HttpLimits::default(), None);
+            let http = HttpLimits {
+                webhooks: webhook_hosts.map_or(WebhookHosts::Public, WebhookHosts::Only),
+                ..HttpLimits::default()
+            };
+            let api = Functions::new(hub, http, None);
             api.serve(listener, tls, stopping).await;
         });
         Ok(Self {

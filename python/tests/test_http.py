@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.server
 import json
+import queue
 import threading
 import urllib.error
 import urllib.request
@@ -165,3 +167,38 @@ def test_programs_for_easyremote_have_it_too() -> None:
     server.stop()
     serving.join(PATIENCE)
     assert not serving.is_alive()
+
+
+def test_hosts_that_a_server_lists_are_told_that_a_call_is_over_and_no_others() -> None:
+    told: queue.Queue[dict[str, Any]] = queue.Queue()
+
+    class Receiver(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Receiver) as receiver:
+        threading.Thread(target=receiver.serve_forever, daemon=True).start()
+        here = f"127.0.0.1:{receiver.server_port}"
+        wanted = {"Prefer": "respond-async", "Callback-URL": f"http://{here}/done"}
+        with Server(port=0, tokens={"secret": "alice"}, webhook_hosts=[here]) as server:
+            made = ComputeNode(server.address, "far")
+            made.register(len)
+            with made:
+                with ask(f"{server.url}/api/fn/len", ["four"], token="secret", **wanted) as answer:
+                    assert answer.status == 202
+                over = told.get(timeout=PATIENCE)
+        receiver.shutdown()
+    assert (over["type"], over["data"]["result"]) == ("call.succeeded", 4)
+    for hosts, why in (None, "must begin with https://"), ([], "sends no webhooks"), (["elsewhere"], "is none of them"):
+        with Server(port=0, tokens={"secret": "alice"}, webhook_hosts=hosts) as server:
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                ask(f"{server.url}/api/fn/len", ["four"], token="secret", **wanted)
+            with caught.value as answer:
+                assert answer.code == 400 and why in json.load(answer)["detail"]
+    with pytest.raises(TypeError, match=r"give \['elsewhere'\]"):
+        Server(webhook_hosts="elsewhere")

@@ -145,8 +145,11 @@ impl Job {
     /// Tells whoever wants to know that it is over, until they know, it is given up, or the call is
     /// forgotten: what waits to be told keeps no result.
     async fn tell(job: Weak<Self>, sender: &Sender) {
+        let Some(user) = job.upgrade().map(|job| job.user.clone()) else {
+            return;
+        };
         loop {
-            let turn = sender.turn().await;
+            let turn = sender.turn(&user).await;
             let Some(job) = job.upgrade() else { return };
             let Some(webhook) = job.webhook().map(|webhook| webhook.clone()) else {
                 return;

@@ -126,22 +126,24 @@ impl Kept {
             async move { run(turn, &hub, &client, most_bytes).await }
         };
         let webhooks = Arc::clone(&self.webhooks);
-        let tell = move |record: CallRecord, items: Option<Vec<Bytes>>| {
+        let turn = move |user: String| {
+            let webhooks = Arc::clone(&webhooks);
+            async move { webhooks.turn(&user).await }
+        };
+        let webhooks = Arc::clone(&self.webhooks);
+        let tell = move |turn, record: CallRecord, items: Option<Vec<Bytes>>| {
             let webhooks = Arc::clone(&webhooks);
             async move {
                 let body = webhook::body(heading(&record), items.as_deref());
                 match &record.webhook {
-                    Some(webhook) => {
-                        let turn = webhooks.turn().await;
-                        webhooks.send(turn, webhook, &record.id, body).await
-                    }
+                    Some(webhook) => webhooks.send(turn, webhook, &record.id, body).await,
                     // Nobody wants to be told.
                     None => Attempt::Delivered,
                 }
             }
         };
         let running = self.calls.work(shutdown.clone(), is_known, run);
-        tokio::join!(running, self.calls.deliver(shutdown, tell));
+        tokio::join!(running, self.calls.deliver(shutdown, turn, tell));
     }
 }
 

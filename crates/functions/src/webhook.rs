@@ -1,8 +1,14 @@
 //! Whom a caller wants to be told that an asynchronous call is over, and what has become of that.
 
-use std::{fmt, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Time before each further attempt: seven in all, within 32 minutes.
 const PAUSES: [Duration; 6] = [
@@ -112,9 +118,71 @@ impl Webhook {
     }
 }
 
+/// What each user may have under way at a time, so that nobody's receivers that do not answer keep others
+/// from being told.
+#[derive(Debug)]
+pub struct Shares {
+    places: usize,
+    of_users: Mutex<HashMap<String, Weak<Semaphore>>>,
+}
+
+/// A place of a user's share, until it is dropped.
+#[derive(Debug)]
+pub struct Place(#[expect(dead_code, reason = "it is held")] OwnedSemaphorePermit);
+
+impl Shares {
+    /// So many places for each user.
+    pub fn new(places: usize) -> Self {
+        Self {
+            places,
+            of_users: Mutex::default(),
+        }
+    }
+
+    /// Waits for a place of this user, in the order of those who ask.
+    pub async fn place(&self, user: &str) -> Place {
+        let permit = self.of_user(user).acquire_owned().await;
+        Place(permit.expect("it is never closed"))
+    }
+
+    /// A place of this user, if one is free.
+    pub fn free_place(&self, user: &str) -> Option<Place> {
+        let permit = self.of_user(user).try_acquire_owned();
+        permit.ok().map(Place)
+    }
+
+    fn of_user(&self, user: &str) -> Arc<Semaphore> {
+        let mut of_users = self.of_users.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = of_users.get(user).and_then(Weak::upgrade) {
+            return known;
+        }
+        // Those of whom nothing is under way.
+        of_users.retain(|_, places| places.strong_count() > 0);
+        let places = Arc::new(Semaphore::new(self.places));
+        of_users.insert(user.to_owned(), Arc::downgrade(&places));
+        places
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
+
+    #[test]
+    fn a_user_without_a_free_place_waits_and_another_does_not() {
+        let shares = Shares::new(2);
+        let held = [(); 2].map(|()| shares.free_place("alice").unwrap());
+        assert!(shares.free_place("alice").is_none());
+        let mut waiting = Box::pin(shares.place("alice"));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        assert!(shares.place("bob").now_or_never().is_some());
+        drop(held);
+        assert!(waiting.now_or_never().is_some());
+        assert!(shares.free_place("carol").is_some());
+        assert_eq!(shares.of_users.lock().unwrap().len(), 1);
+    }
 
     fn webhook() -> Webhook {
         Webhook::new("https://example.com/", WebhookKey([7; 32]))

@@ -17,6 +17,8 @@ class Server:
     :param host: on which address of this machine. Other machines reach it only where it is not a loopback one.
     :param tokens: tokens that are known, each with a user's name, or a user's name and groups.
     :param token_required: whether nobody may come without a token.
+    :param webhook_hosts: hosts, each `HOST` or `HOST:PORT`, that alone may be told that an asynchronous call is over,
+        over http too; nobody if there are none. If not given, all may be that are on the public Internet, over https.
     :param certificate: the file of a certificate (PEM) with which TLS is spoken. :param key: that of its key.
     """
 
@@ -27,6 +29,7 @@ class Server:
         *,
         tokens: Mapping[str, str | tuple[str, Iterable[str]]] | None = None,
         token_required: bool = False,
+        webhook_hosts: Iterable[str] | None = None,
         certificate: str | os.PathLike[str] | None = None,
         key: str | os.PathLike[str] | None = None,
     ) -> None:
@@ -39,6 +42,9 @@ class Server:
             name, groups = (user, ()) if isinstance(user, str) else user
             self._tokens.append((token, name, list(groups)))
         self._token_required = token_required
+        if isinstance(webhook_hosts, str):
+            raise TypeError(f"webhook_hosts is a list of hosts: give [{webhook_hosts!r}]")
+        self._webhook_hosts = None if webhook_hosts is None else list(webhook_hosts)
         self._handle: _native.ServerHandle | None = None
 
     @property
@@ -56,7 +62,9 @@ class Server:
     def start(self) -> Server:
         """Serves in the background."""
         if self._handle is None:
-            self._handle = _native.ServerHandle(self._address, self._tokens, self._token_required, self._tls)
+            self._handle = _native.ServerHandle(
+                self._address, self._tokens, self._token_required, self._tls, self._webhook_hosts
+            )
             _gateway.running_servers.append(self)
         return self
 

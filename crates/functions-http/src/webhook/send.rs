@@ -15,14 +15,14 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use prometheus_client::metrics::counter::Counter;
 use r3mes_functions::{
-    tls,
-    webhook::{Attempt, Webhook},
+    tls::{self, TlsError},
+    webhook::{Attempt, Place, Shares, Webhook},
 };
 use r3mes_http::metrics::Metrics;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    sync::{Semaphore, SemaphorePermit},
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
 };
 
@@ -30,8 +30,9 @@ use super::{WebhookHosts, receiver::Receiver, signature::signature};
 
 /// How long a receiver may take to answer, from the look for its address on.
 const ANSWER: Duration = Duration::from_secs(10);
-/// Receivers that are told at a time.
+/// Messages that are under way at a time, and those of one user.
 const AT_ONCE: usize = 64;
+const OF_A_USER: usize = 16;
 
 /// Tells receivers. A connection serves one message; of its answer only the status is read, and a
 /// redirection is not followed.
@@ -39,13 +40,17 @@ const AT_ONCE: usize = 64;
 pub(crate) struct Sender {
     hosts: WebhookHosts,
     tls: OnceLock<Arc<tls::ClientConfig>>,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
+    shares: Shares,
     delivered: Counter,
     failed: Counter,
 }
 
 /// Leave to send one message.
-pub(crate) struct Turn<'a>(#[expect(dead_code, reason = "it is held")] SemaphorePermit<'a>);
+pub(crate) struct Turn {
+    _permit: OwnedSemaphorePermit,
+    _place: Place,
+}
 
 impl Sender {
     /// One that tells these, and counts in `metrics`.
@@ -60,7 +65,8 @@ impl Sender {
         Self {
             hosts,
             tls: OnceLock::new(),
-            permits: Semaphore::new(AT_ONCE),
+            permits: Arc::new(Semaphore::new(AT_ONCE)),
+            shares: Shares::new(OF_A_USER),
             delivered,
             failed,
         }
@@ -74,16 +80,21 @@ impl Sender {
         Receiver::parse(url)?.check(&self.hosts)
     }
 
-    /// Waits until there may be one more message under way.
-    pub(crate) async fn turn(&self) -> Turn<'_> {
-        let permit = self.permits.acquire().await;
-        Turn(permit.expect("it is never closed"))
+    /// Waits until there may be one more message of this user under way. Of each user so few wait with the
+    /// others that nobody waits long.
+    pub(crate) async fn turn(&self, user: &str) -> Turn {
+        let place = self.shares.place(user).await;
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        Turn {
+            _permit: permit.expect("it is never closed"),
+            _place: place,
+        }
     }
 
     /// Tells a receiver of call `id`.
     pub(crate) async fn send(
         &self,
-        _turn: Turn<'_>,
+        _turn: Turn,
         webhook: &Webhook,
         id: &str,
         body: Bytes,
@@ -144,9 +155,9 @@ impl Sender {
         if !receiver.is_https {
             return answer(stream, request).await;
         }
-        let settings = self.tls().map_err(|error| error.to_string())?;
+        let settings = self.tls().map_err(no_tls)?;
         let stream = tls::connect(stream, &receiver.host, settings).await;
-        answer(stream.map_err(|error| error.to_string())?, request).await
+        answer(stream.map_err(no_tls)?, request).await
     }
 
     fn tls(&self) -> Result<Arc<tls::ClientConfig>, tls::TlsError> {
@@ -155,6 +166,26 @@ impl Sender {
         }
         let read = Arc::new(tls::client_config(None)?);
         Ok(Arc::clone(self.tls.get_or_init(|| read)))
+    }
+}
+
+/// Why no TLS is spoken with a receiver, for its caller, who has no settings of this gateway.
+fn no_tls(error: TlsError) -> String {
+    match error {
+        TlsError::Untrusted => {
+            "its certificate is signed by no authority that the gateway's machine trusts".into()
+        }
+        TlsError::NoAuthorities(why) => {
+            format!("the gateway's machine trusts no certificate authority ({why})")
+        }
+        TlsError::OtherName { wanted, names } => {
+            format!("its certificate is for {names}, and not for {wanted}")
+        }
+        TlsError::PlainText => "it speaks no TLS".into(),
+        TlsError::Ended(error) => {
+            format!("the connection ended before TLS was agreed on ({error})")
+        }
+        other => other.to_string(),
     }
 }
 
@@ -192,4 +223,39 @@ where
     driving.spawn(connection);
     let answer = sender.send_request(request).await.map_err(broke)?;
     Ok(answer.status())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn a_user_whose_receivers_do_not_answer_leaves_turns_to_others() {
+        let sender = Sender::new(WebhookHosts::Public, &Metrics::new());
+        let now = |user: &str| sender.turn(user).now_or_never();
+        let mut held: Vec<Turn> = std::iter::from_fn(|| now("alice")).collect();
+        assert_eq!(held.len(), OF_A_USER);
+        held.push(now("bob").unwrap());
+        // There are so many in all, whoever they are of.
+        held.extend((0..AT_ONCE).filter_map(|user| now(user.to_string().as_str())));
+        assert_eq!(held.len(), AT_ONCE);
+        let mut waiting = Box::pin(sender.turn("carol"));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        held.pop();
+        assert!(waiting.now_or_never().is_some());
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_trusted_is_told_without_advice_for_others() {
+        for error in [
+            TlsError::Untrusted,
+            TlsError::NoAuthorities("it has no file of them".into()),
+        ] {
+            let told = no_tls(error);
+            assert!(told.contains("the gateway's machine trusts"), "{told}");
+            assert!(!told.contains("--ca"), "{told}");
+        }
+    }
 }

@@ -27,14 +27,14 @@ pub enum TlsError {
     },
     /// Nobody is trusted.
     #[error(
-        "this machine trusts no certificate authority ({0}): name the file of one (--ca FILE, or \
-         R3MES_FUNCTIONS_CA)"
+        "this machine trusts no certificate authority ({0}): name the file of one (--ca FILE, ca= in \
+         Python, or R3MES_FUNCTIONS_CA)"
     )]
     NoAuthorities(String),
     /// No authority that is trusted has signed the certificate.
     #[error(
         "its certificate is signed by no authority that is trusted here: name the file of the one that \
-         signed it (--ca FILE, or R3MES_FUNCTIONS_CA)"
+         signed it (--ca FILE, ca= in Python, or R3MES_FUNCTIONS_CA)"
     )]
     Untrusted,
     /// The certificate is somebody else's.

@@ -3,6 +3,7 @@
 //! killed with all its sockets.
 
 mod cluster;
+mod kept;
 
 use std::{collections::BTreeMap, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -4,7 +4,7 @@
 //! The queue gives a message to another gateway when the one that has it is gone, so a receiver may be
 //! told more than once. Between attempts the message waits in the queue, and holds up nobody.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use async_nats::jetstream::{
     AckKind, Context, Message,
@@ -15,10 +15,18 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::{CallRecord, KeepError, KeptCalls, MAX_WAITING, SAME, decoded, nats, turns};
-use crate::{federation::FederationError, webhook::Attempt};
+use crate::{
+    federation::FederationError,
+    webhook::{Attempt, Shares},
+};
 
-/// Messages that one gateway delivers at a time.
-const AT_ONCE: usize = 64;
+/// Messages that one gateway has at a time, and those of one user: with most of them it waits for a turn.
+const AT_ONCE: usize = 1024;
+const OF_A_USER: usize = 128;
+/// Time before a message of a user is given to somebody again who has so many here already.
+const OTHERS_FIRST: Duration = Duration::from_secs(2);
+/// Time between signs that a message waits for its turn.
+const SIGN: Duration = Duration::from_secs(5);
 /// How long a gateway may take for an attempt before another one gets the message.
 const ACK_WAIT: Duration = Duration::from_secs(20);
 /// Time before a record is looked at again that somebody else has changed.
@@ -87,18 +95,35 @@ impl KeptCalls {
         }
     }
 
-    /// Delivers messages by `send` as they are given to this gateway, until `shutdown`. It gets the call,
-    /// and the items of its result unless they have more than 256 KiB.
-    pub async fn deliver<F, W>(self: &Arc<Self>, shutdown: CancellationToken, send: F)
-    where
-        F: Fn(CallRecord, Option<Vec<Bytes>>) -> W + Clone + Send + Sync + 'static,
+    /// Delivers messages by `send` as they are given to this gateway, until `shutdown`. Each waits for the
+    /// `turn` of its user, who is told from others by a text. `send` gets that turn, the call, and the items
+    /// of its result unless they have more than 256 KiB.
+    pub async fn deliver<T, U, F, W>(
+        self: &Arc<Self>,
+        shutdown: CancellationToken,
+        turn: impl Fn(String) -> U + Clone + Send + Sync + 'static,
+        send: F,
+    ) where
+        T: Send + 'static,
+        U: Future<Output = T> + Send + 'static,
+        F: Fn(T, CallRecord, Option<Vec<Bytes>>) -> W + Clone + Send + Sync + 'static,
         W: Future<Output = Attempt> + Send + 'static,
     {
-        let calls = Arc::clone(self);
+        let (calls, shares) = (Arc::clone(self), Arc::new(Shares::new(OF_A_USER)));
         let delivering = turns::each(&self.webhooks, AT_ONCE, move |message| {
-            let (calls, send) = (Arc::clone(&calls), send.clone());
+            let (calls, shares) = (Arc::clone(&calls), Arc::clone(&shares));
+            let (turn, send) = (turn.clone(), send.clone());
             async move {
-                if let Err(error) = calls.attempt(&message, send).await {
+                let name = String::from_utf8_lossy(&message.payload).into_owned();
+                let user = name.split('.').next().unwrap_or_default().to_owned();
+                let delivered = match shares.free_place(&user) {
+                    Some(_place) => match waited(&message, turn(user)).await {
+                        Ok(turn) => calls.attempt(&message, &name, turn, send).await,
+                        Err(error) => Err(error),
+                    },
+                    None => turns::ack(&message, AckKind::Nak(Some(OTHERS_FIRST))).await,
+                };
+                if let Err(error) = delivered {
                     tracing::warn!(%error, "functions.federation.webhook");
                 }
             }
@@ -106,15 +131,18 @@ impl KeptCalls {
         shutdown.run_until_cancelled(delivering).await;
     }
 
-    async fn attempt<F, W>(&self, message: &Message, send: F) -> Result<(), KeepError>
+    async fn attempt<T, F, W>(
+        &self,
+        message: &Message,
+        name: &str,
+        turn: T,
+        send: F,
+    ) -> Result<(), KeepError>
     where
-        F: Fn(CallRecord, Option<Vec<Bytes>>) -> W,
+        F: Fn(T, CallRecord, Option<Vec<Bytes>>) -> W,
         W: Future<Output = Attempt>,
     {
-        // It may have waited here for others.
-        turns::ack(message, AckKind::Progress).await?;
-        let name = String::from_utf8_lossy(&message.payload).into_owned();
-        let Some(entry) = self.entry(&name).await? else {
+        let Some(entry) = self.entry(name).await? else {
             return turns::ack(message, AckKind::Ack).await;
         };
         let mut record: CallRecord = decoded(&entry.value)?;
@@ -129,7 +157,7 @@ impl KeptCalls {
                 Err(error) => return Err(error),
             },
         };
-        let came_to = send(record.clone(), items).await;
+        let came_to = send(turn, record.clone(), items).await;
         let webhook = record.webhook.as_mut();
         let pause = webhook.and_then(|webhook| webhook.note(came_to));
         let next = match self.change(&record, entry.revision).await {
@@ -140,3 +168,21 @@ impl KeptCalls {
         turns::ack(message, next).await
     }
 }
+
+/// Waits for a turn, and lets the queue know that the message is not forgotten.
+async fn waited<T>(message: &Message, turn: impl Future<Output = T>) -> Result<T, KeepError> {
+    let mut turn = pin!(turn);
+    let mut signs = tokio::time::interval(SIGN);
+    loop {
+        tokio::select! {
+            turn = &mut turn => {
+                // An attempt has all its time from here on.
+                turns::ack(message, AckKind::Progress).await?;
+                return Ok(turn);
+            }
+            _ = signs.tick() => turns::ack(message, AckKind::Progress).await?,
+        }
+    }
+}
+
+const _: () = assert!(SIGN.as_secs() * 3 < ACK_WAIT.as_secs());

@@ -130,6 +130,11 @@ impl Keyring {
         Ok(derive(&self.mnemonic()?, 0))
     }
 
+    /// Whether the account's mnemonic is here, and not kept elsewhere.
+    pub fn has_account(&self) -> bool {
+        self.mnemonic_file().exists()
+    }
+
     /// The node account's address: what a role's process knows of the account. The mnemonic itself
     /// may be taken off the machine once the node is registered.
     ///
@@ -248,9 +253,9 @@ impl Keyring {
     /// The address of each key, for display: the account first, then the roles.
     ///
     /// # Errors
-    /// As [`Keyring::account`] and [`Keyring::role`].
+    /// As [`Keyring::account_address`] and [`Keyring::role`].
     pub fn addresses(&self) -> Result<Vec<(String, Address)>, KeyError> {
-        let mut all = vec![("account".to_owned(), self.account()?.address())];
+        let mut all = vec![("account".to_owned(), self.account_address()?)];
         for &role in Role::ALL {
             all.push((role.to_string(), self.role(role)?.address()));
         }

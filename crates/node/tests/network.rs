@@ -24,7 +24,8 @@ use std::{
 
 use clap::CommandFactory;
 use r3mes_gateway::{openai, rpc};
-use r3mes_node::{config::Config, home::Home};
+use r3mes_node::{agents::chain, config::Config, home::Home, keyring::Keyring};
+use r3mes_types::{Role, nodes::MsgUnjail};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 
@@ -335,10 +336,50 @@ fn pay_and_register(network: &Network, folder: &Path, commands: &mut Commands) {
     commands.json(&home, "tx register", &["--roles", "proposer"]);
     let node = commands.json(&miner, "query node", &[address]);
     assert_eq!(node["node"]["status"], "active", "{node}");
+    act_by_grant(Path::new(&home), commands);
+    commands.refused(&home, "tx unjail", &[], "is not jailed");
+    commands.refused(&home, "tx appeal", &["9", "not me"], "no slash 9 is of");
+    let none = commands.json(&home, "query slashes", &[]);
+    assert_eq!(none["slashes"], Value::Array(Vec::new()), "{none}");
+    commands.json(&home, "tx faucet", &["5uremes"]);
     set_aside(&miner, &home, address, commands);
     commands.json(&home, "tx leave", &[]);
     let node = commands.json(&home, "query node", &[]);
     assert_eq!(node["node"]["status"], "left", "{node}");
+}
+
+/// A role's key has no coins, and sends what its account granted it, which pays; other keys are granted
+/// as typed.
+fn act_by_grant(home: &Path, commands: &mut Commands) {
+    let text = home.display().to_string();
+    let remaining = |commands: &mut Commands| {
+        let grants = commands.json(&text, "query grants", &[]);
+        assert_eq!(grants["grants"].as_array().unwrap().len(), 1, "{grants}");
+        grants["grants"][0]["fees"]["remaining"].as_u64().unwrap()
+    };
+    let granted = remaining(commands);
+    let home = Home::new(home);
+    let keyring = Keyring::new(&home);
+    let client = chain::connect(&home, &Config::load(&home).unwrap()).unwrap();
+    let address = keyring.account_address().unwrap();
+    let sender = chain::sender(&client, keyring.role(Role::Proposer).unwrap()).paid_by(address);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    // A node that is not jailed stays so.
+    let sent = runtime.block_on(sender.send(vec![MsgUnjail { address }.into()]));
+    assert_eq!(sent.unwrap().code, 0);
+    assert!((1..granted).contains(&remaining(commands)));
+
+    let key = keyring.role(Role::Miner).unwrap().address().to_string();
+    let leave = "/r3mes.nodes.v1.MsgLeave";
+    commands.json(&text, "tx grant messages", &[&key, leave, "--days", "1"]);
+    commands.json(&text, "tx grant fees", &[&key, "7uremes"]);
+    let grants = commands.json(&text, "query grants", &[]);
+    let found = grants["grants"].as_array().unwrap();
+    let found = found.iter().find(|entry| entry["grantee"] == *key).unwrap();
+    assert_eq!(found["grant"]["type_urls"][0], leave, "{found}");
+    assert_eq!(found["fees"]["remaining"], 7, "{found}");
+    commands.json(&text, "tx grant revoke", &[&key]);
+    remaining(commands);
 }
 
 /// The miner sets coins aside for what a user of the newcomer calls, which closes the escrow uncharged.
@@ -391,6 +432,15 @@ fn decide(network: &Network, commands: &mut Commands) {
     let paused = commands.json(&home, "tx run pause", &["1"]);
     assert_eq!(paused["unchanged"], true, "{paused}");
     commands.refused(&home, "tx run resume", &["1", "--dry-run"], "is finished");
+    let set = commands.json(&home, "tx proposal set", &["governance.voting=2d"]);
+    assert_eq!(set["proposal"], 1, "{set}");
+    let params = commands.json(&home, "query params", &[]);
+    assert_eq!(params["governance"]["voting"], 172_800_000, "{params}");
+    let none = ["9", "keep"];
+    commands.refused(&home, "tx proposal slash", &none, "there is no slash 9");
+    let address = params["governance"]["authority"].as_str().unwrap();
+    let paid = commands.json(&home, "tx proposal spend", &[address, "1uremes"]);
+    assert_eq!(paid["proposal"], 2, "{paid}");
     let home = network.home("validator-1");
     commands.refused(
         &home,

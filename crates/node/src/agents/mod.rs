@@ -8,6 +8,7 @@ pub mod bench;
 pub mod chain;
 pub mod context;
 pub mod depot;
+mod grants;
 mod judging;
 mod machine;
 mod method;

@@ -1,38 +1,29 @@
 //! Registers a node's roles and lets their keys act for it.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Context;
 use r3mes_gateway::rpc::{self, TxOutcome};
 use r3mes_types::{
-    Address, Amount, Message, Role, RoleSet, Time,
-    auth::{MsgGrant, QueryGrants},
+    Address, Amount, Message, Role, RoleSet,
+    auth::QueryGrants,
     beacon::{HashChain, MsgRegisterChain, QueryChain},
     governance::QueryParams,
-    nodes::{
-        Endpoint, MsgRegister, MsgUpdate, Node, NodeSpec, NodeStatus, NodesMessage, QueryNode,
-    },
-    training::TrainingMessage,
+    nodes::{Endpoint, MsgRegister, MsgUpdate, Node, NodeSpec, NodeStatus, QueryNode},
     wire::{List, Text},
 };
 
-use super::{chain, machine};
+use super::{
+    chain,
+    grants::{granted, grants},
+    machine,
+};
 use crate::{
-    clock,
     config::{Config, Engine},
     genesis,
     home::Home,
     keyring::Keyring,
 };
-
-/// How long a role's key may act before `r3mes start` renews the grant.
-const GRANT_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
-/// A grant that ends sooner than this is renewed.
-const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Registers this node with the roles of its configuration, unless the ledger already says so. A node
 /// that has left and whose stake is not paid back yet stays so: it still has to answer for what it did.
@@ -46,17 +37,33 @@ pub async fn register(home: &Home, config: &Config) -> anyhow::Result<()> {
         .map(|(role, _)| role)
         .collect();
     let client = chain::connect(home, config)?;
-    let node = Keyring::new(home).account_address()?;
+    let keyring = Keyring::new(home);
+    let node = keyring.account_address()?;
     let known = client.query(&QueryNode { address: node }).await?.node;
     if known.as_ref().is_some_and(is_leaving) {
         tracing::info!(
             "this node has left; its roles answer for it until its stake is paid back (`r3mes tx register` joins again)"
         );
-        if !granted(&client, home, config, node).await? {
-            let key = Keyring::new(home).account()?;
+        if keyring.has_account() && !granted(&client, home, config, node).await? {
             let grants = grants(home, node, RoleSet::of(&roles))?;
-            chain::send(&client, &key, grants).await?;
+            chain::send(&client, &keyring.account()?, grants).await?;
         }
+        return Ok(());
+    }
+    if let Some(node) = known
+        .as_ref()
+        .filter(|node| node.status == NodeStatus::Jailed)
+    {
+        tracing::warn!(
+            reason = &*node.jail_reason,
+            "this node is jailed and gets no work; `r3mes tx unjail` asks back in once the term is over"
+        );
+    }
+    if known.is_some() && !keyring.has_account() {
+        // Its key is kept elsewhere: each role says for itself whether it may act.
+        tracing::info!(
+            "the account's 24 words are not here: the registration stays as it is, and is changed or renewed where they are (`r3mes tx register`)"
+        );
         return Ok(());
     }
     reachable(config)?;
@@ -146,22 +153,6 @@ fn is_loopback(url: &str) -> bool {
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
-/// Lets the keys of roles act for the node, for [`GRANT_TIME`].
-fn grants(home: &Home, granter: Address, roles: RoleSet) -> anyhow::Result<Vec<Message>> {
-    let keyring = Keyring::new(home);
-    let expires_at = clock::after(GRANT_TIME);
-    let grant = |role| {
-        let grant = MsgGrant {
-            granter,
-            grantee: keyring.role(role)?.address(),
-            type_urls: granted_types()?,
-            expires_at,
-        };
-        Ok(grant.into())
-    };
-    roles.iter().map(grant).collect()
-}
-
 /// Checks that a role of this home may act: registered, and its key granted.
 ///
 /// # Errors
@@ -183,28 +174,6 @@ pub(super) async fn require(
         "{node} is not registered as {role}, or has not granted the role's key; run `r3mes tx register --roles {role}`"
     );
     Ok(())
-}
-
-async fn granted(
-    client: &rpc::Client,
-    home: &Home,
-    config: &Config,
-    node: Address,
-) -> anyhow::Result<bool> {
-    let grants = client.query(&QueryGrants { granter: node }).await?.grants;
-    let soon = clock::after(RENEW_BEFORE);
-    let until: BTreeMap<Address, Time> = grants
-        .iter()
-        .filter_map(|entry| Some((entry.grantee, entry.grant.as_ref()?.expires_at)))
-        .collect();
-    let keyring = Keyring::new(home);
-    for (role, _) in config.enabled_roles() {
-        let holds = until.get(&keyring.role(role)?.address());
-        if holds.is_none_or(|expires_at| *expires_at < soon) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 /// What the node puts at stake: as asked, as configured, or the least that the roles need.
@@ -294,22 +263,6 @@ async fn first_chain(
         end: chain.end(),
         length,
     }))
-}
-
-/// What a role's key may send: everything that a training role owes.
-fn granted_types<const LENGTH: usize, const MAX: usize>() -> anyhow::Result<List<Text<LENGTH>, MAX>>
-{
-    let unjail = NodesMessage::TYPE_URLS
-        .iter()
-        .filter(|url| url.ends_with("MsgUnjail"));
-    let authority = ["MsgCreateRun", "MsgPauseRun", "MsgResumeRun"];
-    let owed = TrainingMessage::TYPE_URLS
-        .iter()
-        .filter(|url| !authority.iter().any(|name| url.ends_with(name)));
-    let mut urls: Vec<_> = owed.chain(unjail).copied().collect();
-    urls.sort_unstable();
-    let urls = urls.into_iter().map(Text::new).collect::<Result<_, _>>()?;
-    Ok(List::new(urls)?)
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 mod escrow;
 mod examples;
 mod functions;
+mod grant;
 mod overrides;
+mod proposal;
 mod reading;
 mod registry;
 mod tx;
@@ -15,7 +17,9 @@ use r3mes_types::{Address, Role};
 
 pub(super) use escrow::*;
 pub(super) use functions::*;
+pub(super) use grant::*;
 pub(super) use overrides::Overrides;
+pub(super) use proposal::*;
 pub(super) use registry::{ChainRegistry, NetworkKind};
 pub(super) use tx::*;
 
@@ -64,7 +68,7 @@ pub enum Command {
     /// Show, export or recover keys
     Keys(Keys),
     /// Sign a transaction with this node's account and send it: coins, roles, models, datasets,
-    /// training runs, escrows, votes
+    /// training runs, escrows, grants, votes
     #[command(after_help = examples::TX)]
     Tx(Tx),
     /// Ask the ledger
@@ -287,6 +291,19 @@ pub enum QueryCommand {
     },
     /// Open escrows that an account pays or may charge
     Escrows {
+        /// The account, remes1...; this node's own when absent
+        address: Option<Address>,
+    },
+    /// Slashes: each amount taken, why, and until when it can be appealed
+    Slashes {
+        /// The node's account, remes1...; this node's own when absent
+        address: Option<Address>,
+        /// Those of every node
+        #[arg(long, conflicts_with = "address")]
+        all: bool,
+    },
+    /// Keys that may act for an account, in which messages, and which fees it pays
+    Grants {
         /// The account, remes1...; this node's own when absent
         address: Option<Address>,
     },

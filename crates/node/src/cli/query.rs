@@ -4,7 +4,7 @@ use anyhow::Context;
 use r3mes_gateway::rpc::{self, ClientError};
 use r3mes_types::{
     Address,
-    auth::QueryAccount,
+    auth::{QueryAccount, QueryGrants},
     bank::QueryBalance,
     data::{QueryDataset, QueryDatasets},
     escrow::{QueryEscrow, QueryEscrows},
@@ -103,6 +103,19 @@ async fn answer(home: &Home, config: &Config, command: &QueryCommand) -> anyhow:
             };
             ask(&client, question).await
         }
+        QueryCommand::Slashes { address, all } => {
+            let node = match all {
+                true => None,
+                false => Some(or_own(address)?),
+            };
+            let slashes = super::tx::slashes(&client, node).await?;
+            let slashes = slashes.iter().map(Wire::shown).collect();
+            Ok(Shown::Record(vec![("slashes", Shown::List(slashes))]))
+        }
+        QueryCommand::Grants { address } => {
+            let granter = or_own(address)?;
+            ask(&client, QueryGrants { granter }).await
+        }
         QueryCommand::Transaction { hash } => transaction(&client, hash).await,
         QueryCommand::ChainRegistry(typed) => registry::write(&client, home, config, typed).await,
     }
@@ -166,10 +179,8 @@ async fn transaction(client: &rpc::Client, hash: &str) -> anyhow::Result<Shown> 
 }
 
 fn own_address(home: &Home) -> anyhow::Result<Address> {
-    let key = Keyring::new(home).account();
-    Ok(key
-        .context("give an address, or run `r3mes init` to have one of your own")?
-        .address())
+    let address = Keyring::new(home).account_address();
+    address.context("give an address, or run `r3mes init` to have one of your own")
 }
 
 #[cfg(test)]

@@ -1,27 +1,29 @@
 //! `r3mes tx`: what this node's account signs and sends.
 
 mod escrow;
+mod grant;
 mod materials;
+mod nodes;
+mod proposal;
 mod run;
+mod settings;
 
 use anyhow::Context;
 use r3mes_gateway::rpc::{Client, TxOutcome};
 use r3mes_types::{
     Address, Message, Role, RoleSet, SecretKey,
-    bank::MsgSend,
+    bank::{MsgFaucet, MsgSend},
     data::MsgVoteDataset,
-    governance::{Change, MsgPropose, MsgVote, QueryParams},
+    governance::{Change, MsgPropose, QueryParams},
     models::{Model, QueryModels},
     nodes::{MsgLeave, NodeStatus, QueryNode},
     query::PageRequest,
     wire::{Shown, Text},
 };
 
+pub(super) use self::nodes::slashes;
 use super::{
-    args::{
-        DatasetCommand, ModelCommand, Overrides, ProposalCommand, RunCommand, Submit, Tx,
-        TxCommand, Vote,
-    },
+    args::{DatasetCommand, ModelCommand, Overrides, RunCommand, Submit, Tx, TxCommand, Vote},
     output::Output,
 };
 use crate::{
@@ -54,6 +56,9 @@ pub(super) fn run(
     }
     let config = super::load(home, overrides)?;
     super::runtime()?.block_on(async {
+        if let TxCommand::Unjail = &typed.command {
+            return out.show_ledger(&nodes::unjail(home, &config).await?);
+        }
         let account = Account::open(home, &config)?;
         let done = account.execute(&typed.command).await?;
         out.show_ledger(&done)
@@ -106,6 +111,13 @@ impl<'a> Account<'a> {
             TxCommand::Send { to, amount } => {
                 self.send(MsgSend::new(address, *to, *amount).into()).await
             }
+            TxCommand::Faucet { amount } => {
+                let message = MsgFaucet {
+                    to: address,
+                    amount: *amount,
+                };
+                self.send(message.into()).await
+            }
             TxCommand::Register { roles, stake } => {
                 refuse_unconfigured(self.config, roles)?;
                 let roles = RoleSet::of(roles);
@@ -125,14 +137,10 @@ impl<'a> Account<'a> {
             }
             TxCommand::Run(typed) => self.decide_on_run(typed).await,
             TxCommand::Escrow(typed) => self.escrow(typed).await,
-            TxCommand::Proposal(ProposalCommand::Vote { proposal, vote }) => {
-                let message = MsgVote {
-                    voter: address,
-                    proposal: *proposal,
-                    approve: *vote == Vote::Yes,
-                };
-                self.send(message.into()).await
-            }
+            TxCommand::Proposal(typed) => self.proposal(typed).await,
+            TxCommand::Grant(typed) => self.grant(typed).await,
+            TxCommand::Appeal { slash, statement } => self.appeal(*slash, statement).await,
+            TxCommand::Unjail => nodes::unjail(self.home, self.config).await,
         }
     }
 

@@ -18,7 +18,18 @@ Examples:
   r3mes tx send remes1... 5000000uremes    pay 5 REMES
   r3mes tx register --roles miner,serving  register this node with these roles
   r3mes tx run example > run.yaml          a training run to fill in, and then:
-  r3mes tx run start --config run.yaml";
+  r3mes tx run start --config run.yaml
+  r3mes query slashes                      what this node lost, and then, within the window:
+  r3mes tx appeal 3 \"the disk failed, see the log of round 7\"
+  r3mes tx unjail                          take part again after a jail term";
+
+pub(super) const SET: &str = "\
+Examples:
+  r3mes query params                                         every parameter and what it is now
+  r3mes tx proposal set nodes.unbonding=14d nodes.jail=1h    times: ms, s, m, h, d
+  r3mes tx proposal set nodes.minimum_stakes.validator=200000000uremes
+  r3mes tx proposal set governance.threshold=75%
+  r3mes tx proposal set governance.authority=none            only votes decide from now on";
 
 pub(super) const QUERY: &str = "\
 Examples:

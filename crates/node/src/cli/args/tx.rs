@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use r3mes_types::{Address, Amount, Role};
 
-use super::EscrowCommand;
+use super::{EscrowCommand, GrantCommand, ProposalCommand};
 use crate::plan::Preset;
 
 /// `r3mes tx`
@@ -38,6 +38,26 @@ pub enum TxCommand {
     /// Leave: stop taking work and unbond the stake. Keep the roles running until it is paid back: a
     /// miner's work may be audited a second time before that
     Leave,
+    /// Ask back in when a jail term is over and the stake covers the roles. Where the account's 24 words
+    /// are kept elsewhere, a role's key asks and the account pays
+    Unjail,
+    /// Appeal a slash within its window: the validators, or the network's authority, then decide
+    /// whether the amount is given back
+    Appeal {
+        /// Number of the slash; `r3mes query slashes` lists them
+        slash: u64,
+        /// Why it was wrong, for those who decide: at most 256 bytes
+        statement: String,
+    },
+    /// Take coins from the faucet of a development network; the account must have some already, for
+    /// the fee
+    Faucet {
+        /// Amount, such as 1000000uremes; `r3mes query params` shows the most for one account
+        amount: Amount,
+    },
+    /// Grants: keys that act for this account, or whose fees it pays
+    #[command(subcommand)]
+    Grant(GrantCommand),
     /// Models: what training and serving begin from
     #[command(subcommand)]
     Model(ModelCommand),
@@ -210,18 +230,6 @@ pub struct RunStart {
     /// How it is sent.
     #[command(flatten)]
     pub submit: Submit,
-}
-
-/// What to do about proposals.
-#[derive(Debug, Subcommand)]
-pub enum ProposalCommand {
-    /// Vote on a proposal for this validator
-    Vote {
-        /// Number of the proposal
-        proposal: u64,
-        /// For or against it
-        vote: Vote,
-    },
 }
 
 /// How a decision of the network is sent.

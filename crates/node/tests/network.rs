@@ -419,8 +419,46 @@ fn ask(network: &Network, commands: &mut Commands) {
     assert_eq!(balance["verified"], "balance", "{balance}");
     let block = commands.json(&home, "verify block", &[]);
     assert!(block["height"].as_u64() > Some(1), "{block}");
-    let who = commands.json(&home, "verify participants", &[]);
+    page_by_page(network, commands);
+}
+
+/// All nodes are proved, over pages of one state; a file that lacks one of them is refused.
+fn page_by_page(network: &Network, commands: &mut Commands) {
+    let home = network.home("network");
+    let nodes = commands.json(&home, "query nodes", &[])["nodes"].clone();
+    let expected = nodes.as_array().unwrap().len();
+    assert!(expected > 6, "{nodes}");
+    let saved = network.dir.join("participants.json");
+    let path = saved.display().to_string();
+    let asked = ["--page-size", "3", "--save", &path];
+    let who = commands.json(&home, "verify participants", &asked);
     assert_eq!(who["validators"].as_array().unwrap().len(), 1, "{who}");
+    let addresses = |nodes: &Value| {
+        let nodes = nodes.as_array().unwrap().iter();
+        nodes
+            .map(|node| node["address"].clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(addresses(&who["nodes"]), addresses(&nodes));
+
+    let offline = ["--file", &path];
+    let again = commands.json(&home, "verify participants", &offline);
+    assert_eq!(again["nodes"], who["nodes"]);
+    let whole: Value = serde_json::from_slice(&fs::read(&saved).unwrap()).unwrap();
+    let pages = "/claim/participants/pages";
+    let count = whole.pointer(pages).unwrap().as_array().unwrap().len();
+    assert_eq!(count, expected.div_ceil(3), "{expected} nodes");
+    for lacking in 0..count {
+        let mut file = whole.clone();
+        let pages = file.pointer_mut(pages).unwrap().as_array_mut().unwrap();
+        pages.remove(lacking);
+        fs::write(&saved, file.to_string()).unwrap();
+        let why = match lacking + 1 == count {
+            true => "break off",
+            false => "another question",
+        };
+        commands.refused(&home, "verify participants", &offline, why);
+    }
 }
 
 /// The authority decides alone; validators vote, where there is something to vote on.

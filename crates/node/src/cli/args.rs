@@ -366,6 +366,9 @@ pub enum VerifyCommand {
     },
     /// Verify who signs blocks, and which nodes are registered
     Participants {
+        /// How many nodes are asked for at a time
+        #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=256))]
+        page_size: u32,
         /// Where it comes from.
         #[command(flatten)]
         from: FromNode,

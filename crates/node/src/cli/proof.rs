@@ -1,6 +1,8 @@
 //! `r3mes verify block`, `balance` and `participants`: what the network's validators signed, checked
 //! here against a header that is trusted, from a node or from a file.
 
+mod told;
+
 use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
@@ -12,25 +14,25 @@ use r3mes_gateway::rpc::{
 };
 use r3mes_ledger::genesis::Genesis;
 use r3mes_types::{
-    Address, Amount,
+    Address,
     bank::{Balance, QueryBalance},
-    nodes::{Nodes, QueryNodes},
-    query::Query,
-    wire::Wire,
+    nodes::{Node, Nodes, QueryNodes},
+    query::{MAX_PAGE_KEY, PageRequest, Query},
+    wire::{Blob, Wire},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use self::told::{Participant, Validator, Verified, What, text};
 use super::{args::FromNode, output::Output};
 use crate::{
-    agents::chain::remes,
     config::{Config, Light, TrustedHeader},
     genesis,
     home::Home,
 };
 
 /// What a proof file says it is.
-const FORMAT: &str = "r3mes-proof-1";
+const FORMAT: &str = "r3mes-proof-2";
 /// Most bytes of a proof file.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
@@ -55,66 +57,19 @@ enum Claim {
     Block { transactions: Vec<String> },
     /// What an account has.
     Balance(ProvedAnswer),
-    /// Who takes part.
-    Participants(ProvedAnswer),
-}
-
-/// What was verified.
-#[derive(Debug, Serialize)]
-struct Verified {
-    chain_id: String,
-    /// The verified header.
-    height: u64,
-    hash: String,
-    time: String,
-    app_hash: String,
-    /// How much of the voting power signed it.
-    signed_power: u64,
-    total_power: u64,
-    validators: Vec<Validator>,
-    #[serde(flatten)]
-    what: What,
-}
-
-#[derive(Debug, Serialize)]
-struct Validator {
-    address: String,
-    power: u64,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "snake_case", tag = "verified")]
-enum What {
-    Block {
-        /// Hashes of the transactions, in order.
-        transactions: Vec<String>,
-    },
-    Balance {
-        address: String,
-        uremes: u64,
-        /// The balance is the one after this block.
-        state_height: u64,
-    },
+    /// Who takes part: pages of one state, each of as many nodes but the last.
     Participants {
-        nodes: Vec<Participant>,
-        state_height: u64,
+        page_size: u32,
+        pages: Vec<ProvedAnswer>,
     },
-}
-
-#[derive(Debug, Serialize)]
-struct Participant {
-    address: String,
-    moniker: String,
-    roles: Vec<String>,
-    status: String,
-    bonded_uremes: u64,
 }
 
 /// What is asked for.
 pub(super) enum Asked {
     Block(Option<u64>),
     Balance(Address),
-    Participants,
+    /// With so many nodes asked for at a time.
+    Participants(u32),
 }
 
 /// Verifies, from a node or from a file.
@@ -211,13 +166,10 @@ async fn fetch(
         }
         Asked::Balance(address) => {
             let question = QueryBalance { address: *address };
-            let (block, answer) = proved(&light, &client, &question).await?;
+            let (block, answer) = proved(&light, &client, &question, None).await?;
             (block, Claim::Balance(answer))
         }
-        Asked::Participants => {
-            let (block, answer) = proved(&light, &client, &QueryNodes::default()).await?;
-            (block, Claim::Participants(answer))
-        }
+        Asked::Participants(page_size) => participants(&light, &client, *page_size).await?,
     };
     let before = trust.header.as_ref().map(|header| header.height);
     let trusted = match before.filter(|height| *height < block.height()) {
@@ -232,13 +184,44 @@ async fn fetch(
     })
 }
 
+/// All pages of the nodes, of the newest state that can be proved.
+async fn participants(
+    light: &LightClient,
+    client: &rpc::Client,
+    page_size: u32,
+) -> anyhow::Result<(LightBlock, Claim)> {
+    let (block, first) =
+        proved(light, client, &page_after(Blob::default(), page_size), None).await?;
+    let height = first.height;
+    let mut next = answered::<QueryNodes>(&block, &first)?.next;
+    let mut pages = vec![first];
+    while !next.is_empty() {
+        let question = page_after(next, page_size);
+        let (block, page) = proved(light, client, &question, Some(height)).await?;
+        // A page goes on after the one before, so they come to an end.
+        next = answered::<QueryNodes>(&block, &page)?.next;
+        pages.push(page);
+    }
+    Ok((block, Claim::Participants { page_size, pages }))
+}
+
+/// The question for the page of nodes that goes on where another ended.
+fn page_after(after: Blob<MAX_PAGE_KEY>, limit: u32) -> QueryNodes {
+    QueryNodes {
+        role: None,
+        page: Some(PageRequest { after, limit }),
+    }
+}
+
 async fn proved<Q: Query>(
     light: &LightClient,
     client: &rpc::Client,
     question: &Q,
+    height: Option<u64>,
 ) -> anyhow::Result<(LightBlock, ProvedAnswer)> {
     let question = question.encode();
-    let (block, answer, _) = light.ask_with_proof(client, Q::PATH, &question).await?;
+    let asked = light.ask_with_proof(client, Q::PATH, &question, height);
+    let (block, answer, _) = asked.await?;
     Ok((block, answer))
 }
 
@@ -271,15 +254,15 @@ fn check(file: &ProofFile, asked: &Asked) -> anyhow::Result<Verified> {
         (Claim::Balance(answer), Asked::Balance(address)) => {
             check_balance(&file.block, answer, address)?
         }
-        (Claim::Participants(answer), Asked::Participants) => {
-            check_participants(&file.block, answer)?
+        (Claim::Participants { page_size, pages }, Asked::Participants(_)) => {
+            check_participants(&file.block, *page_size, pages)?
         }
         (claim, _) => anyhow::bail!(
             "it is about {}: use the command for that",
             match claim {
                 Claim::Block { .. } => "a block",
                 Claim::Balance(_) => "a balance",
-                Claim::Participants(_) => "the participants",
+                Claim::Participants { .. } => "the participants",
             }
         ),
     };
@@ -400,7 +383,8 @@ fn check_balance(
     address: &Address,
 ) -> anyhow::Result<What> {
     let question = QueryBalance { address: *address };
-    let balance: Balance = answered(block, answer, &question)?;
+    answers(answer, &question)?;
+    let balance: Balance = answered::<QueryBalance>(block, answer)?;
     Ok(What::Balance {
         address: address.to_string(),
         uremes: balance.amount.uremes(),
@@ -408,39 +392,48 @@ fn check_balance(
     })
 }
 
-fn check_participants(block: &LightBlock, answer: &ProvedAnswer) -> anyhow::Result<What> {
-    let nodes: Nodes = answered(block, answer, &QueryNodes::default())?;
-    let participant = |node: &r3mes_types::nodes::Node| Participant {
-        address: node.address.to_string(),
-        moniker: node.spec.moniker.to_string(),
-        roles: node
-            .spec
-            .roles
-            .iter()
-            .map(|role| role.to_string())
-            .collect(),
-        status: format!("{:?}", node.status).to_lowercase(),
-        bonded_uremes: node.bonded.uremes(),
-    };
+/// Checks every page, and that they are all of one state, without a gap.
+fn check_participants(
+    block: &LightBlock,
+    page_size: u32,
+    pages: &[ProvedAnswer],
+) -> anyhow::Result<What> {
+    let mut nodes = Vec::new();
+    let mut next = Blob::default();
+    for (index, page) in pages.iter().enumerate() {
+        anyhow::ensure!(
+            index == 0 || !next.is_empty(),
+            "page {index} is the last one, and another follows"
+        );
+        answers(page, &page_after(next, page_size))?;
+        let found: Nodes = answered::<QueryNodes>(block, page)?;
+        nodes.extend(found.nodes.iter().map(participant));
+        next = found.next;
+    }
+    anyhow::ensure!(
+        !pages.is_empty() && next.is_empty(),
+        "the nodes break off after {} pages, and more follow",
+        pages.len()
+    );
     Ok(What::Participants {
-        nodes: nodes.nodes.iter().map(participant).collect(),
-        state_height: answer.height,
+        nodes,
+        state_height: block.height().saturating_sub(1),
     })
 }
 
-/// The answer to `question`, as the header's app hash proves it.
-fn answered<Q: Query>(
-    block: &LightBlock,
-    answer: &ProvedAnswer,
-    question: &Q,
-) -> anyhow::Result<Q::Answer> {
-    anyhow::ensure!(
-        answer.height + 1 == block.height(),
-        "the state of height {} is proved by header {}, and this is header {}",
-        answer.height,
-        answer.height + 1,
-        block.height()
-    );
+fn participant(node: &Node) -> Participant {
+    let roles = node.spec.roles.iter();
+    Participant {
+        address: node.address.to_string(),
+        moniker: node.spec.moniker.to_string(),
+        roles: roles.map(|role| role.to_string()).collect(),
+        status: node.status.to_string(),
+        bonded_uremes: node.bonded.uremes(),
+    }
+}
+
+/// Refuses an answer to another question.
+fn answers<Q: Query>(answer: &ProvedAnswer, question: &Q) -> anyhow::Result<()> {
     let asked = hex::encode(question.encode());
     anyhow::ensure!(
         answer.path == Q::PATH && answer.question == asked,
@@ -449,57 +442,21 @@ fn answered<Q: Query>(
         answer.question,
         Q::PATH
     );
+    Ok(())
+}
+
+/// The answer, as the header's app hash proves it.
+fn answered<Q: Query>(block: &LightBlock, answer: &ProvedAnswer) -> anyhow::Result<Q::Answer> {
+    anyhow::ensure!(
+        answer.height + 1 == block.height(),
+        "the state of height {} is proved by header {}, and this is header {}",
+        answer.height,
+        answer.height + 1,
+        block.height()
+    );
     let app_hash = block.app_hash().context("the header has no app hash")?;
     match answer.verify(&app_hash)? {
         Answered::Value(value) => Ok(Q::Answer::decode(&value)?),
         Answered::Refused { log, .. } => anyhow::bail!("the ledger refuses the question: {log}"),
     }
-}
-
-fn text(verified: &Verified) -> String {
-    let mut lines = vec![
-        format!(
-            "block {} of {} is verified: {} of {} power signed it",
-            verified.height, verified.chain_id, verified.signed_power, verified.total_power
-        ),
-        format!("  hash      {}", verified.hash),
-        format!("  time      {}", verified.time),
-        format!("  app hash  {}", verified.app_hash),
-    ];
-    match &verified.what {
-        What::Block { transactions } => {
-            lines.push(format!("  transactions: {}", transactions.len()));
-            lines.extend(transactions.iter().map(|hash| format!("    {hash}")));
-        }
-        What::Balance {
-            address,
-            uremes,
-            state_height,
-        } => lines.push(format!(
-            "{address} has {} after block {state_height}",
-            remes(Amount::new(*uremes))
-        )),
-        What::Participants {
-            nodes,
-            state_height,
-        } => {
-            lines.push(format!("block validators: {}", verified.validators.len()));
-            let signers = verified.validators.iter();
-            lines.extend(signers.map(|info| format!("  {} power {}", info.address, info.power)));
-            lines.push(format!(
-                "{} nodes after block {state_height} (each is proved; that none is left out is not)",
-                nodes.len()
-            ));
-            lines.extend(nodes.iter().map(|node| {
-                format!(
-                    "  {} {} {} bonded {}",
-                    node.address,
-                    node.status,
-                    node.roles.join(","),
-                    remes(Amount::new(node.bonded_uremes))
-                )
-            }));
-        }
-    }
-    lines.join("\n")
 }

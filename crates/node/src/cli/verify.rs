@@ -53,7 +53,9 @@ pub(super) fn run(
         }
         VerifyCommand::Block { height, from } => proved(Asked::Block(*height), from),
         VerifyCommand::Balance { address, from } => proved(Asked::Balance(*address), from),
-        VerifyCommand::Participants { from } => proved(Asked::Participants, from),
+        VerifyCommand::Participants { page_size, from } => {
+            proved(Asked::Participants(*page_size), from)
+        }
     }
 }
 

@@ -226,8 +226,12 @@ impl LightClient {
         client: &Client,
         path: &str,
         question: &[u8],
+        height: Option<u64>,
     ) -> Result<(LightBlock, ProvedAnswer, Answered), LightError> {
-        let height = self.newest_state(client).await?;
+        let height = match height {
+            Some(height) => height,
+            None => self.newest_state(client).await?,
+        };
         if height < self.first() {
             return Err(LightError::NoHeader { height: height + 2 });
         }

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, ops::Range};
 
 use garde::Validate;
-use serde::de::{DeserializeOwned, IgnoredAny};
-use serde_saphyr::{Error, Location};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_saphyr::{Error, Location, Spanned};
 
 /// Reads and checks a file's text.
 ///
@@ -65,6 +65,49 @@ where
     }
     let told: Vec<String> = complaints.into_iter().map(|(_, _, told)| told).collect();
     Err(told.join("\n"))
+}
+
+/// The line, counted from 1, where the value of a key stands that is written `outer.inner.key`; `None`
+/// where the text does not say it.
+pub(crate) fn line_of(text: &str, key: &str) -> Option<usize> {
+    let path: Vec<&str> = key.split('.').collect();
+    let found =
+        serde_saphyr::with_deserializer_from_str(text, |yaml| Seek(&path).deserialize(yaml));
+    usize::try_from(found.ok()??.line()).ok()
+}
+
+/// Looks for a value in mappings within each other, by their keys.
+struct Seek<'a>(&'a [&'a str]);
+
+impl<'de> DeserializeSeed<'de> for Seek<'_> {
+    type Value = Option<Location>;
+
+    fn deserialize<D: Deserializer<'de>>(self, yaml: D) -> Result<Self::Value, D::Error> {
+        yaml.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seek<'_> {
+    type Value = Option<Location>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a mapping")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let Some((sought, within)) = self.0.split_first() else {
+            return Ok(None);
+        };
+        let mut found = None;
+        while let Some(key) = map.next_key::<String>()? {
+            match (key == *sought, within.is_empty()) {
+                (false, _) => drop(map.next_value::<IgnoredAny>()?),
+                (true, true) => found = Some(map.next_value::<Spanned<IgnoredAny>>()?.referenced),
+                (true, false) => found = map.next_value_seed(Seek(within))?,
+            }
+        }
+        Ok(found)
+    }
 }
 
 /// What is wrong, as it is told, by line and column.
@@ -237,6 +280,24 @@ numbers: [1, 2, 3]
             lines_of("numbers:\n  - x\n  - y\ndoor:\n  width: 7\n"),
             [2, 3, 5]
         );
+    }
+
+    #[test]
+    fn a_value_is_found_by_the_names_of_its_keys() {
+        let text =
+            "# a house\ndoor:\n  width: 3\n\n  inner: {name: b, listen:\n    here}\ndoors: []\n";
+        for (key, line) in [
+            ("door.width", Some(3)),
+            ("door.inner.name", Some(5)),
+            ("door.inner.listen", Some(6)),
+            ("doors", Some(7)),
+            ("door.depth", None),
+            ("doors.0.width", None),
+            ("garden.door", None),
+        ] {
+            assert_eq!(line_of(text, key), line, "{key}");
+        }
+        assert_eq!(line_of("", "door"), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Order of precedence: command line, then environment, then the file, then these defaults.
 
 mod checks;
+mod clashes;
 mod flight;
 mod functions;
 mod network;
@@ -152,27 +153,13 @@ pub enum ConfigError {
         /// Its size.
         bytes: u64,
     },
-    /// Not valid YAML, an unknown key, or a value out of its range.
+    /// Not valid YAML, an unknown key, a value out of its range, or two services at one address.
     #[error("{path} is not valid:\n{problem}")]
     Invalid {
         /// The file.
         path: PathBuf,
         /// Every complaint, with line, column and the line itself.
         problem: String,
-    },
-    /// Two services want the same address.
-    #[error(
-        "{first} and {second} both listen on {address}; give one of them another port in {path}"
-    )]
-    AddressClash {
-        /// One service's key in the file.
-        first: String,
-        /// The other's.
-        second: String,
-        /// The address.
-        address: SocketAddr,
-        /// The file.
-        path: PathBuf,
     },
 }
 
@@ -204,14 +191,13 @@ impl Config {
     /// Parses and checks a configuration's text; `path` is named in complaints.
     ///
     /// # Errors
-    /// [`ConfigError::Invalid`] or [`ConfigError::AddressClash`].
+    /// [`ConfigError::Invalid`].
     pub fn parse(text: &str, path: PathBuf) -> Result<Self, ConfigError> {
-        let config: Self = yaml::read(text).map_err(|problem| ConfigError::Invalid {
-            path: path.clone(),
-            problem,
-        })?;
-        config.refuse_clashes(path)?;
-        Ok(config)
+        let read = yaml::read(text).and_then(|config: Self| {
+            clashes::refuse(&config, text)?;
+            Ok(config)
+        });
+        read.map_err(|problem| ConfigError::Invalid { path, problem })
     }
 
     /// The configuration as YAML, for `r3mes init`.
@@ -278,70 +264,6 @@ impl Config {
             });
         }
         format!("http://{address}")
-    }
-
-    fn listeners(&self) -> Vec<(String, SocketAddr)> {
-        let mut found = Vec::new();
-        if let Some(ledger) = &self.services.ledger {
-            found.push(("services.ledger.rpc_listen".to_owned(), ledger.rpc_listen));
-            let optional = [
-                ("services.ledger.blobs_listen", ledger.blobs_listen),
-                ("services.ledger.flight_listen", ledger.flight_listen),
-                ("services.ledger.grpc_listen", ledger.grpc_listen),
-                ("services.ledger.rest_listen", ledger.rest_listen),
-            ];
-            found.extend(
-                optional
-                    .into_iter()
-                    .filter_map(|(key, address)| address.map(|address| (key.to_owned(), address))),
-            );
-        }
-        if let Some(ledger) = self
-            .services
-            .ledger
-            .as_ref()
-            .filter(|l| l.starts_cometbft())
-        {
-            found.push((
-                "services.ledger.cometbft.p2p_listen".to_owned(),
-                ledger.cometbft().p2p_listen,
-            ));
-        }
-        if let Some(gateway) = &self.services.gateway {
-            found.push(("services.gateway.listen".to_owned(), gateway.listen));
-        }
-        if let Some(functions) = &self.services.functions {
-            found.push(("services.functions.listen".to_owned(), functions.listen));
-        }
-        for (role, config) in self.enabled_roles() {
-            let optional = [
-                ("blobs_listen", config.blobs_listen),
-                ("flight_listen", config.flight_listen),
-                ("api_listen", config.api_listen),
-            ];
-            found.extend(
-                optional
-                    .into_iter()
-                    .filter_map(|(key, address)| Some((format!("roles.{role}.{key}"), address?))),
-            );
-        }
-        found
-    }
-
-    fn refuse_clashes(&self, path: PathBuf) -> Result<(), ConfigError> {
-        let listeners = self.listeners();
-        for (i, (second, address)) in listeners.iter().enumerate() {
-            let clash = listeners[..i].iter().find(|(_, other)| other == address);
-            if let (Some((first, _)), true) = (clash, address.port() != 0) {
-                return Err(ConfigError::AddressClash {
-                    first: first.clone(),
-                    second: second.clone(),
-                    address: *address,
-                    path,
-                });
-            }
-        }
-        Ok(())
     }
 }
 
@@ -491,17 +413,5 @@ mod tests {
         blobs("http://10.0.0.7:8090").unwrap();
         let refusal = blobs("flight://10.0.0.7").unwrap_err().to_string();
         assert!(refusal.contains("flight://HOST:PORT"), "{refusal}");
-    }
-
-    #[test]
-    fn two_services_on_one_port_are_named_both() {
-        let refusal = parse("services:\n  gateway:\n    listen: 127.0.0.1:8091\nroles:\n  miner:\n    blobs_listen: 127.0.0.1:8091\n")
-            .unwrap_err()
-            .to_string();
-        assert!(
-            refusal.contains("services.gateway.listen")
-                && refusal.contains("roles.miner.blobs_listen"),
-            "{refusal}"
-        );
     }
 }

@@ -1,5 +1,6 @@
 //! The command line as typed.
 
+mod address;
 mod escrow;
 mod examples;
 mod functions;
@@ -108,11 +109,11 @@ pub struct Init {
     pub roles: Vec<Role>,
     /// Join a network: RPC URL of one of its nodes, from which the genesis is taken. With
     /// --engine cometbft this home gets a ledger of its own that follows the network's
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = address::node_url)]
     pub join: Option<String>,
     /// Begin with a snapshot of the state instead of executing all blocks: RPC URLs of further nodes
     /// of the network, which must have the same header as the one joined
-    #[arg(long, value_delimiter = ',', value_name = "URL,...", requires = "join")]
+    #[arg(long, value_delimiter = ',', value_name = "URL,...", requires = "join", value_parser = address::node_url)]
     pub witness: Vec<String>,
     /// Trust this header of the network joined, as HEIGHT:HASH, and not the genesis that the joined node
     /// sends; take it from a source that you trust
@@ -174,9 +175,9 @@ pub struct Start {
     /// Without --roles no role runs beside them
     #[arg(long, value_delimiter = ',', value_name = "SERVICE,...")]
     pub services: Vec<StartService>,
-    /// Follow the ledger of another machine, by the URL of its RPC, and run none here. A home that
-    /// is not there yet is made
-    #[arg(long, env = "R3MES_BLOCKCHAIN_URL", value_name = "URL")]
+    /// Follow the ledger of another machine, by HOST:PORT or the URL of its RPC, and run none here. A home
+    /// that is not there yet is made
+    #[arg(long, env = "R3MES_BLOCKCHAIN_URL", value_name = "URL", value_parser = address::node_url)]
     pub chain: Option<String>,
 }
 
@@ -379,7 +380,7 @@ pub enum VerifyCommand {
 #[derive(Clone, Debug, Args)]
 pub struct FromNode {
     /// RPC of the node that is asked, over network.rpc of the configuration
-    #[arg(long, value_name = "URL", conflicts_with = "file")]
+    #[arg(long, value_name = "URL", conflicts_with = "file", value_parser = address::node_url)]
     pub chain: Option<String>,
     /// A header that you trust, as HEIGHT:HASH, over network.light of the configuration and the genesis
     #[arg(long, value_name = "HEIGHT:HASH", value_parser = trusted_header)]

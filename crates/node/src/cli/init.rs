@@ -192,7 +192,7 @@ fn join(
         engine != Some(Engine::Local),
         "engine local runs only where a network was founded; join with --engine cometbft to have a ledger here, or without --engine to use the one at {url}"
     );
-    config.network.rpc = url.trim_end_matches('/').to_owned();
+    config.network.rpc = url.to_owned();
     let client = rpc::Client::new(&config.network.rpc)?;
     let runtime = super::runtime()?;
     let (bytes, comet, listens) = runtime.block_on(async {
@@ -275,17 +275,16 @@ async fn state_sync(
     let mut trust_height = client.status().await?.height;
     let mut clients = Vec::new();
     for url in witnesses {
-        let url = url.trim_end_matches('/').to_owned();
         anyhow::ensure!(
-            !servers.contains(&url),
+            !servers.contains(url),
             "{url} is named twice: a witness is another node"
         );
-        let witness = rpc::Client::new(&url)?;
+        let witness = rpc::Client::new(url)?;
         let status = witness.status().await;
         let status = status.with_context(|| format!("the witness {url} does not answer"))?;
         // The newest block that all have.
         trust_height = trust_height.min(status.height);
-        servers.push(url);
+        servers.push(url.clone());
         clients.push(witness);
     }
     let trust_hash = client.block_hash(trust_height).await?;

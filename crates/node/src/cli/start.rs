@@ -24,11 +24,10 @@ pub(super) fn run(
 ) -> anyhow::Result<()> {
     let mut overrides = overrides.clone();
     if let Some(chain) = &typed.chain {
-        let url = url(chain);
         if !home.is_initialised() {
-            super::init::join_as(home, &typed.roles, &url)?;
+            super::init::join_as(home, &typed.roles, chain)?;
         }
-        overrides.rpc = Some(url);
+        overrides.rpc = Some(chain.clone());
     }
     let mut config = super::load(home, &overrides)?;
     if typed.chain.is_some() {
@@ -79,15 +78,6 @@ fn choose(config: &mut Config, typed: &Start) {
         config.set_roles(&typed.roles);
     } else if !typed.roles.is_empty() {
         config.set_roles(&typed.roles);
-    }
-}
-
-/// A URL as people write it: without a scheme it is http.
-fn url(typed: &str) -> String {
-    let url = typed.trim_end_matches('/');
-    match url.contains("://") {
-        true => url.to_owned(),
-        false => format!("http://{url}"),
     }
 }
 

@@ -59,7 +59,9 @@ pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> a
     let node = cosmos::Node::new(chain.clone());
     if let Some(address) = settings.grpc_listen {
         let listener = agents::listen(address, "services.ledger.grpc_listen").await?;
-        let router = cosmos::grpc_router(node.clone())?;
+        // A call of gRPC has two parts in its path and one of the RPC has one: whoever follows a ledger may
+        // name either port.
+        let router = cosmos::grpc_router(node.clone())?.merge(rpc::router(chain.clone()));
         tasks.spawn(serve(listener, router, shutdown.clone()));
     }
     if let Some(address) = settings.rest_listen {

@@ -1,4 +1,5 @@
-//! The public API alone, over another machine's ledger that the environment names.
+//! The public API alone, over another machine's ledger that the environment names by host and port, the
+//! port of its gRPC, which answers the RPC too.
 
 use std::{
     fs,
@@ -43,7 +44,11 @@ fn the_api_runs_alone_over_the_ledger_that_the_environment_names() {
     assert_ne!(elsewhere, with_api);
     fs::write(&file, elsewhere).unwrap();
     drop(free);
-    let _api = away.spawn_by(&founder.rpc, &["--services", "api"]);
+    let written = fs::read_to_string(founder.dir.join("config.yaml")).unwrap();
+    let mut lines = written.lines().map(str::trim);
+    let grpc = lines.find_map(|line| line.strip_prefix("grpc_listen: "));
+    let grpc = grpc.unwrap().replace("127.0.0.1", "localhost");
+    let _api = away.spawn_by(&grpc, &["--services", "api"]);
 
     let height = || {
         let status = get(api, "/v1/status")?;

@@ -3,13 +3,14 @@
 use anyhow::Context;
 use clap::Args;
 
+use super::address::node_url;
 use crate::config::{Config, Engine};
 
 /// Settings that win over the configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct Overrides {
     /// RPC of the ledger, over network.rpc of the configuration
-    #[arg(long, global = true, env = "R3MES_RPC", value_name = "URL")]
+    #[arg(long, global = true, env = "R3MES_RPC", value_name = "URL", value_parser = node_url)]
     pub rpc: Option<String>,
     /// Consensus engine of this home's ledger, over services.ledger.engine of the configuration
     #[arg(long, global = true, env = "R3MES_ENGINE", value_name = "NAME")]

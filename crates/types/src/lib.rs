@@ -63,4 +63,4 @@ pub use message::{Message, MessageError};
 pub use query::{PageRequest, Query};
 pub use resources::{Allocation, Resources};
 pub use role::{Role, RoleError, RoleSet};
-pub use time::{Millis, Time};
+pub use time::{MAX_BLOCK_INTERVAL, MIN_WINDOW, Millis, Time};

@@ -12,6 +12,15 @@ pub struct Time(u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Millis(u64);
 
+/// Longest pause between two blocks that a node may be set to, under an engine that makes them all the
+/// time.
+pub const MAX_BLOCK_INTERVAL: Millis = Millis::seconds(1);
+
+/// Shortest time that anybody is given to answer: four blocks, of which each is made after at most
+/// [`MAX_BLOCK_INTERVAL`] and agreed on in as long again. So an answer is late only if four block proposers
+/// in a row leave it out.
+pub const MIN_WINDOW: Millis = Millis(4 * 2 * MAX_BLOCK_INTERVAL.millis());
+
 /// Nanoseconds in a millisecond.
 const NANOS_PER_MILLI: u64 = 1_000_000;
 

@@ -1,7 +1,7 @@
 //! Parameters of data.
 
-use r3mes_types::Millis;
 use r3mes_types::data::DataParams;
+use r3mes_types::{MIN_WINDOW, Millis};
 
 /// Longest vote.
 const MAX_VOTING: Millis = Millis::seconds(30 * 24 * 3600);
@@ -16,10 +16,12 @@ pub const fn defaults() -> DataParams {
 /// Checks parameters.
 ///
 /// # Errors
-/// When votes would have no time, or never end.
+/// When votes would have too little time, or never end.
 pub fn check(params: &DataParams) -> Result<(), String> {
-    if params.voting == Millis::default() || params.voting > MAX_VOTING {
-        return Err(format!("data.voting must be between 1 ms and {MAX_VOTING}"));
+    if params.voting < MIN_WINDOW || params.voting > MAX_VOTING {
+        return Err(format!(
+            "data.voting must be between {MIN_WINDOW}, in which four blocks are made, and {MAX_VOTING}"
+        ));
     }
     Ok(())
 }

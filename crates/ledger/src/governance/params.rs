@@ -1,7 +1,7 @@
 //! Parameters of governance, and the check of the parameters of all domains together.
 
 use r3mes_types::governance::{GovernanceParams, Params};
-use r3mes_types::{Millis, Ppm};
+use r3mes_types::{MIN_WINDOW, Millis, Ppm};
 
 use crate::{auth, bank, data, nodes, rewards};
 
@@ -20,11 +20,11 @@ pub fn defaults() -> GovernanceParams {
 /// Checks parameters.
 ///
 /// # Errors
-/// When votes would have no time or never end, or a minority could decide.
+/// When votes would have too little time or never end, or a minority could decide.
 pub fn check(params: &GovernanceParams) -> Result<(), String> {
-    if params.voting == Millis::default() || params.voting > MAX_VOTING {
+    if params.voting < MIN_WINDOW || params.voting > MAX_VOTING {
         return Err(format!(
-            "governance.voting must be between 1 ms and {MAX_VOTING}"
+            "governance.voting must be between {MIN_WINDOW}, in which four blocks are made, and {MAX_VOTING}"
         ));
     }
     if params.threshold < Ppm::percent(50) || params.threshold == Ppm::ONE {

@@ -2,7 +2,7 @@
 
 use r3mes_types::nodes::{NodesParams, RoleStake};
 use r3mes_types::wire::List;
-use r3mes_types::{Amount, Millis, Ppm, Role};
+use r3mes_types::{Amount, MIN_WINDOW, Millis, Ppm, Role};
 
 /// How long evidence against a block validator is accepted (CometBFT's default of 48 hours): stake
 /// must stay slashable for at least as long.
@@ -53,6 +53,11 @@ pub fn check(params: &NodesParams, development: bool) -> Result<(), String> {
     if !development && params.unbonding < EVIDENCE_AGE {
         return Err(format!(
             "unbonding must be at least the evidence age of {EVIDENCE_AGE}"
+        ));
+    }
+    if params.appeal_window < MIN_WINDOW {
+        return Err(format!(
+            "appeal_window must be at least {MIN_WINDOW}, in which four blocks are made: nobody could appeal"
         ));
     }
     if params.unbonding < params.appeal_window {

@@ -1,11 +1,11 @@
 //! What the parameters of a run must satisfy before it can start.
 
-use r3mes_types::Ppm;
 use r3mes_types::task::{HyperParameterError, MAX_STEPS};
 use r3mes_types::training::{
     MAX_AUDITED, MAX_MINERS, MAX_PANEL, MAX_PROPOSERS, MAX_VALIDATORS, MAX_WINDOW, Preset,
     RunParams,
 };
+use r3mes_types::{MIN_WINDOW, Ppm};
 
 use crate::rewards::economics;
 
@@ -165,8 +165,8 @@ fn check_windows(params: &RunParams) -> Result<(), ParamsError> {
         ("windows.aggregate", windows.aggregate),
     ];
     for (name, window) in all {
-        if window.millis() == 0 || window > MAX_WINDOW {
-            let allowed = "1 ms to a week";
+        if window < MIN_WINDOW || window > MAX_WINDOW {
+            let allowed = "8000 ms, in which four blocks are made, to a week";
             return Err(ParamsError::OutOfBounds {
                 name,
                 value: window.millis(),

@@ -1,7 +1,7 @@
 use r3mes_types::bank::BankParams;
 use r3mes_types::data::{
-    DataShard, DatasetSpec, DatasetStatus, MsgProposeDataset, MsgVoteDataset, QueryDataset,
-    QueryDatasets,
+    DataParams, DataShard, DatasetSpec, DatasetStatus, MsgProposeDataset, MsgVoteDataset,
+    QueryDataset, QueryDatasets,
 };
 use r3mes_types::governance::{
     Change, GovernanceParams, MsgPropose, MsgVote, ProposalStatus, QueryParams, QueryProposals,
@@ -9,9 +9,10 @@ use r3mes_types::governance::{
 };
 use r3mes_types::models::{MsgRegisterModel, QueryModel, QueryModels, QueryVersions};
 use r3mes_types::wire::{List, Text};
-use r3mes_types::{Amount, Cid, Hash, Millis, Ppm, Role};
+use r3mes_types::{Amount, Cid, Hash, MIN_WINDOW, Millis, Ppm, Role};
 
 use crate::chain::{Chain, address, register};
+use crate::lane;
 use crate::messages::model;
 
 pub(crate) fn dataset(name: &str) -> DatasetSpec {
@@ -164,6 +165,36 @@ fn parameters_that_do_not_work_together_are_refused() {
         assert_eq!((result.codespace.as_str(), result.code), ("governance", 4));
     }
     assert_eq!(chain.query(&QueryParams {}), params);
+}
+
+#[test]
+fn nobody_is_given_less_time_to_answer_than_four_blocks_take() {
+    let mut chain = Chain::from(&lane::genesis());
+    let params = chain.query(&QueryParams {});
+    let with = |window: Millis| {
+        let mut run = lane::run_params();
+        run.windows.serve = window;
+        let mut nodes = params.nodes.clone();
+        nodes.appeal_window = window;
+        let governance = GovernanceParams {
+            voting: window,
+            ..params.governance
+        };
+        [
+            (Change::Nodes(nodes), "governance"),
+            (Change::Governance(governance), "governance"),
+            (Change::Data(DataParams { voting: window }), "governance"),
+            (Change::Run(run), "training"),
+        ]
+    };
+    for (change, codespace) in with(Millis::new(MIN_WINDOW.millis() - 1)) {
+        let refused = chain.send(0, propose(0, change));
+        assert_eq!(refused.codespace, codespace, "{}", refused.log);
+        assert!(refused.log.contains("four blocks"), "{}", refused.log);
+    }
+    for (change, _) in with(MIN_WINDOW) {
+        chain.must(0, propose(0, change));
+    }
 }
 
 #[test]

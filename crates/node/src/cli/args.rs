@@ -493,8 +493,8 @@ pub struct Testnet {
     /// Port of the public API; 0 takes a free one
     #[arg(long, default_value_t = 8000)]
     pub port: u16,
-    /// Pause after each block, in milliseconds
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    /// Pause after each block, in milliseconds: at most a second
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub block_interval_ms: u64,
     /// Training rounds of the run that begins at once
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1000))]

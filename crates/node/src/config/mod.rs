@@ -348,6 +348,19 @@ mod tests {
     }
 
     #[test]
+    fn blocks_are_at_most_a_second_apart() {
+        let text = |millis| format!("services:\n  ledger:\n    block_interval_ms: {millis}\n");
+        parse(&text(1000)).unwrap();
+        for millis in [0, 1001] {
+            let refusal = parse(&text(millis)).unwrap_err().to_string();
+            assert!(
+                refusal.contains("line 3") && refusal.contains("four blocks"),
+                "{refusal}"
+            );
+        }
+    }
+
+    #[test]
     fn cometbft_is_chosen_by_name_and_its_peers_are_checked() {
         let text =
             "services:\n  ledger:\n    engine: cometbft\n    cometbft:\n      peers: [PEER]\n";

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use garde::Validate;
+use r3mes_types::MAX_BLOCK_INTERVAL;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -52,12 +53,13 @@ pub struct Ledger {
     #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flight_listen: Option<SocketAddr>,
-    /// Milliseconds between blocks: under `local` at the least, while something waits (20 when
-    /// absent); under `cometbft` always, and the same on all machines (1000 when absent).
-    #[garde(inner(range(min = 1, max = 60_000)))]
+    /// Milliseconds between blocks, at most a second: under `local` at the least, while something waits
+    /// (20 when absent); under `cometbft` always, and the same on all machines (1000 when absent).
+    #[garde(inner(custom(is_block_interval)))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub block_interval_ms: Option<u64>,
-    /// State versions kept for historical queries and proofs.
+    /// State versions kept for questions and proofs about the past. Nothing else needs them: stake is
+    /// slashed by what the newest state says.
     #[garde(range(min = 2))]
     pub keep_versions: u64,
     /// Under `cometbft`: every how many blocks a snapshot of the state is made, for nodes that join; 0
@@ -65,7 +67,7 @@ pub struct Ledger {
     #[garde(skip)]
     pub snapshot_every: u64,
     /// Under `cometbft`: how many of the newest blocks are kept; all of them when absent. Joining
-    /// nodes need a snapshot then.
+    /// nodes need a snapshot then. No fewer than are made while stake is unbonding on the network.
     #[garde(inner(range(min = 1000)), custom(outlasts_snapshots(self.snapshot_every)))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_blocks: Option<u64>,
@@ -229,6 +231,17 @@ impl Default for Gateway {
             listen: loopback(8000),
             max_concurrent: 256,
         }
+    }
+}
+
+/// The network's windows are made for blocks that are no further apart.
+fn is_block_interval(millis: &u64, _: &()) -> garde::Result {
+    let longest = MAX_BLOCK_INTERVAL.millis();
+    match (1..=longest).contains(millis) {
+        true => Ok(()),
+        false => Err(garde::Error::new(format!(
+            "must be 1 to {longest} ms: the shortest windows in which nodes have to answer are made for four blocks, each of at most a second"
+        ))),
     }
 }
 

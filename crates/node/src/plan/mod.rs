@@ -24,6 +24,8 @@ use crate::{
 /// How long a phase waits for those who do not answer, in seconds. Phases end as soon as all have, so
 /// this is for processes that died; on a slow or busy machine nobody honest may miss it.
 pub const PATIENCE: u64 = 300;
+/// Shortest window of a phase in seconds.
+const MIN_WINDOW_S: u64 = r3mes_types::MIN_WINDOW.millis() / 1000;
 /// Longest window of a phase in seconds.
 const MAX_WINDOW_S: u64 = training::MAX_WINDOW.millis() / 1000;
 /// Most bytes that the file of a plan may have.
@@ -192,36 +194,37 @@ pub struct Split {
     pub treasury: f64,
 }
 
-/// How many seconds each phase may take; phases end sooner when all have answered.
+/// How many seconds each phase may take; phases end sooner when all have answered. Four blocks must fit into
+/// each, so that no single block proposer decides who is late: 8 seconds at the least.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct Windows {
     /// Miners train and commit to their states.
-    #[garde(range(min = 1, max = MAX_WINDOW_S))]
+    #[garde(custom(is_window))]
     pub commit: u64,
     /// Miners name their packages and open the first and the last leaf.
-    #[garde(range(min = 1, max = MAX_WINDOW_S))]
+    #[garde(custom(is_window))]
     pub reveal: u64,
     /// Validators say which packages they hold.
-    #[garde(range(min = 1, max = MAX_WINDOW_S))]
+    #[garde(custom(is_window))]
     pub availability: u64,
     /// Audited miners publish the states before the audited steps.
-    #[garde(range(min = 1, max = MAX_WINDOW_S))]
+    #[garde(custom(is_window))]
     pub serve: u64,
     /// Panels commit to their verdicts.
-    #[garde(range(min = 1, max = MAX_WINDOW_S))]
+    #[garde(custom(is_window))]
     pub verify: u64,
     /// Panels tell their verdicts.
-    #[garde(range(min = 1, max = MAX_WINDOW_S))]
+    #[garde(custom(is_window))]
     pub verdict: u64,
     /// Audited miners open the leaves around the audited steps.
-    #[garde(range(min = 1, max = MAX_WINDOW_S))]
+    #[garde(custom(is_window))]
     pub open: u64,
     /// All validators replay what panels disagree on.
-    #[garde(range(min = 1, max = MAX_WINDOW_S))]
+    #[garde(custom(is_window))]
     pub court: u64,
     /// Proposers aggregate, and validators confirm it.
-    #[garde(range(min = 1, max = MAX_WINDOW_S))]
+    #[garde(custom(is_window))]
     pub aggregate: u64,
 }
 
@@ -375,6 +378,15 @@ impl Plan {
     }
 }
 
+fn is_window(seconds: &u64, _: &()) -> garde::Result {
+    match (MIN_WINDOW_S..=MAX_WINDOW_S).contains(seconds) {
+        true => Ok(()),
+        false => Err(garde::Error::new(format!(
+            "must be {MIN_WINDOW_S} seconds, in which four blocks are made, to {MAX_WINDOW_S}, a week"
+        ))),
+    }
+}
+
 fn is_share(fraction: &f64, _: &()) -> garde::Result {
     match (0.0..=1.0).contains(fraction) {
         true => Ok(()),
@@ -450,6 +462,8 @@ mod tests {
             ("hyper:\n  targets: [q, z]\n", "line 2", "gate"),
             ("penalties:\n  miner: 50\n", "line 2", "uremes"),
             ("max_miners: 2\nmin_miners: 3\n", "line 2", "min_miners"),
+            ("windows_s:\n  court: 7\n", "line 2", "four blocks"),
+            ("windows_s: {serve: 604801}\n", "line 1", "a week"),
         ] {
             let refusal = format!("{:#}", Plan::parse(text).unwrap_err());
             assert!(refusal.contains(line), "{refusal}");

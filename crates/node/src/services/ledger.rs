@@ -19,7 +19,7 @@ use r3mes_gateway::{
 use r3mes_http::server::serve;
 use r3mes_ledger::genesis::Genesis;
 use r3mes_state::Storage;
-use r3mes_types::{ConsensusKey, beacon::HashChains, wire::Wire};
+use r3mes_types::{ConsensusKey, Millis, beacon::HashChains, wire::Wire};
 use tokio_util::sync::CancellationToken;
 
 use super::cometbft as program;
@@ -117,6 +117,7 @@ fn open(home: &Home, config: &Config, settings: &Ledger) -> anyhow::Result<Opene
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make {}", folder.display()))?;
     refuse_other_engine(home, settings.engine, &folder)?;
+    refuse_early_pruning(settings, genesis.params.nodes.unbonding)?;
     let canonical = genesis.encode().into();
     let chain = match settings.engine {
         Engine::Local => ChainGenesis {
@@ -197,6 +198,25 @@ fn refuse_other_engine(home: &Home, engine: Engine, folder: &Path) -> anyhow::Re
     )
 }
 
+/// Blocks are kept for as long as stake is unbonding: until then what a validator signed can cost it
+/// stake, and a light client may begin with a header as old.
+fn refuse_early_pruning(settings: &Ledger, unbonding: Millis) -> anyhow::Result<()> {
+    let Some(keep) = settings
+        .keep_blocks
+        .filter(|_| settings.engine == Engine::Cometbft)
+    else {
+        return Ok(());
+    };
+    let interval = u64::try_from(settings.block_interval().as_millis()).unwrap_or(u64::MAX);
+    let least = unbonding.millis().div_ceil(interval.max(1));
+    anyhow::ensure!(
+        keep >= least,
+        "services.ledger.keep_blocks is {keep}, which at a block every {interval} ms is less than the {} s for which stake is unbonding on this network: set at least {least}, or leave it out to keep all",
+        unbonding.millis() / 1000
+    );
+    Ok(())
+}
+
 /// The beacon chains this home reveals from, each as long as those of the genesis.
 fn chains(
     keyring: &Keyring,
@@ -214,4 +234,31 @@ fn chains(
         "this home's beacon seed is not the one that the genesis was made with"
     );
     Ok(chains)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_kept_for_as_long_as_stake_is_unbonding() {
+        let week = Millis::seconds(7 * 24 * 3600);
+        let settings = |engine, keep_blocks, block_interval_ms| Ledger {
+            engine,
+            keep_blocks,
+            block_interval_ms,
+            ..Ledger::default()
+        };
+        let tried = |settings| refuse_early_pruning(&settings, week);
+        tried(settings(Engine::Cometbft, None, None)).unwrap();
+        tried(settings(Engine::Cometbft, Some(604_800), None)).unwrap();
+        // Which has none to keep.
+        tried(settings(Engine::Local, Some(2_000), None)).unwrap();
+        let refusal = tried(settings(Engine::Cometbft, Some(604_799), None));
+        let refusal = refusal.unwrap_err().to_string();
+        assert!(refusal.contains("at least 604800"), "{refusal}");
+        let faster = tried(settings(Engine::Cometbft, Some(604_800), Some(500)));
+        let refusal = faster.unwrap_err().to_string();
+        assert!(refusal.contains("at least 1209600"), "{refusal}");
+    }
 }

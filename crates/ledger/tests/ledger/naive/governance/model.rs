@@ -14,6 +14,8 @@ use crate::naive::accounts::model::Naive as Accounts;
 use crate::naive::accounts::steps::Step as AccountStep;
 
 const DAY: u64 = 24 * 3600 * SECOND;
+/// Time for four blocks, in milliseconds.
+const SHORTEST_VOTE: u64 = 8_000;
 const LONGEST_VOTE: u64 = 30 * DAY;
 const LONGEST_VESTING: u64 = 365 * DAY;
 
@@ -34,8 +36,8 @@ impl Params {
     /// authority, whatever else changes.
     fn good(&self) -> bool {
         self.authority.is_some()
-            && (1..=LONGEST_VOTE).contains(&self.voting)
-            && (1..=LONGEST_VOTE).contains(&self.data_voting)
+            && (SHORTEST_VOTE..=LONGEST_VOTE).contains(&self.voting)
+            && (SHORTEST_VOTE..=LONGEST_VOTE).contains(&self.data_voting)
             && (500_000..1_000_000).contains(&self.threshold)
             && self.vesting <= LONGEST_VESTING
     }

@@ -105,8 +105,8 @@ fn model() -> impl Strategy<Value = ModelKind> {
 fn plan() -> impl Strategy<Value = Plan> {
     let voting = || {
         prop_oneof![
-            8 => 1..200 * SECOND,
-            1 => Just(0),
+            8 => 8 * SECOND..200 * SECOND,
+            1 => prop::sample::select(vec![0, 8 * SECOND - 1]),
             1 => prop::sample::select(vec![30 * DAY, 30 * DAY + 1]),
         ]
     };

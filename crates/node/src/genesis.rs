@@ -6,10 +6,11 @@ use r3mes_ledger::genesis::{Genesis, GenesisValidator, params};
 use r3mes_model::{PackedModel, Tokenizer};
 use r3mes_training::dataset::Shard;
 use r3mes_types::{
-    Amount, Hash, Hasher, Millis, Time, UREMES_PER_REMES,
+    Address, Amount, Hash, Hasher, Millis, Time, UREMES_PER_REMES,
     bank::Balance,
     beacon::HashChain,
     data::DatasetSpec,
+    governance::Params,
     models::ModelSpec,
     nodes::{MsgRegister, NodeSpec},
     wire::{List, Text, Wire},
@@ -77,10 +78,13 @@ pub struct Charter<'a> {
     pub time: Time,
     /// Blocks that the first hash chain of the beacon lasts for.
     pub beacon_chain: u64,
-    /// Who signs blocks from the start; the first one's account is the network's authority.
+    /// Who signs blocks from the start.
     pub founders: &'a [Founder],
     /// Nodes that are registered from the start and sign no blocks. They have no ledger.
     pub others: &'a [Founder],
+    /// Whether the first founder's account is the network's authority and decides alone, as on a development
+    /// network; else the validators vote, and times are those of [`params`] without one.
+    pub authority: bool,
     /// The training run that begins at once.
     pub run: Option<Plan>,
 }
@@ -103,7 +107,10 @@ pub fn found(charter: &Charter<'_>) -> anyhow::Result<Founding> {
         .founders
         .first()
         .context("nobody founds the network")?;
-    let authority = Keyring::new(&first.home).account_address()?;
+    let authority = match charter.authority {
+        true => Some(Keyring::new(&first.home).account_address()?),
+        false => None,
+    };
     let tokenizer = Tokenizer::from_bytes(assets::BASE_TOKENIZER)?;
     let packed = PackedModel::from_bytes(&Bytes::from_slice(assets::BASE_MODEL))?;
     let mut stored = None;
@@ -125,12 +132,8 @@ pub fn found(charter: &Charter<'_>) -> anyhow::Result<Founding> {
             .finish(),
         packed,
     };
-    let mut params = params(Some(authority), FAUCET);
-    params.rewards.vesting = VESTING;
     let mut nodes = registrations(charter.founders)?;
-    if nodes.len() == charter.founders.len() {
-        params.nodes.max_block_validators = MAX_BLOCK_VALIDATORS;
-    }
+    let params = founding_params(authority, nodes.len() == charter.founders.len());
     nodes.extend(registrations(charter.others)?);
     let run = charter.run.as_ref();
     let run = run
@@ -154,6 +157,20 @@ pub fn found(charter: &Charter<'_>) -> anyhow::Result<Founding> {
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(founding)
+}
+
+/// The first parameters. With an authority times are short, and there is a faucet.
+fn founding_params(authority: Option<Address>, follows_nodes: bool) -> Params {
+    let development = authority.is_some();
+    let mut founding = params(authority, if development { FAUCET } else { Amount::ZERO });
+    if development {
+        founding.rewards.vesting = VESTING;
+    }
+    founding.nodes.max_block_validators = match follows_nodes {
+        true => MAX_BLOCK_VALIDATORS,
+        false => 0,
+    };
+    founding
 }
 
 fn validators(charter: &Charter<'_>) -> anyhow::Result<Vec<GenesisValidator>> {
@@ -257,4 +274,28 @@ fn founding_texts(
 /// The folder of the ledger's own blob store.
 pub fn bootstrap_folder(home: &Home) -> std::path::PathBuf {
     home.data("ledger").join("blobs")
+}
+
+#[cfg(test)]
+mod tests {
+    use r3mes_ledger::governance::check_all;
+
+    use super::*;
+
+    #[test]
+    fn a_network_without_an_authority_is_held_to_the_times_of_a_lasting_one() {
+        for follows_nodes in [true, false] {
+            let lasting = founding_params(None, follows_nodes);
+            check_all(&lasting).unwrap();
+            assert_eq!(lasting.bank.faucet_limit, Amount::ZERO);
+            assert!(lasting.rewards.vesting > VESTING);
+            let hasty = founding_params(Some(Address::from([1; 20])), follows_nodes);
+            check_all(&hasty).unwrap();
+            assert!(hasty.nodes.unbonding < lasting.nodes.unbonding);
+            assert_eq!(
+                hasty.nodes.max_block_validators,
+                lasting.nodes.max_block_validators
+            );
+        }
+    }
 }

@@ -105,6 +105,7 @@ impl Chain {
             beacon_chain: BEACON_CHAIN,
             founders: &founders,
             others: &[],
+            authority: true,
             run: None,
         })?;
         let ports = free_ports(3 * count, 0)?;

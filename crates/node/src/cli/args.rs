@@ -126,11 +126,15 @@ pub struct Init {
     /// Chain id of a network of your own
     #[arg(long, default_value = "r3mes-local", conflicts_with = "join")]
     pub chain_id: String,
+    /// Found the network without an authority: parameters, models and runs are decided by the validators'
+    /// votes alone, there is no faucet, and stake takes a week to unbond. The first voter is the founder
+    #[arg(long, conflicts_with = "join")]
+    pub no_authority: bool,
     /// Take the account's 24 words from standard input instead of making new ones
     #[arg(long)]
     pub recover: bool,
     /// Go on from another network: the genesis that `r3mes export` wrote
-    #[arg(long, value_name = "FILE", requires = "from", conflicts_with_all = ["join", "recover", "roles"])]
+    #[arg(long, value_name = "FILE", requires = "from", conflicts_with_all = ["join", "recover", "roles", "no_authority"])]
     pub genesis: Option<PathBuf>,
     /// The home whose keys, blobs, roles and settings go on with that genesis
     #[arg(long, value_name = "DIR", requires = "genesis")]
@@ -496,6 +500,10 @@ pub struct Testnet {
     /// Pause after each block, in milliseconds: at most a second
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub block_interval_ms: u64,
+    /// Found the network without an authority: the validators' votes decide, there is no faucet, and stake
+    /// takes a week to unbond
+    #[arg(long)]
+    pub no_authority: bool,
     /// Training rounds of the run that begins at once
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,

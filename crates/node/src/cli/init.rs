@@ -64,6 +64,7 @@ pub(super) fn join_as(home: &Home, roles: &[Role], url: &str) -> anyhow::Result<
         trust: None,
         blobs: Vec::new(),
         chain_id: String::new(),
+        no_authority: false,
         recover: false,
         genesis: None,
         from: None,
@@ -87,14 +88,14 @@ fn make(home: &Home, typed: &Init, engine: Option<Engine>) -> anyhow::Result<Ini
         // Before there are keys, since a retry would find them and refuse to replace them.
         match &typed.join {
             Some(url) => join(home, &mut config, url, typed, engine)?,
-            None => refuse_foundation(&config, &typed.chain_id, engine)?,
+            None => refuse_foundation(&config, typed, engine)?,
         }
         match phrase {
             Some(phrase) => keyring.recover(&phrase)?,
             None => keyring.generate()?,
         }
         if typed.join.is_none() {
-            found(home, &mut config, &typed.chain_id, engine)?;
+            found(home, &mut config, typed, engine)?;
         }
     }
     // Last, so that a home whose making was broken off does not count as one.
@@ -111,12 +112,12 @@ fn make(home: &Home, typed: &Init, engine: Option<Engine>) -> anyhow::Result<Ini
 }
 
 /// Whether a network can be founded by this name, with these roles, under this engine.
-fn refuse_foundation(
-    config: &Config,
-    chain_id: &str,
-    engine: Option<Engine>,
-) -> anyhow::Result<()> {
-    Text::<MAX_CHAIN_ID>::new(chain_id).context("--chain-id does not fit")?;
+fn refuse_foundation(config: &Config, typed: &Init, engine: Option<Engine>) -> anyhow::Result<()> {
+    Text::<MAX_CHAIN_ID>::new(&typed.chain_id).context("--chain-id does not fit")?;
+    anyhow::ensure!(
+        !typed.no_authority || config.roles.validator.is_some(),
+        "without an authority nobody but validators decides: add validator to --roles, or nobody could"
+    );
     anyhow::ensure!(
         engine != Some(Engine::Cometbft) || config.roles.validator.is_some(),
         "under engine cometbft the founder signs blocks: add validator to --roles"
@@ -127,10 +128,11 @@ fn refuse_foundation(
 fn found(
     home: &Home,
     config: &mut Config,
-    chain_id: &str,
+    typed: &Init,
     engine: Option<Engine>,
 ) -> anyhow::Result<()> {
-    config.network.chain_id = chain_id.to_owned();
+    let (chain_id, authority) = (&typed.chain_id, !typed.no_authority);
+    config.network.chain_id.clone_from(chain_id);
     let engine = engine.unwrap_or(Engine::Local);
     config.services.ledger = Some(Ledger {
         engine,
@@ -171,6 +173,7 @@ fn found(
             node,
         }],
         others: &[],
+        authority,
         run: None,
     };
     genesis::found(&charter)?;

@@ -47,6 +47,7 @@ pub(super) fn run(typed: &Typed, overrides: &Overrides, out: &Output) -> anyhow:
         port: typed.port,
         block_interval: Duration::from_millis(typed.block_interval_ms),
         rounds: typed.rounds,
+        authority: !typed.no_authority,
         child_args: overrides.to_args_of_any_home(),
     };
     let (testnet, made) = Testnet::open_or_make(&options)?;

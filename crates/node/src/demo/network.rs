@@ -168,6 +168,7 @@ impl Network {
                 node: None,
             }],
             others: &[],
+            authority: true,
             run: None,
         };
         let founding = genesis::found(&charter)?;

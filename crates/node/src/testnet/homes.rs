@@ -346,6 +346,7 @@ fn found(nodes: &[Node], options: &Options) -> anyhow::Result<()> {
         beacon_chain: genesis::BEACON_CHAIN,
         founders: &founders,
         others: &others,
+        authority: options.authority,
         run: Some(Plan {
             min_miners,
             max_miners: MAX_MINERS.max(min_miners),

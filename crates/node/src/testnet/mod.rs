@@ -44,6 +44,8 @@ pub struct Options {
     pub block_interval: Duration,
     /// Training rounds of the run that begins at once.
     pub rounds: u32,
+    /// Whether the first validator's account is the network's authority and decides alone.
+    pub authority: bool,
     /// Kernel back end and threads for every process, as typed.
     pub child_args: Vec<String>,
 }

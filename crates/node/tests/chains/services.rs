@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::homes::{Home, json, until};
+use super::homes::{Home, complaint, json, until};
 
 /// What the API answers, if it does.
 fn get(api: SocketAddr, path: &str) -> Option<Value> {
@@ -22,11 +22,37 @@ fn get(api: SocketAddr, path: &str) -> Option<Value> {
     serde_json::from_str(body).ok()
 }
 
+/// A network without an authority changes its parameters when its validators vote for it.
+fn decides_by_votes(founder: &Home) {
+    let set = ["tx", "proposal", "set", "nodes.jail=1h"];
+    let refused = complaint(&founder.dir, &set);
+    assert!(refused.contains("of an active validator"), "{refused}");
+    json(&founder.dir, &["tx", "register", "--roles", "validator"]);
+    let proposed = json(&founder.dir, &set);
+    assert_eq!(proposed["proposal"], 1, "{proposed}");
+    let jail = || {
+        let params = json(&founder.dir, &["query", "params"]);
+        assert!(params["governance"]["authority"].is_null(), "{params}");
+        params["nodes"]["jail"].as_u64().unwrap()
+    };
+    assert_eq!(jail(), 600_000, "nobody has voted");
+    json(&founder.dir, &["tx", "proposal", "vote", "1", "yes"]);
+    assert_eq!(jail(), 3_600_000);
+}
+
 #[test]
 fn the_api_runs_alone_over_the_ledger_that_the_environment_names() {
     let folder = tempfile::tempdir().unwrap();
-    let founder = Home::found(folder.path().join("founder"));
+    let arguments = ["--chain-id", "chains-1", "--no-authority", "--roles"];
+    let alone = complaint(
+        &folder.path().join("nobody"),
+        &[&["init"], &arguments[..], &["miner"]].concat(),
+    );
+    assert!(alone.contains("add validator"), "{alone}");
+    let arguments = [&arguments[..], &["validator"]].concat();
+    let founder = Home::make(folder.path().join("founder"), &arguments);
     let _ledger = founder.start();
+    decides_by_votes(&founder);
     // A home with a ledger of its own believes no other's.
     let refused = founder.complaint_by(&founder.rpc);
     assert!(refused.contains("would believe whatever"), "{refused}");

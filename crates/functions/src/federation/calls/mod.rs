@@ -9,6 +9,8 @@
 //! A record is changed only from the revision that was read, so of two gateways that each hold a call to
 //! be theirs one finds out that it is not.
 
+mod record;
+mod submit;
 mod turns;
 mod values;
 mod webhooks;
@@ -20,18 +22,21 @@ use async_nats::{
     jetstream::{
         self, Context,
         consumer::{Consumer, pull},
-        kv::{self, CreateErrorKind, Operation, Store, UpdateErrorKind},
-        message::PublishMessage,
+        kv::{self, Operation, Store, UpdateErrorKind},
         stream::{self, DiscardPolicy, LastRawMessageErrorKind, RetentionPolicy},
     },
 };
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use serde::{Deserialize, Serialize};
 
-pub use self::turns::Turn;
+use self::record::{decoded, encoded, is_id, name, result_of, user_name};
+pub use self::{
+    record::{CallRecord, CallState},
+    submit::Once,
+    turns::Turn,
+};
 use super::FederationError;
-use crate::{failure::Failure, webhook::Webhook, wire::messages::CallHead};
+use crate::failure::Failure;
 
 /// How long a call that is over is remembered.
 pub const LIFE: Duration = Duration::from_secs(3600);
@@ -45,96 +50,6 @@ const LOOK: Duration = Duration::from_secs(30);
 const OPERATION: &str = "KV-Operation";
 /// How long a message with the same id is known to be the same.
 const SAME: Duration = Duration::from_secs(120);
-
-/// How a call stands.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CallState {
-    /// It has not begun.
-    Waiting {
-        /// How many calls are before it, where that is known.
-        before: Option<u32>,
-    },
-    /// A node has it.
-    Running {
-        /// How much of it is done, 0 to 1.
-        done: Option<f64>,
-        /// What the function says of it.
-        note: String,
-    },
-    /// It is over, and there is a result.
-    Succeeded {
-        /// Pieces that the result lies in.
-        pieces: u32,
-    },
-    /// It is over without a result.
-    Failed(Failure),
-}
-
-/// A call that was taken.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CallRecord {
-    /// Its id.
-    pub id: String,
-    /// What is called, and by whom.
-    pub head: CallHead,
-    /// When it was taken, in microseconds since 1970.
-    pub created_at_us: u64,
-    /// Who has given it to a node, or is about to: made anew each time that a gateway takes it.
-    pub runner: Option<String>,
-    /// How it stands.
-    pub state: CallState,
-    /// Pieces that its arguments lie in.
-    pub arguments: u32,
-    /// Who is told that it is over.
-    #[serde(default)]
-    pub webhook: Option<Webhook>,
-}
-
-impl CallRecord {
-    /// Whether nothing will change any more.
-    pub fn is_over(&self) -> bool {
-        matches!(
-            self.state,
-            CallState::Succeeded { .. } | CallState::Failed(_)
-        )
-    }
-
-    /// Whose it is; empty for somebody without a token.
-    pub fn user(&self) -> &str {
-        self.head
-            .caller
-            .as_ref()
-            .map_or("", |caller| caller.user.as_str())
-    }
-
-    /// Pieces that its result lies in.
-    fn pieces(&self) -> u32 {
-        match self.state {
-            CallState::Succeeded { pieces } => pieces,
-            _ => 0,
-        }
-    }
-
-    fn name(&self) -> String {
-        name(self.user(), &self.id)
-    }
-}
-
-/// What an idempotency key was used for.
-#[derive(Clone, Copy, Debug)]
-pub struct Once<'a> {
-    /// The key.
-    pub key: &'a str,
-    /// A hash of what is called and of its arguments.
-    pub same: [u8; 32],
-}
-
-#[derive(Serialize, Deserialize)]
-struct KeyUse {
-    id: String,
-    same: [u8; 32],
-}
 
 /// Why a call cannot be taken, or is not known.
 #[derive(Debug, thiserror::Error)]
@@ -222,148 +137,6 @@ impl KeptCalls {
             queue: queue.map_err(|error| nats(doing, error))?,
             context,
         })
-    }
-
-    /// Takes a call, unless the same user had one with the same key: its record, and whether it is that
-    /// one. Once this returns, the call outlasts this gateway. `head` names the caller and the id.
-    ///
-    /// # Errors
-    /// See [`KeepError`].
-    pub async fn submit(
-        &self,
-        head: CallHead,
-        arguments: Bytes,
-        created_at_us: u64,
-        once: Option<Once<'_>>,
-        webhook: Option<Webhook>,
-    ) -> Result<(CallRecord, bool), KeepError> {
-        let caller = head.caller.clone().unwrap_or_default();
-        if let Some(once) = &once
-            && let (_, Some(known)) = self.used(&caller.user, once).await?
-        {
-            return Ok((known, true));
-        }
-        let record = CallRecord {
-            arguments: self.write(&arguments_of(&caller.call), arguments).await?,
-            id: caller.call,
-            head,
-            created_at_us,
-            runner: None,
-            state: CallState::Waiting { before: None },
-            webhook,
-        };
-        let made = self.records.create(record.name(), encoded(&record)?).await;
-        made.map_err(|error| nats("keep a call", error))?;
-        let Some(once) = &once else {
-            if let Err(error) = self.enqueue(&record).await {
-                self.forget(&record).await;
-                return Err(error);
-            }
-            return Ok((record, false));
-        };
-        match self.claim(&record, once).await {
-            Ok(None) => {}
-            Ok(Some(known)) => {
-                self.forget(&record).await;
-                return Ok((known, true));
-            }
-            Err(error) => {
-                if matches!(error, KeepError::OtherCall) {
-                    self.forget(&record).await;
-                }
-                return Err(error);
-            }
-        }
-        // Where this fails, the next call with the key puts it into the queue.
-        self.enqueue(&record).await?;
-        Ok((record, false))
-    }
-
-    /// Writes what a key is used for; the call that has it, if another one does.
-    async fn claim(
-        &self,
-        record: &CallRecord,
-        once: &Once<'_>,
-    ) -> Result<Option<CallRecord>, KeepError> {
-        let value = encoded(&KeyUse {
-            id: record.id.clone(),
-            same: once.same,
-        })?;
-        let key = key_name(record.user(), once.key);
-        loop {
-            let written = match self.used(record.user(), once).await? {
-                (_, Some(known)) if known.id == record.id => return Ok(None),
-                (_, Some(known)) => return Ok(Some(known)),
-                // The call that had it is kept no longer.
-                (Some(revision), None) => {
-                    let written = self.update(&key, value.clone(), revision).await;
-                    written.map(drop)
-                }
-                (None, None) => match self.records.create(&key, value.clone()).await {
-                    Ok(_) => Ok(()),
-                    Err(error) if error.kind() == CreateErrorKind::AlreadyExists => {
-                        Err(KeepError::Taken)
-                    }
-                    Err(error) => Err(nats("keep an idempotency key", error).into()),
-                },
-            };
-            match written {
-                Ok(()) => return Ok(None),
-                Err(KeepError::Taken) => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// The revision of what is kept of a key, and the call that it was used for.
-    async fn used(
-        &self,
-        user: &str,
-        once: &Once<'_>,
-    ) -> Result<(Option<u64>, Option<CallRecord>), KeepError> {
-        let Some(entry) = self.entry(&key_name(user, once.key)).await? else {
-            return Ok((None, None));
-        };
-        let used: KeyUse = decoded(&entry.value)?;
-        let Some(record) = self.get(user, &used.id).await? else {
-            return Ok((Some(entry.revision), None));
-        };
-        if used.same != once.same {
-            return Err(KeepError::OtherCall);
-        }
-        if record.runner.is_none() && !record.is_over() {
-            // Its gateway may have ended before it was in the queue.
-            self.enqueue(&record).await?;
-        }
-        Ok((Some(entry.revision), Some(record)))
-    }
-
-    async fn enqueue(&self, record: &CallRecord) -> Result<(), KeepError> {
-        self.publish("waiting", record).await
-    }
-
-    /// Puts the name of a record into a queue.
-    async fn publish(&self, queue: &str, record: &CallRecord) -> Result<(), KeepError> {
-        let message = PublishMessage::build()
-            .message_id(&record.id)
-            .payload(record.name().into());
-        let subject = format!("{}.{queue}", self.prefix);
-        let sent = self.context.send_publish(subject, message).await;
-        let sent = sent.map_err(|error| nats("queue a call", error))?;
-        match sent.await {
-            Ok(_) => Ok(()),
-            Err(error) if error.to_string().contains("maximum messages") => Err(KeepError::Full),
-            Err(error) => Err(nats("queue a call", error).into()),
-        }
-    }
-
-    /// Lets go of a call that nobody was told of. What stays is forgotten with time.
-    async fn forget(&self, record: &CallRecord) {
-        if let Err(error) = self.records.purge(record.name()).await {
-            tracing::debug!(%error, "functions.federation.forget");
-        }
-        self.drop_value(&arguments_of(&record.id), record.arguments)
-            .await;
     }
 
     /// How a user's call stands.
@@ -517,46 +290,6 @@ impl KeptCalls {
 struct Known {
     value: Bytes,
     revision: u64,
-}
-
-fn is_id(id: &str) -> bool {
-    !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric())
-}
-
-fn user_name(user: &str) -> String {
-    hex::encode(&blake3::hash(user.as_bytes()).as_bytes()[..16])
-}
-
-fn name(user: &str, id: &str) -> String {
-    format!("{}.{id}", user_name(user))
-}
-
-fn key_name(user: &str, key: &str) -> String {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(user_name(user).as_bytes());
-    hasher.update(key.as_bytes());
-    format!("key.{}", hasher.finalize().to_hex())
-}
-
-fn arguments_of(id: &str) -> String {
-    format!("arguments.{id}")
-}
-
-/// Each runner has a result of its own, so that one that lost its turn spoils nothing.
-fn result_of(record: &CallRecord) -> String {
-    let runner = record.runner.as_deref().unwrap_or_default();
-    format!("result.{}.{runner}", record.id)
-}
-
-fn encoded<T: Serialize>(value: &T) -> Result<Bytes, KeepError> {
-    let bytes = rmp_serde::to_vec_named(value);
-    bytes
-        .map(Bytes::from)
-        .map_err(|error| KeepError::Malformed(error.to_string()))
-}
-
-fn decoded<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, KeepError> {
-    rmp_serde::from_slice(bytes).map_err(|error| KeepError::Malformed(error.to_string()))
 }
 
 fn nats(doing: &'static str, error: impl std::fmt::Display) -> FederationError {

@@ -28,8 +28,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ACK_WAIT, CallRecord, CallState, KeepError, KeptCalls, LIFE, arguments_of, decoded, nats,
-    result_of, values,
+    ACK_WAIT, CallRecord, CallState, KeepError, KeptCalls, LIFE, nats,
+    record::{arguments_of, decoded, result_of},
+    values,
 };
 use crate::{failure::Failure, federation::FederationError, wire::messages::CallHead};
 

@@ -14,7 +14,7 @@ use async_nats::jetstream::{
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::{CallRecord, KeepError, KeptCalls, MAX_WAITING, SAME, decoded, nats, turns};
+use super::{CallRecord, KeepError, KeptCalls, MAX_WAITING, SAME, nats, record::decoded, turns};
 use crate::{
     federation::FederationError,
     webhook::{Attempt, Shares},

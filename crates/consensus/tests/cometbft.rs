@@ -12,18 +12,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use r3mes_consensus::app::{LedgerApp, storage_options};
-use r3mes_consensus::application::{
-    Application, ApplicationError, BlockInput, BlockOutput, Check, CheckResult, Committed,
-    InitChain, Proposal, Query, QueryResult,
-};
-use r3mes_consensus::block::{results_hash, to_tendermint_time, tx_hash};
+use r3mes_consensus::application::{Application, Query};
+use r3mes_consensus::block::tx_hash;
 use r3mes_consensus::cometbft::{CometHandle, EngineError, Listener, Parts, open};
 use r3mes_consensus::genesis::Genesis;
 use r3mes_consensus::key::ValidatorKey;
 use r3mes_consensus::local::TxState;
 use r3mes_ledger::genesis::{DEVELOPMENT_CHAIN, DEVELOPMENT_SECRET};
 use r3mes_state::Storage;
-use r3mes_types::Time;
 use r3mes_types::auth::QueryAccount;
 use r3mes_types::beacon::HashChains;
 use r3mes_types::query::Query as Question;
@@ -36,21 +32,15 @@ use tokio_util::sync::CancellationToken;
 mod bank;
 #[path = "support/comet.rs"]
 mod comet;
+#[path = "support/recorded.rs"]
+mod recorded;
 
 use bank::{CHAIN, key, ledger_genesis, send, validator};
 use comet::{Comet, PATIENCE, program, settings};
+use recorded::{Recorded, Step, replay};
 
 /// The pause between blocks.
 const INTERVAL: Duration = Duration::from_millis(50);
-
-/// Where an application stops for good or until it is told to go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    /// The block is executed and nothing of it is kept yet.
-    Executed,
-    /// The block is committed and on disk, and CometBFT does not know.
-    Committed,
-}
 
 /// A pause at one step of one block: it tells that it is reached, and waits.
 struct Pause {
@@ -60,30 +50,16 @@ struct Pause {
     go_on: Receiver<()>,
 }
 
-/// The ledger, with everything that goes in and out of it written down.
-struct Watched {
-    app: LedgerApp,
-    blocks: Mutex<BTreeMap<u64, (BlockInput, BlockOutput)>>,
-    executed: Mutex<u64>,
-    pause: Mutex<Option<Pause>>,
-}
+/// Where the application stands still next.
+#[derive(Clone, Default)]
+struct Pauses(Arc<Mutex<Option<Pause>>>);
 
-impl Watched {
-    fn new(storage: Storage) -> Self {
-        let beacon = HashChains::new(DEVELOPMENT_SECRET, DEVELOPMENT_CHAIN);
-        Self {
-            app: LedgerApp::new(ledger_genesis(), storage, Some(beacon)),
-            blocks: Mutex::default(),
-            executed: Mutex::default(),
-            pause: Mutex::default(),
-        }
-    }
-
+impl Pauses {
     /// Stops at a step; tells when it is reached, and goes on when the sender is dropped.
     fn pause_at(&self, step: Step, height: u64) -> (Receiver<()>, Sender<()>) {
         let (reached, is_reached) = channel();
         let (let_go, go_on) = channel();
-        *self.pause.lock().unwrap() = Some(Pause {
+        *self.0.lock().unwrap() = Some(Pause {
             step,
             height,
             reached,
@@ -94,7 +70,7 @@ impl Watched {
 
     fn pass(&self, step: Step, height: u64) {
         let pause = self
-            .pause
+            .0
             .lock()
             .unwrap()
             .take_if(|pause| pause.step == step && pause.height == height);
@@ -105,77 +81,31 @@ impl Watched {
     }
 }
 
-impl Application for Watched {
-    fn committed(&self) -> Result<Option<Committed>, ApplicationError> {
-        self.app.committed()
-    }
-
-    fn init_chain(&self) -> Result<InitChain, ApplicationError> {
-        self.app.init_chain()
-    }
-
-    fn check(&self, tx: &[u8], context: &Check<'_>) -> Result<CheckResult, ApplicationError> {
-        self.app.check(tx, context)
-    }
-
-    fn prepare(&self, proposal: Proposal<'_>) -> Result<Vec<Vec<u8>>, ApplicationError> {
-        self.app.prepare(proposal)
-    }
-
-    fn process(&self, block: &BlockInput) -> Result<Result<(), String>, ApplicationError> {
-        self.app.process(block)
-    }
-
-    fn finalize(&self, block: &BlockInput) -> Result<BlockOutput, ApplicationError> {
-        let output = self.app.finalize(block)?;
-        println!("executed {} {:?}", block.height, output.app_hash);
-        let written = (block.clone(), output.clone());
-        let before = self.blocks.lock().unwrap().insert(block.height, written);
-        if let Some(before) = before {
-            assert_eq!(before, (block.clone(), output.clone()), "executed again");
-        }
-        *self.executed.lock().unwrap() = block.height;
-        self.pass(Step::Executed, block.height);
-        Ok(output)
-    }
-
-    fn commit(&self) -> Result<(), ApplicationError> {
-        self.app.commit()
-    }
-
-    fn sync(&self) -> Result<(), ApplicationError> {
-        self.app.sync()?;
-        let height = *self.executed.lock().unwrap();
-        self.pass(Step::Committed, height);
-        Ok(())
-    }
-
-    fn next_deadline(&self) -> Result<Option<Time>, ApplicationError> {
-        self.app.next_deadline()
-    }
-
-    fn query(&self, query: &Query) -> Result<QueryResult, ApplicationError> {
-        self.app.query(query)
-    }
-}
-
 /// The application, listening for CometBFT.
 struct Running {
-    app: Arc<Watched>,
+    app: Arc<Recorded>,
+    pauses: Pauses,
     handle: CometHandle,
     shutdown: CancellationToken,
     engine: JoinHandle<Result<(), EngineError>>,
 }
 
 fn listen(directory: &Path, storage: Storage) -> Running {
-    let app = Arc::new(Watched::new(storage));
     let genesis = ledger_genesis();
+    let beacon = HashChains::new(DEVELOPMENT_SECRET, DEVELOPMENT_CHAIN);
+    let app = LedgerApp::new(genesis.clone(), storage, Some(beacon));
+    let pauses = Pauses::default();
+    let passed = pauses.clone();
+    let app = Arc::new(Recorded::new(app, move |step, height| {
+        passed.pass(step, height);
+    }));
     let chain = Genesis::new(&genesis.chain_id, genesis.time).unwrap();
     let (engine, handle) = open(Parts::new(chain, app.clone())).unwrap();
     let listener = Listener::unix(&directory.join("abci")).unwrap();
     let shutdown = CancellationToken::new();
     Running {
         app,
+        pauses,
         handle,
         engine: tokio::spawn(engine.run(listener, shutdown.clone())),
         shutdown,
@@ -261,7 +191,7 @@ async fn transfers_and_a_kill_of_cometbft_in_mid_block_give_the_hashes_of_a_repl
 
     for step in [Step::Executed, Step::Committed] {
         let height = running.handle.height() + 3;
-        let (reached, let_go) = running.app.pause_at(step, height);
+        let (reached, let_go) = running.pauses.pause_at(step, height);
         tokio::task::block_in_place(|| reached.recv_timeout(PATIENCE)).unwrap();
         comet.kill();
         drop(let_go);
@@ -270,33 +200,13 @@ async fn transfers_and_a_kill_of_cometbft_in_mid_block_give_the_hashes_of_a_repl
     }
     let newest = running.handle.height() + 2;
     running.reach(newest + 1).await;
-    replay(&running.app, &comet, newest);
-    running.stop().await;
-}
-
-/// Executes what was written down on a ledger of its own, as engine `local` does, and compares block by
-/// block with what CometBFT's headers say.
-fn replay(app: &Watched, comet: &Comet, newest: u64) {
-    let storage = Storage::memory(storage_options()).unwrap();
-    let replayed = LedgerApp::new(ledger_genesis(), storage, None);
-    replayed.init_chain().unwrap();
-    let blocks = app.blocks.lock().unwrap();
-    for height in 1..=newest {
-        let (input, output) = &blocks[&height];
-        let again = replayed.finalize(input).unwrap();
-        replayed.commit().unwrap();
-        assert_eq!(&again, output, "block {height}");
-        let next = comet.header(height + 1);
-        assert_eq!(next["app_hash"], hex::encode_upper(output.app_hash));
-        let results = results_hash(&output.tx_results);
-        assert_eq!(next["last_results_hash"], hex::encode_upper(results));
-        let header = comet.header(height);
-        assert_eq!(header["proposer_address"], input.proposer.to_string());
-        let time = to_tendermint_time(input.time).to_rfc3339();
-        assert_eq!(header["time"], time);
+    let past = running.app.blocks();
+    replay(ledger_genesis(), &past, &comet, newest);
+    for (input, _) in past.range(..=newest).map(|(_, block)| block) {
         let signers: Vec<bool> = input.last_commit.iter().map(|vote| vote.signed).collect();
-        assert_eq!(signers, vec![true; usize::from(height > 1)]);
+        assert_eq!(signers, vec![true; usize::from(input.height > 1)]);
     }
+    running.stop().await;
 }
 
 const CHILD_DIRECTORY: &str = "R3MES_COMETBFT_TEST_DIRECTORY";
@@ -317,7 +227,7 @@ async fn an_application_in_its_own_process_answers_until_it_is_killed() {
         "executed" => Step::Executed,
         _ => Step::Committed,
     };
-    let (reached, _let_go) = running.app.pause_at(step, running.handle.height() + 4);
+    let (reached, _let_go) = running.pauses.pause_at(step, running.handle.height() + 4);
     tokio::task::block_in_place(|| reached.recv_timeout(PATIENCE)).unwrap();
     println!("paused");
     running.engine.await.unwrap().unwrap();
@@ -369,7 +279,7 @@ async fn an_application_killed_in_mid_block_comes_back_with_the_same_hashes() {
     comet.broadcast(&tx);
     let state = running.handle.wait_for_tx(tx_hash(&tx), PATIENCE).await;
     assert!(matches!(state, Ok(TxState::Included(info)) if info.result.code == 0));
-    for (height, (_, output)) in &*running.app.blocks.lock().unwrap() {
+    for (height, (_, output)) in &running.app.blocks() {
         let before = hashes.insert(*height, format!("{:?}", output.app_hash));
         assert!(before.is_none_or(|before| before == hashes[height]));
     }

@@ -25,8 +25,9 @@ use r3mes_types::wire::Wire;
 use r3mes_types::{Amount, ConsensusKey, Message, Millis, Time};
 use tendermint_proto::google::protobuf::Timestamp;
 use tendermint_proto::v0_38::abci::{
-    CommitInfo, ExecTxResult, Misbehavior, RequestCommit, RequestFinalizeBlock, RequestInfo,
-    RequestInitChain, Validator, ValidatorUpdate as AbciUpdate, VoteInfo, request, response,
+    CommitInfo, ExecTxResult, Misbehavior, MisbehaviorType, RequestCommit, RequestFinalizeBlock,
+    RequestInfo, RequestInitChain, Validator, ValidatorUpdate as AbciUpdate, VoteInfo, request,
+    response,
 };
 use tendermint_proto::v0_38::crypto::{PublicKey, public_key::Sum};
 use tokio_util::sync::CancellationToken;
@@ -244,7 +245,17 @@ fn a_history_gives_the_same_hashes_to_one_that_follows_and_to_one_that_starts_ag
 }
 
 #[tokio::test]
-async fn a_history_gives_the_same_hashes_over_abci() {
+async fn a_history_gives_the_same_hashes_over_abci_whichever_way_a_validator_signed_twice() {
+    let past = history();
+    for kind in [
+        MisbehaviorType::DuplicateVote,
+        MisbehaviorType::LightClientAttack,
+    ] {
+        gives_the_same_over_abci(&past, kind).await;
+    }
+}
+
+async fn gives_the_same_over_abci(past: &[Past], kind: MisbehaviorType) {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("abci");
     let chain = Genesis::of_network(&genesis()).unwrap();
@@ -256,8 +267,8 @@ async fn a_history_gives_the_same_hashes_over_abci() {
     let mut connection = Connection::open(folder.path()).await;
     let begun = connection.ask(request::Value::InitChain(first_words(&chain)));
     assert!(matches!(begun.await, response::Value::InitChain(_)));
-    for (input, output) in history() {
-        let answer = connection.ask(request::Value::FinalizeBlock(told(&input)));
+    for (input, output) in past {
+        let answer = connection.ask(request::Value::FinalizeBlock(told(input, kind)));
         let response::Value::FinalizeBlock(answer) = answer.await else {
             panic!("block {} has another answer", input.height)
         };
@@ -301,8 +312,8 @@ fn first_words(chain: &Genesis) -> RequestInitChain {
     }
 }
 
-/// A block in CometBFT's words.
-fn told(input: &BlockInput) -> RequestFinalizeBlock {
+/// A block in CometBFT's words, with evidence of a kind.
+fn told(input: &BlockInput, kind: MisbehaviorType) -> RequestFinalizeBlock {
     let validator = |address: &[u8], power: u64| Validator {
         address: address.to_vec().into(),
         power: power as i64,
@@ -312,7 +323,7 @@ fn told(input: &BlockInput) -> RequestFinalizeBlock {
         block_id_flag: 2,
     };
     let offence = |offence: &Misbehaviour| Misbehavior {
-        r#type: 1,
+        r#type: kind.into(),
         validator: Some(validator(offence.validator.as_bytes(), offence.power)),
         height: offence.height as i64,
         time: Some(stamp(offence.time)),

@@ -37,9 +37,12 @@ use tokio_util::sync::CancellationToken;
 mod comet;
 #[path = "support/founders.rs"]
 mod founders;
+#[path = "support/recorded.rs"]
+mod recorded;
 
 use comet::{Comet, PATIENCE, program, settings};
 use founders::{CHAIN, ELEMENTS, FOUNDERS, Keys, STAKE, genesis};
+use recorded::{Past, Recorded, replay};
 
 /// The pause between blocks.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -72,6 +75,8 @@ struct Node {
     rpc: String,
     comet: Comet,
     handle: CometHandle,
+    /// What its ledger executed, where that is written down.
+    recorded: Option<Arc<Recorded>>,
     shutdown: CancellationToken,
     engine: JoinHandle<Result<(), EngineError>>,
 }
@@ -82,7 +87,11 @@ impl Node {
         let beacon = HashChains::new(peer.keys.beacon, ELEMENTS);
         let storage = Storage::memory(storage_options()).unwrap();
         let app = LedgerApp::new(genesis, storage, Some(beacon));
-        Self::start_with(program, directory, peer, settings, Arc::new(app))
+        let recorded = Arc::new(Recorded::new(app, |_, _| ()));
+        Self {
+            recorded: Some(recorded.clone()),
+            ..Self::start_with(program, directory, peer, settings, recorded)
+        }
     }
 
     fn start_with(
@@ -115,9 +124,19 @@ impl Node {
             rpc: settings.rpc.replacen("tcp://", "http://", 1),
             comet,
             handle,
+            recorded: None,
             shutdown,
             engine,
         }
+    }
+
+    /// What its ledger executed up to a height gives the same hashes without CometBFT.
+    async fn replays_up_to(&self, height: u64) -> Past {
+        self.reach(height + 1).await;
+        let mut past = self.recorded.as_ref().unwrap().blocks();
+        replay(genesis(), &past, &self.comet, height);
+        past.split_off(&(height + 1));
+        past
     }
 
     async fn ask<Q: Question>(&self, question: &Q) -> Q::Answer {
@@ -240,7 +259,7 @@ async fn a_node_that_joins_or_leaves_changes_who_signs_and_beacon_chains_go_on()
     let Some(program) = program() else { return };
     let folder = tempfile::tempdir().unwrap();
     let all = (1..=FOUNDERS + 1).map(Peer::of).collect();
-    let (nodes, _) = start(&program, &folder, all, INTERVAL);
+    let (mut nodes, _) = start(&program, &folder, all, INTERVAL);
     let joiner = nodes.last().unwrap();
     joiner.reach(2).await;
     let founders = joiner.validators(1);
@@ -279,6 +298,22 @@ async fn a_node_that_joins_or_leaves_changes_who_signs_and_beacon_chains_go_on()
     joiner.reach(left.height + 3).await;
     assert_eq!(joiner.validators(left.height + 1), with_joiner);
     assert_eq!(joiner.validators(left.height + 2), founders);
+
+    // One of four is away.
+    nodes[1].comet.kill();
+    let away = nodes[1].keys.validator.address();
+    let first = &nodes[0];
+    let newest = first.handle.height() + 4;
+    let past = first.replays_up_to(newest).await;
+    let (last, _) = &past[&newest];
+    let missing = last.last_commit.iter().filter(|vote| !vote.signed);
+    let missing: Vec<_> = missing.map(|vote| vote.validator).collect();
+    assert_eq!(missing, [away]);
+    let changes = past
+        .values()
+        .filter(|(_, output)| !output.validator_updates.is_empty());
+    let changes: Vec<u64> = changes.map(|(input, _)| input.height).collect();
+    assert_eq!(changes, [joined.height, left.height]);
     for node in nodes {
         node.stop().await;
     }
@@ -334,6 +369,10 @@ async fn a_validator_that_signs_twice_is_slashed_and_jailed() {
     let validators = honest.validators(height + 3);
     assert!(!validators.contains(&address(&twin.keys)));
     assert_eq!(validators.len(), usize::from(FOUNDERS) - 1);
+    let past = honest.replays_up_to(height + 3).await;
+    let offences = past.values().flat_map(|(input, _)| &input.misbehaviour);
+    let offenders: BTreeSet<_> = offences.map(|offence| offence.validator).collect();
+    assert_eq!(offenders, [twin.keys.validator.address()].into());
     for node in nodes {
         node.stop().await;
     }

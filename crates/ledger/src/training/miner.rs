@@ -12,6 +12,7 @@ use r3mes_types::{Address, Hash};
 use super::answers::{Asked, Case, CaseId, repeats};
 use super::error::TrainingError;
 use super::events;
+use super::settle::must_serve;
 use super::state::{RoundId, put_entry};
 use crate::error::LedgerError;
 use crate::store::Context;
@@ -107,13 +108,21 @@ pub(super) fn serve(ctx: &mut Context<'_>, message: &MsgServeStates) -> Result<(
     let kind = ObligationKind::Serve;
     let id = CaseId::new(message.run, message.round, message.miner, message.second);
     let mut case = Case::find(ctx, id, message.miner, kind)?;
-    let starts_from_zero = case.entry.feedback.is_none();
+    let feedback = case.entry.feedback;
     let due = case.asked.due(kind);
     let audit = case.audit(message.miner, kind)?;
     if repeats(audit.served.as_ref(), &message.served, message.miner, kind)? {
         return Ok(());
     }
     due?;
+    if !must_serve(audit, feedback) {
+        // Counted as an answer, it would end the phase before those have answered who owe one.
+        return Err(TrainingError::NotOwed {
+            address: message.miner,
+            kind,
+        }
+        .into());
+    }
     let expected = audit.served_steps();
     let served = &message.served;
     if !served
@@ -128,7 +137,7 @@ pub(super) fn serve(ctx: &mut Context<'_>, message: &MsgServeStates) -> Result<(
         }
         .into());
     }
-    if served.feedback.is_some() && starts_from_zero {
+    if served.feedback.is_some() && feedback.is_none() {
         let why = "there is no error feedback to serve: this round started from zero";
         return Err(TrainingError::Malformed { why }.into());
     }

@@ -16,6 +16,7 @@ mod nodes;
 mod play;
 mod prepare;
 mod second;
+mod serving;
 mod tables;
 mod training_messages;
 mod vesting;

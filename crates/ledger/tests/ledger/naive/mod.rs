@@ -9,6 +9,7 @@ mod escrow;
 mod governance;
 mod lane;
 mod rewards;
+mod training;
 
 use proptest::prelude::{ProptestConfig, Rng};
 use proptest::test_runner::{RngSeed, TestRunner};

@@ -1,6 +1,6 @@
 //! Rewards: what is issued and vests, what slashes take of it, appeals, and trust.
 
-mod model;
+pub(super) mod model;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;

@@ -26,14 +26,14 @@ pub(super) struct Slash {
 
 /// What a node has done: kept, missed, broken, and the trust that follows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Record {
-    pub(super) counts: [u64; 3],
-    pub(super) trust: u32,
+pub(in crate::naive) struct Record {
+    pub(in crate::naive) counts: [u64; 3],
+    pub(in crate::naive) trust: u32,
 }
 
 impl Record {
     /// Unproven, then from a quarter, a half and nine tenths of the most.
-    pub(super) fn tier(&self) -> u32 {
+    pub(in crate::naive) fn tier(&self) -> u32 {
         match self.trust {
             0..250 => 0,
             250..500 => 1,
@@ -44,7 +44,7 @@ impl Record {
 
     /// A twentieth of what is missing is gained, a tenth of what there is lost, each rounded up;
     /// a falsehood loses everything.
-    fn note(&mut self, deed: Deed) {
+    pub(in crate::naive) fn note(&mut self, deed: Deed) {
         let trust = self.trust;
         let (count, trust) = match deed {
             Deed::Kept => (0, trust + (1_000 - trust).div_ceil(20)),

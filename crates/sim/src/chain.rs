@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use r3mes_ledger::block::TxResult;
+use r3mes_ledger::invariants::Totals;
 use r3mes_ledger::{BlockInput, Genesis, Ledger};
 use r3mes_types::auth::QueryAccount;
 use r3mes_types::beacon::{HashChain, MsgReveal};
@@ -26,6 +27,7 @@ const PAID_FEE: Amount = Amount::new(1_000);
 /// A ledger and the state it has come to.
 pub struct Chain {
     state: BTreeMap<Vec<u8>, Vec<u8>>,
+    totals: Totals,
     beacon: HashChain,
     proposer: ConsensusAddress,
     chain_id: String,
@@ -71,6 +73,7 @@ impl Chain {
         let key: ConsensusKey = validator.key;
         let (changes, _) = Ledger::init_chain(&genesis)?;
         let mut chain = Self {
+            totals: Totals::count(&BTreeMap::new())?,
             state: BTreeMap::new(),
             beacon,
             proposer: key.address(),
@@ -80,7 +83,7 @@ impl Chain {
             time: genesis.time,
             next_deadline: None,
         };
-        chain.write(changes);
+        chain.write(changes)?;
         Ok(chain)
     }
 
@@ -118,7 +121,7 @@ impl Chain {
         // Signatures are the transaction layer's affair and tested there; here none is made.
         let known = |tx: &[u8]| Tx::parse(tx).ok().map(Arc::new);
         let output = Ledger::finalize_block(&self.state, &input, &known)?;
-        self.write(output.changes);
+        self.write(output.changes)?;
         self.next_deadline = output.next_deadline;
         let results: Vec<TxResult> = output.tx_results.into_iter().skip(1).collect();
         let events = results
@@ -137,6 +140,12 @@ impl Chain {
         let answer = Ledger::query(&self.state, Q::PATH, &question.encode())?;
         ensure!(answer.code == 0, "{}: {}", Q::PATH, answer.log);
         Ok(Q::Answer::decode(&answer.value)?)
+    }
+
+    /// Sums over the state, which have followed every change of it.
+    #[must_use]
+    pub const fn totals(&self) -> &Totals {
+        &self.totals
     }
 
     /// The state, for invariants.
@@ -189,12 +198,14 @@ impl Chain {
         Ok(document.with_signature(Signature::from([1; Signature::LEN])))
     }
 
-    fn write(&mut self, changes: r3mes_state::Changes) {
+    fn write(&mut self, changes: r3mes_state::Changes) -> Result<()> {
+        self.totals = self.totals.follow(&self.state, &changes)?;
         for (key, value) in changes {
             match value {
                 Some(value) => self.state.insert(key, value),
                 None => self.state.remove(&key),
             };
         }
+        Ok(())
     }
 }

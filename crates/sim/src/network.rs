@@ -26,6 +26,8 @@ use crate::rng::Rng;
 pub const STAKE: Amount = Amount::remes(20_000);
 /// How long each phase may take. An honest node that is cut off or down is back well within it.
 pub const WINDOW: Millis = Millis::seconds(60);
+/// What a round is worth, all parts together.
+pub const REWARD: Amount = Amount::remes(10);
 /// Closed rounds that the ledger keeps in full.
 pub const KEPT_ROUNDS: u32 = 3;
 
@@ -205,14 +207,13 @@ impl Network {
     fn params(&self, compute: &dyn Compute, initial: &[u8]) -> Result<RunParams> {
         let miners = self.miners.len() as u32;
         let min_miners = miners.div_ceil(2);
-        let reward = Amount::remes(10);
         let split = Split {
             miners: Ppm::percent(60),
             validators: Ppm::percent(30),
             proposer: Ppm::percent(5),
             treasury: Ppm::percent(5),
         };
-        let most = reward.share(split.miners).uremes() / u64::from(min_miners);
+        let most = REWARD.share(split.miners).uremes() / u64::from(min_miners);
         let least = r3mes_ledger::rewards::economics::least_penalty(most, self.audited, self.panel)
             .context("packages are audited")?;
         let penalty = Amount::new(u64::try_from(least)?);
@@ -230,7 +231,7 @@ impl Network {
                 state: Hash::of(&compute.start(initial)),
             },
             rounds: self.rounds,
-            reward,
+            reward: REWARD,
             split,
             panel: self.panel,
             drawn_steps: self.drawn,

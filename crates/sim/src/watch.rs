@@ -3,21 +3,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use r3mes_ledger::bank::SUPPLY;
 use r3mes_ledger::block::TxResult;
-use r3mes_ledger::invariants;
+use r3mes_ledger::invariants::Totals;
+use r3mes_ledger::store::Committed;
 use r3mes_training::agent::RoundKey;
-use r3mes_types::training::{Entry, Outcome, RoundRecord};
-use r3mes_types::{Address, Event, Message, Millis, Time};
+use r3mes_types::training::{Entry, Outcome, Phase, RoundRecord};
+use r3mes_types::{Address, Amount, Event, Message, Millis, Time};
 
 use crate::behaviour::Behaviour;
-use crate::network::{Network, WINDOW};
+use crate::chain::Chain;
+use crate::network::{Network, REWARD, WINDOW};
 use crate::world::RUN;
 
 /// Phases with a window, and turns of backup proposers: a round takes no longer.
 const MAX_WINDOWS: u64 = 8 + 4;
 
-/// Most rounds of a run in which everything is added up after every block.
-const THOROUGH: u32 = 100;
+/// So many blocks apart everything is added up anew. In between the sums follow the changes of each
+/// block, which costs as little as the block itself; that they missed none shows when they are the same
+/// as those of all that there is.
+const RECOUNT: u64 = 256;
 
 /// What becomes of work, true or not, while too few validators see the ledger to make a quorum.
 fn nobodys_fault(outcome: Outcome) -> bool {
@@ -46,13 +51,14 @@ pub struct Watch {
     steps: u32,
     /// Liars hold less than a third of the power: only then is anything promised.
     promised: bool,
-    /// Supply and stakes are added up after every block.
-    thorough: bool,
+    /// All coins after the last block.
+    supply: Option<Amount>,
     open: BTreeMap<u32, Time>,
     /// Whether some node is cut off.
     cut: bool,
     /// Rounds in which some were.
     disturbed: BTreeSet<u32>,
+    /// By round and node, of all rounds until the end: a payment that comes late is one too many as well.
     paid: BTreeSet<(u32, Address)>,
     tallies: BTreeMap<Address, Tally>,
     rounds: u32,
@@ -66,7 +72,7 @@ impl Watch {
             behaviours: BTreeMap::new(),
             steps: network.steps,
             promised: network.liars_are_few(),
-            thorough: network.rounds <= THOROUGH,
+            supply: None,
             open: BTreeMap::new(),
             cut: false,
             disturbed: BTreeSet::new(),
@@ -116,13 +122,9 @@ impl Watch {
         Ok(())
     }
 
-    /// Checks one block.
-    pub(crate) fn block(
-        &mut self,
-        state: &BTreeMap<Vec<u8>, Vec<u8>>,
-        now: Time,
-        events: &[Event],
-    ) -> Result<()> {
+    /// Checks the chain's last block.
+    pub(crate) fn block(&mut self, chain: &Chain, events: &[Event]) -> Result<()> {
+        let now = chain.time();
         for event in events {
             self.event(now, event)
                 .with_context(|| format!("{event:?}"))?;
@@ -131,19 +133,32 @@ impl Watch {
         for (round, opened) in &self.open {
             ensure!(now <= opened.after(longest), "round {round} does not close");
         }
-        // Coins move at the closes and slashes above all; in runs of very many rounds that will do.
-        let telling = |event: &Event| {
-            [
-                "training.close_round",
-                "training.slashed",
-                "training.paid",
-                "rewards.vested",
-            ]
-            .contains(&event.kind)
-        };
-        if self.thorough || events.iter().any(telling) {
-            invariants::check(state)?;
+        chain.totals().check(chain.state())?;
+        if chain.height().is_multiple_of(RECOUNT) {
+            let counted = Totals::count(chain.state())?;
+            ensure!(
+                counted == *chain.totals(),
+                "the sums missed a change: {counted:?}"
+            );
         }
+        self.supply_grows_by_rewards_alone(chain, events)
+    }
+
+    /// Coins are issued when a round is paid, its reward at most, and at no other time.
+    fn supply_grows_by_rewards_alone(&mut self, chain: &Chain, events: &[Event]) -> Result<()> {
+        let supply = SUPPLY.get(&Committed(chain.state()))?;
+        let supply = supply.context("there are coins")?;
+        let pays = |event: &&Event| {
+            event.kind == "training.phase" && event.get("phase") == Some(Phase::Pay.name())
+        };
+        let rounds = events.iter().filter(pays).count() as u64;
+        let before = self.supply.replace(supply).unwrap_or(supply);
+        let issued = supply.checked_sub(before).context("coins are gone")?;
+        let most = REWARD.uremes() * rounds;
+        ensure!(
+            issued.uremes() <= most,
+            "{issued} were issued in a block that pays {rounds} rounds"
+        );
         Ok(())
     }
 
@@ -171,8 +186,6 @@ impl Watch {
             "training.close_round" => {
                 self.open.remove(&round()?);
                 self.rounds += 1;
-                let closed = round()?;
-                self.paid.retain(|(paid, _)| *paid >= closed);
             }
             "training.paid" => {
                 ensure!(self.paid.insert((round()?, address()?)), "paid twice");

@@ -261,7 +261,7 @@ impl World {
         self.messages += messages.len() as u64;
         let Made { events, results } = self.chain.block(now, &messages)?;
         self.watch.results(&messages, &results)?;
-        self.watch.block(self.chain.state(), now, &events)?;
+        self.watch.block(&self.chain, &events)?;
         let news = events.iter().any(|event| {
             matches!(
                 event.kind,

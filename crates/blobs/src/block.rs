@@ -1,7 +1,12 @@
 use bytes::Bytes;
 use r3mes_types::{Cid, Codec};
 
-use crate::dag_pb::{Node, NodeError};
+use crate::{
+    AnyCid,
+    any_cid::{DAG_CBOR, DAG_JSON, DAG_PB},
+    dag_pb::{Node, NodeError},
+    ipld,
+};
 
 /// Longest block that is stored, sent or accepted, in bytes (the limit of IPFS's Bitswap).
 pub const MAX_BLOCK_BYTES: usize = 2 << 20;
@@ -9,7 +14,7 @@ pub const MAX_BLOCK_BYTES: usize = 2 << 20;
 /// Bytes together with the CID that they match. Cloning shares the bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
-    cid: Cid,
+    cid: AnyCid,
     bytes: Bytes,
 }
 
@@ -18,13 +23,30 @@ impl Block {
     ///
     /// # Errors
     /// [`BlockError::TooLong`] above [`MAX_BLOCK_BYTES`], [`BlockError::Mismatch`] when the hash
-    /// is another.
-    pub fn verify(cid: Cid, bytes: Bytes) -> Result<Self, BlockError> {
+    /// is another, [`BlockError::Hash`] when it is of a kind that is not known here.
+    pub fn verify(cid: impl Into<AnyCid>, bytes: Bytes) -> Result<Self, BlockError> {
+        let cid = cid.into();
         check_length(&bytes)?;
-        if !cid.matches(&bytes) {
-            return Err(BlockError::Mismatch { cid });
+        match (cid.matches(&bytes), cid.is_checkable()) {
+            (true, _) => Ok(Self { cid, bytes }),
+            (false, true) => Err(BlockError::Mismatch { cid }),
+            (false, false) => Err(BlockError::Hash { cid }),
         }
-        Ok(Self { cid, bytes })
+    }
+
+    /// The block whose content stands in the CID itself, if it does.
+    #[must_use]
+    pub fn inline(cid: &AnyCid) -> Option<Self> {
+        let bytes = Bytes::copy_from_slice(cid.inline()?);
+        let cid = cid.clone();
+        Some(Self { cid, bytes })
+    }
+
+    /// The same block by another CID of its own, which a store keeps under one [key](AnyCid::key).
+    pub(crate) fn by(self, cid: &AnyCid) -> Self {
+        debug_assert_eq!(self.cid.key(), cid.key(), "one block");
+        let cid = cid.clone();
+        Self { cid, ..self }
     }
 
     /// Names a block of content.
@@ -33,7 +55,7 @@ impl Block {
     /// [`BlockError::TooLong`] above [`MAX_BLOCK_BYTES`].
     pub fn raw(bytes: Bytes) -> Result<Self, BlockError> {
         check_length(&bytes)?;
-        let cid = Cid::raw(&bytes);
+        let cid = Cid::raw(&bytes).into();
         Ok(Self { cid, bytes })
     }
 
@@ -50,15 +72,26 @@ impl Block {
         }
         let cids = Cid::raw_pair([left, right]);
         let named = cids.into_iter().zip([left.clone(), right.clone()]);
-        Ok(named.map(|(cid, bytes)| Self { cid, bytes }).collect())
+        let named = named.map(|(cid, bytes)| {
+            let cid = cid.into();
+            Self { cid, bytes }
+        });
+        Ok(named.collect())
     }
 
     /// As [`Block::verify`], of two blocks in less time than of one after another.
-    pub(crate) fn verify_pair(cids: [&Cid; 2], bytes: [Bytes; 2]) -> [Result<Self, BlockError>; 2] {
-        let matches = Cid::match_pair(cids, [&bytes[0], &bytes[1]]);
+    pub(crate) fn verify_pair(
+        cids: [&AnyCid; 2],
+        bytes: [Bytes; 2],
+    ) -> [Result<Self, BlockError>; 2] {
         let [left, right] = bytes;
+        let (Some(first), Some(second)) = (cids[0].digest(), cids[1].digest()) else {
+            return [Self::verify(cids[0], left), Self::verify(cids[1], right)];
+        };
+        let hashed = [first, second].map(|digest| Cid::new(Codec::Raw, *digest));
+        let matches = Cid::match_pair([&hashed[0], &hashed[1]], [&left, &right]);
         let checked = |which: usize, bytes: Bytes| {
-            let cid = *cids[which];
+            let cid = cids[which].clone();
             check_length(&bytes)?;
             match matches[which] {
                 true => Ok(Self { cid, bytes }),
@@ -70,13 +103,13 @@ impl Block {
 
     /// Names an encoded MerkleDAG node, which our own encoder keeps far below the limit.
     pub(crate) fn dag_pb(bytes: Bytes) -> Self {
-        let cid = Cid::dag_pb(&bytes);
+        let cid = Cid::dag_pb(&bytes).into();
         Self { cid, bytes }
     }
 
     /// The name.
     #[must_use]
-    pub const fn cid(&self) -> &Cid {
+    pub const fn cid(&self) -> &AnyCid {
         &self.cid
     }
 
@@ -86,18 +119,19 @@ impl Block {
         &self.bytes
     }
 
-    /// The blocks that this one refers to, in order, repetitions included.
+    /// The blocks that this one refers to, in order, repetitions included: the links of `dag-pb`,
+    /// `dag-cbor` and `dag-json`. A block of another codec is content and has none.
     ///
     /// # Errors
-    /// When a dag-pb block is not a node, or links to a CID of a kind that is not used here.
-    pub fn links(&self) -> Result<Vec<Cid>, NodeError> {
+    /// When the block is not what its codec says.
+    pub fn links(&self) -> Result<Vec<AnyCid>, NodeError> {
         match self.cid.codec() {
-            Codec::Raw => Ok(Vec::new()),
-            Codec::DagPb => Ok(Node::decode(&self.bytes)?
-                .links
-                .into_iter()
-                .map(|link| link.cid)
-                .collect()),
+            DAG_PB => {
+                let links = Node::decode(&self.bytes)?.links.into_iter();
+                Ok(links.map(|link| link.cid).collect())
+            }
+            DAG_CBOR | DAG_JSON => ipld::links(self),
+            _ => Ok(Vec::new()),
         }
     }
 }
@@ -119,7 +153,13 @@ pub enum BlockError {
     #[error("the bytes received for {cid} do not match it: their hash is another")]
     Mismatch {
         /// The name that was asked for.
-        cid: Cid,
+        cid: AnyCid,
+    },
+    /// A hash that is not known here, so that nothing can be held against it.
+    #[error("{cid} cannot be checked: only CIDs of sha2-256 (0x12) and inline content are known")]
+    Hash {
+        /// The name that was asked for.
+        cid: AnyCid,
     },
     /// More bytes than a block may have.
     #[error("a block of {bytes} bytes is over the limit of {MAX_BLOCK_BYTES}")]
@@ -139,8 +179,17 @@ mod tests {
         assert!(Block::verify(cid, Bytes::from_static(b"one")).is_ok());
         assert_eq!(
             Block::verify(cid, Bytes::from_static(b"two")),
-            Err(BlockError::Mismatch { cid })
+            Err(BlockError::Mismatch { cid: cid.into() })
         );
+    }
+
+    #[test]
+    fn a_hash_that_is_not_known_is_named_as_the_fault() {
+        // blake3 of nothing.
+        let text = "bafkr4ifpcne3t5pzugtkaqcn5i3nzskjtpfslsnnyejlpte2spfoihzsmi";
+        let cid: AnyCid = text.parse().unwrap();
+        let refused = Block::verify(cid.clone(), Bytes::new());
+        assert_eq!(refused, Err(BlockError::Hash { cid }));
     }
 
     #[test]

@@ -19,27 +19,27 @@
 use std::io::{self, Read, Write};
 
 use bytes::Bytes;
-use r3mes_types::{Cid, CidError};
 
 use crate::{
-    BlobStore, Block, BlockError, FollowError, MAX_BLOCK_BYTES, Scope, StoreError, Traversal,
+    AnyCid, AnyCidError, BlobStore, Block, BlockError, FollowError, MAX_BLOCK_BYTES, Scope,
+    StoreError, Traversal,
 };
 
 /// Most roots that a header may name.
 pub const MAX_ROOTS: usize = 16;
 
-/// Longest header: a map of two keys and [`MAX_ROOTS`] CIDs of 41 bytes.
-const MAX_HEADER_BYTES: u64 = 24 + 41 * MAX_ROOTS as u64;
+/// Longest header: a map of two keys and [`MAX_ROOTS`] CIDs with 5 bytes before each.
+const MAX_HEADER_BYTES: u64 = 24 + (5 + AnyCid::MAX_BYTES as u64) * MAX_ROOTS as u64;
 
 /// Longest section.
-const MAX_SECTION_BYTES: u64 = (Cid::LEN + MAX_BLOCK_BYTES) as u64;
+const MAX_SECTION_BYTES: u64 = (AnyCid::MAX_BYTES + MAX_BLOCK_BYTES) as u64;
 
 /// Blocks stored together when a stream is imported.
 const BATCH_BLOCKS: usize = 16;
 
 /// The header for these roots (at most [`MAX_ROOTS`]), with its length before it.
 #[must_use]
-pub fn header(roots: &[Cid]) -> Vec<u8> {
+pub fn header(roots: &[AnyCid]) -> Vec<u8> {
     assert!(roots.len() <= MAX_ROOTS, "our own code names one root");
     // {"roots": [...
     let mut body = vec![0xa2, 0x65];
@@ -47,9 +47,16 @@ pub fn header(roots: &[Cid]) -> Vec<u8> {
     // An array of up to 23 items has its length in the first byte.
     body.push(0x80 | roots.len() as u8);
     for root in roots {
-        // Tag 42, then the CID as bytes after a zero (the multibase of binary).
-        body.extend([0xd8, 0x2a, 0x58, Cid::LEN as u8 + 1, 0]);
-        body.extend(root.to_bytes());
+        // Tag 42, then the CID as bytes after a zero (the multibase of binary). Up to 23 bytes have
+        // their length in the first byte.
+        let cid = root.to_bytes();
+        body.extend([0xd8, 0x2a]);
+        match cid.len() as u8 + 1 {
+            few @ ..24 => body.push(0x40 | few),
+            length => body.extend([0x58, length]),
+        }
+        body.push(0);
+        body.extend(cid);
     }
     body.push(0x67);
     body.extend(b"version");
@@ -62,8 +69,9 @@ pub fn header(roots: &[Cid]) -> Vec<u8> {
 /// The start of a block's section: its length and CID. The block's bytes follow.
 #[must_use]
 pub fn section_head(block: &Block) -> Vec<u8> {
-    let mut head = varint((Cid::LEN + block.bytes().len()) as u64);
-    head.extend(block.cid().to_bytes());
+    let cid = block.cid().to_bytes();
+    let mut head = varint((cid.len() + block.bytes().len()) as u64);
+    head.extend(cid);
     head
 }
 
@@ -73,11 +81,13 @@ pub fn section_head(block: &Block) -> Vec<u8> {
 /// [`CarError::Traverse`] when a block is not in `store` or cannot be read, [`CarError::Write`].
 pub fn write<S: BlobStore + ?Sized>(
     store: &S,
-    root: &Cid,
+    root: impl Into<AnyCid>,
     out: &mut dyn Write,
 ) -> Result<(), CarError> {
     let failed = |source| CarError::Write { source };
-    out.write_all(&header(&[*root])).map_err(failed)?;
+    let root = root.into();
+    out.write_all(&header(std::slice::from_ref(&root)))
+        .map_err(failed)?;
     let mut blocks = Traversal::new(root, Scope::All);
     while let Some(block) = blocks.next(store)? {
         out.write_all(&section_head(&block)).map_err(failed)?;
@@ -87,7 +97,8 @@ pub fn write<S: BlobStore + ?Sized>(
 }
 
 /// Reads a CAR of at most `max_bytes` into `store` and returns its roots. Every block is checked
-/// against its CID; whether the roots are complete, [`BlobStore::missing`] tells.
+/// against its CID; whether the roots are complete, [`missing`](crate::missing) tells. Blocks whose
+/// content stands in their CID are read and not stored.
 ///
 /// # Errors
 /// When the stream is not a CAR, is cut short, is too long, or the store fails. Blocks before the
@@ -96,10 +107,13 @@ pub fn import<S: BlobStore + ?Sized>(
     store: &S,
     reader: &mut dyn Read,
     max_bytes: u64,
-) -> Result<Vec<Cid>, CarError> {
+) -> Result<Vec<AnyCid>, CarError> {
     let mut car = Reader::new(reader, max_bytes)?;
     let mut batch = Vec::new();
     while let Some(block) = car.next_block()? {
+        if block.cid().inline().is_some() {
+            continue;
+        }
         batch.push(block);
         if batch.len() == BATCH_BLOCKS {
             store.insert(&batch)?;
@@ -113,7 +127,7 @@ pub fn import<S: BlobStore + ?Sized>(
 /// Reads a CAR block by block.
 pub struct Reader<'r> {
     reader: &'r mut dyn Read,
-    roots: Vec<Cid>,
+    roots: Vec<AnyCid>,
     left: u64,
     limit: u64,
 }
@@ -138,7 +152,7 @@ impl<'r> Reader<'r> {
 
     /// The roots that the header names.
     #[must_use]
-    pub fn roots(&self) -> &[Cid] {
+    pub fn roots(&self) -> &[AnyCid] {
         &self.roots
     }
 
@@ -150,12 +164,10 @@ impl<'r> Reader<'r> {
         let Some(length) = self.read_length(MAX_SECTION_BYTES)? else {
             return Ok(None);
         };
-        let mut section = Bytes::from(self.read_exactly(length)?);
-        if section.len() < Cid::LEN {
-            return Err(CarError::Section { bytes: length });
-        }
-        let bytes = section.split_off(Cid::LEN);
-        let cid = Cid::from_bytes(&section).map_err(|source| CarError::Cid { source })?;
+        let section = Bytes::from(self.read_exactly(length)?);
+        let named = AnyCid::read(&section);
+        let (cid, content) = named.map_err(|source| CarError::Cid { source })?;
+        let bytes = section.slice_ref(content);
         let block = Block::verify(cid, bytes).map_err(|source| CarError::Block { source })?;
         Ok(Some(block))
     }
@@ -201,7 +213,7 @@ impl<'r> Reader<'r> {
     }
 }
 
-fn parse_header(bytes: &[u8]) -> Result<Vec<Cid>, CarError> {
+fn parse_header(bytes: &[u8]) -> Result<Vec<AnyCid>, CarError> {
     let rest = bytes
         .strip_prefix(&[0xa2, 0x65])
         .and_then(|rest| rest.strip_prefix(b"roots"))
@@ -212,11 +224,15 @@ fn parse_header(bytes: &[u8]) -> Result<Vec<Cid>, CarError> {
     };
     let mut roots = Vec::new();
     for _ in 0..count {
-        let cid = rest.strip_prefix(&[0xd8, 0x2a, 0x58, Cid::LEN as u8 + 1, 0]);
-        let (cid, after) = cid
-            .and_then(|rest| rest.split_at_checked(Cid::LEN))
+        let (length, after) = match rest {
+            [0xd8, 0x2a, few @ 0x42..=0x57, 0, after @ ..] => (few & 0x1f, after),
+            [0xd8, 0x2a, 0x58, length @ 24..=255, 0, after @ ..] => (*length, after),
+            _ => return Err(CarError::Header),
+        };
+        let (cid, after) = after
+            .split_at_checked(usize::from(length) - 1)
             .ok_or(CarError::Header)?;
-        roots.push(Cid::from_bytes(cid).map_err(|source| CarError::Cid { source })?);
+        roots.push(AnyCid::from_bytes(cid).map_err(|source| CarError::Cid { source })?);
         rest = after;
     }
     let end = rest
@@ -273,12 +289,12 @@ pub enum CarError {
         /// Bytes accepted.
         limit: u64,
     },
-    /// A CID that cannot be read or is not used here.
-    #[error("the CAR names something that is not supported")]
+    /// A CID that cannot be read.
+    #[error("the CAR has something else where a CID should be")]
     Cid {
         /// What is wrong with the CID.
         #[source]
-        source: CidError,
+        source: AnyCidError,
     },
     /// A block that does not match its CID.
     #[error("the CAR has a wrong block")]

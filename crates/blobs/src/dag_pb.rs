@@ -8,7 +8,8 @@ use prost::{
     Message,
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
 };
-use r3mes_types::{Cid, CidError};
+
+use crate::{AnyCid, AnyCidError};
 
 /// Most links that a node may have. Kubo makes 174; other writers up to 8192.
 pub(crate) const MAX_LINKS: usize = 8192;
@@ -21,9 +22,9 @@ pub(crate) struct Node {
 }
 
 /// A link of a node; names are not used in files and are dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Link {
-    pub(crate) cid: Cid,
+    pub(crate) cid: AnyCid,
     /// Bytes of the linked block and of all below it, as its writer counted them.
     pub(crate) total_bytes: u64,
 }
@@ -66,12 +67,14 @@ impl Node {
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = Vec::with_capacity(self.links.len() * 56 + self.data.len() + 16);
         for link in &self.links {
-            let body = 2 + Cid::LEN + 2 + 1 + encoded_len_varint(link.total_bytes);
+            let cid = link.cid.to_bytes();
+            let length = encoded_len_varint(cid.len() as u64) + cid.len();
+            let body = 1 + length + 2 + 1 + encoded_len_varint(link.total_bytes);
             encode_key(2, WireType::LengthDelimited, &mut out);
             encode_varint(body as u64, &mut out);
             encode_key(1, WireType::LengthDelimited, &mut out);
-            encode_varint(Cid::LEN as u64, &mut out);
-            out.put_slice(&link.cid.to_bytes());
+            encode_varint(cid.len() as u64, &mut out);
+            out.put_slice(&cid);
             encode_key(2, WireType::LengthDelimited, &mut out);
             encode_varint(0, &mut out);
             encode_key(3, WireType::Varint, &mut out);
@@ -83,12 +86,12 @@ impl Node {
         out.into()
     }
 
-    /// Reads a node, as [`RawNode::read`] does, with links that are followed here.
+    /// Reads a node, as [`RawNode::read`] does, with its links.
     pub(crate) fn decode(block: &Bytes) -> Result<Self, NodeError> {
         let raw = RawNode::read(block)?;
         let link = |raw: RawLink| {
             let hash = raw.hash.unwrap_or_default();
-            let cid = Cid::from_bytes(&hash).map_err(|source| NodeError::Link { source })?;
+            let cid = AnyCid::from_bytes(&hash).map_err(|source| NodeError::Link { source })?;
             let total_bytes = raw.total_bytes.unwrap_or_default();
             Ok(Link { cid, total_bytes })
         };
@@ -167,7 +170,7 @@ impl FilePart {
     }
 }
 
-/// Why a dag-pb block cannot be read.
+/// Why a node cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NodeError {
@@ -178,12 +181,26 @@ pub enum NodeError {
         #[source]
         source: prost::DecodeError,
     },
-    /// A link that this network cannot follow.
+    /// A link that names nothing.
     #[error("the node has a link that cannot be followed")]
     Link {
         /// What is wrong with the CID.
         #[source]
-        source: CidError,
+        source: AnyCidError,
+    },
+    /// A block that is not the data that its codec says.
+    #[error("not {codec}: {reason}")]
+    Data {
+        /// The codec, such as DAG-CBOR.
+        codec: &'static str,
+        /// What the decoder said.
+        reason: String,
+    },
+    /// A block of a codec whose links are not known here, or that no file is written in.
+    #[error("a block of codec {code:#x} is neither a file nor a part of one")]
+    Codec {
+        /// The multicodec number.
+        code: u64,
     },
     /// More links than allowed.
     #[error("the node has {links} links, the limit is {MAX_LINKS}")]
@@ -213,6 +230,8 @@ pub enum NodeError {
 
 #[cfg(test)]
 mod tests {
+    use r3mes_types::Cid;
+
     use super::*;
 
     fn node() -> Node {
@@ -224,11 +243,11 @@ mod tests {
         Node {
             links: vec![
                 Link {
-                    cid: Cid::raw(&[1; 256]),
+                    cid: Cid::raw(&[1; 256]).into(),
                     total_bytes: 256,
                 },
                 Link {
-                    cid: Cid::raw(&[2; 44]),
+                    cid: Cid::raw(&[2; 44]).into(),
                     total_bytes: 44,
                 },
             ],
@@ -303,7 +322,7 @@ mod tests {
 
     #[test]
     fn too_many_links_are_refused() {
-        let link = node().links[0];
+        let link = node().links[0].clone();
         let node = Node {
             links: vec![link; MAX_LINKS + 1],
             data: Bytes::new(),

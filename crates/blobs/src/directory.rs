@@ -7,10 +7,10 @@
 
 use bytes::Bytes;
 use prost::Message;
-use r3mes_types::{Cid, Codec};
 
 use crate::{
-    Block, NodeError,
+    AnyCid, Block, NodeError,
+    any_cid::DAG_PB,
     dag_pb::{KIND_DIRECTORY, KIND_HAMT_SHARD, RawLink, RawNode},
 };
 
@@ -47,12 +47,12 @@ struct Shard {
 }
 
 /// What a directory block says of a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
     /// The name's content.
-    Found(Cid),
+    Found(AnyCid),
     /// The name can only be in this shard, one level down.
-    Below(Cid),
+    Below(AnyCid),
 }
 
 impl Directory {
@@ -61,7 +61,7 @@ impl Directory {
     /// # Errors
     /// When it is a directory that cannot be followed.
     pub(crate) fn decode(block: &Block) -> Result<Option<Self>, NodeError> {
-        if block.cid().codec() == Codec::Raw {
+        if block.cid().codec() != DAG_PB {
             return Ok(None);
         }
         let wrong = |source| NodeError::Encoding { source };
@@ -84,7 +84,7 @@ impl Directory {
     /// Looks a name up; `level` counts the shards above this one.
     ///
     /// # Errors
-    /// When the link is of a kind that is not used here.
+    /// When the link names nothing.
     pub(crate) fn find(&self, name: &str, level: u32) -> Result<Option<Entry>, NodeError> {
         let Some(shard) = self.shard else {
             return Ok(self.link(name.as_bytes())?.map(Entry::Found));
@@ -103,7 +103,7 @@ impl Directory {
     ///
     /// # Errors
     /// As [`find`](Self::find).
-    pub(crate) fn shards(&self) -> Result<Vec<Cid>, NodeError> {
+    pub(crate) fn shards(&self) -> Result<Vec<AnyCid>, NodeError> {
         let Some(Shard { digits, .. }) = self.shard else {
             return Ok(Vec::new());
         };
@@ -111,7 +111,7 @@ impl Directory {
         below.map(|(_, hash)| cid(hash)).collect()
     }
 
-    fn link(&self, name: &[u8]) -> Result<Option<Cid>, NodeError> {
+    fn link(&self, name: &[u8]) -> Result<Option<AnyCid>, NodeError> {
         let mut links = self.links.iter();
         let found = links.find(|(known, _)| *known == name);
         found.map(|(_, hash)| cid(hash)).transpose()
@@ -139,8 +139,8 @@ impl Shard {
     }
 }
 
-fn cid(hash: &Bytes) -> Result<Cid, NodeError> {
-    Cid::from_bytes(hash).map_err(|source| NodeError::Link { source })
+fn cid(hash: &Bytes) -> Result<AnyCid, NodeError> {
+    AnyCid::from_bytes(hash).map_err(|source| NodeError::Link { source })
 }
 
 /// The first half of MurmurHash3 x64 with seed 0 (Austin Appleby, public domain).
@@ -181,6 +181,8 @@ fn mixed(mut k: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use r3mes_types::Cid;
+
     use super::*;
 
     fn block(kind: i32, fanout: Option<u64>, names: &[&str]) -> Block {
@@ -218,7 +220,7 @@ mod tests {
         let directory = directory.unwrap().unwrap();
         assert_eq!(
             directory.find("b", 0),
-            Ok(Some(Entry::Found(Cid::raw(b"b"))))
+            Ok(Some(Entry::Found(Cid::raw(b"b").into())))
         );
         assert_eq!(directory.find("c", 0), Ok(None));
         assert_eq!(directory.shards(), Ok(Vec::new()));
@@ -230,15 +232,15 @@ mod tests {
         let names = ["00", "CBhello", "D8hello"];
         let directory = Directory::decode(&block(KIND_HAMT_SHARD, Some(256), &names));
         let directory = directory.unwrap().unwrap();
-        let found = |name: &str| Ok(Some(Entry::Found(Cid::raw(name.as_bytes()))));
+        let found = |name: &str| Ok(Some(Entry::Found(Cid::raw(name.as_bytes()).into())));
         assert_eq!(directory.find("hello", 0), found("CBhello"));
         assert_eq!(directory.find("hello", 1), found("D8hello"));
         assert_eq!(directory.find("hello", 8), Ok(None));
-        assert_eq!(directory.shards(), Ok(vec![Cid::raw(b"00")]));
+        assert_eq!(directory.shards(), Ok(vec![Cid::raw(b"00").into()]));
         let below = Directory::decode(&block(KIND_HAMT_SHARD, Some(256), &["CB"]));
         assert_eq!(
             below.unwrap().unwrap().find("hello", 0),
-            Ok(Some(Entry::Below(Cid::raw(b"CB"))))
+            Ok(Some(Entry::Below(Cid::raw(b"CB").into())))
         );
     }
 

@@ -12,7 +12,8 @@ use bytes::Bytes;
 use r3mes_types::Cid;
 
 use crate::{
-    BlobStore, Block, BlockError, Collected, MAX_BLOCK_BYTES, Pin, PinName, StoreError, Usage,
+    AnyCid, BlobStore, Block, BlockError, Collected, MAX_BLOCK_BYTES, Pin, PinName, StoreError,
+    Usage,
     buffers::{self, Buffers},
     parallel,
     walk::{self, Reached},
@@ -69,7 +70,7 @@ impl Default for DiskOptions {
 /// ```text
 /// version              "1\n"
 /// lock                 shared by writers, exclusive to the garbage collector
-/// blocks/XY/CID        a block; XY are the last two characters before the last one
+/// blocks/XY/CID        a block, by a CID of version 1; XY are the last two characters before the last one
 /// pins/CID~NAME        a pin, empty
 /// quarantine/CID~N     bytes that no longer matched their name
 /// tmp/                 files being written
@@ -200,8 +201,8 @@ impl DiskStore {
         Ok(file)
     }
 
-    fn block_path(&self, cid: &Cid) -> PathBuf {
-        let name = cid.to_string();
+    fn block_path(&self, cid: &AnyCid) -> PathBuf {
+        let name = cid.key().to_string();
         let shard = &name[name.len() - 3..name.len() - 1];
         self.folder.join("blocks").join(shard).join(name)
     }
@@ -295,7 +296,7 @@ impl DiskStore {
     }
 
     /// Moves damaged bytes out of the way, unless another process has replaced them meanwhile.
-    fn quarantine(&self, cid: &Cid, path: &Path) -> Result<PathBuf, StoreError> {
+    fn quarantine(&self, cid: &AnyCid, path: &Path) -> Result<PathBuf, StoreError> {
         let number = NEXT_TEMPORARY.fetch_add(1, Ordering::Relaxed);
         let name = format!("{cid}~{}-{number}", process::id());
         let aside = self.folder.join("quarantine").join(name);
@@ -314,9 +315,9 @@ impl DiskStore {
     }
 
     /// One block, or two that are checked together.
-    fn several(&self, cids: &[Cid]) -> Vec<Result<Option<Block>, StoreError>> {
+    fn several(&self, cids: &[AnyCid]) -> Vec<Result<Option<Block>, StoreError>> {
         let [left, right] = cids else {
-            return cids.iter().map(|cid| self.block(cid)).collect();
+            return cids.iter().map(|cid| self.any_block(cid)).collect();
         };
         match (self.find(left), self.find(right)) {
             (Ok(Some(first)), Ok(Some(second))) => {
@@ -331,15 +332,15 @@ impl DiskStore {
 
     fn verified(
         &self,
-        cid: &Cid,
+        cid: &AnyCid,
         found: Result<Option<Bytes>, StoreError>,
     ) -> Result<Option<Block>, StoreError> {
-        let block = found?.map(|bytes| Block::verify(*cid, bytes));
+        let block = found?.map(|bytes| Block::verify(cid, bytes));
         block.map(|block| self.checked(cid, block)).transpose()
     }
 
     /// The bytes kept for a block, if there are any.
-    fn find(&self, cid: &Cid) -> Result<Option<Bytes>, StoreError> {
+    fn find(&self, cid: &AnyCid) -> Result<Option<Bytes>, StoreError> {
         match self.read_block(&self.block_path(cid)) {
             Ok(Some(bytes)) => Ok(Some(bytes)),
             Ok(None) => Err(self.damaged(cid)),
@@ -349,15 +350,15 @@ impl DiskStore {
     }
 
     /// A block that was checked; damaged bytes are set aside.
-    fn checked(&self, cid: &Cid, block: Result<Block, BlockError>) -> Result<Block, StoreError> {
+    fn checked(&self, cid: &AnyCid, block: Result<Block, BlockError>) -> Result<Block, StoreError> {
         block.map_err(|_| self.damaged(cid))
     }
 
     /// Sets damaged bytes aside and says so.
-    fn damaged(&self, cid: &Cid) -> StoreError {
+    fn damaged(&self, cid: &AnyCid) -> StoreError {
         match self.quarantine(cid, &self.block_path(cid)) {
             Ok(quarantined) => StoreError::Corrupt {
-                cid: *cid,
+                cid: cid.clone(),
                 quarantined,
             },
             Err(error) => error,
@@ -413,13 +414,15 @@ impl DiskStore {
         Ok(stored)
     }
 
-    fn reached_by_pins(&self) -> Result<HashSet<Cid>, StoreError> {
+    fn reached_by_pins(&self) -> Result<HashSet<AnyCid>, StoreError> {
         let mut reached = Reached::default();
         for pin in self.pins()? {
             let root = pin.root;
-            walk::reach(self, &root, &mut reached).map_err(|source| StoreError::Unreadable {
-                root,
-                source: Box::new(source),
+            walk::reach(self, &root.into(), &mut reached).map_err(|source| {
+                StoreError::Unreadable {
+                    root,
+                    source: Box::new(source),
+                }
             })?;
         }
         Ok(reached.all)
@@ -427,17 +430,17 @@ impl DiskStore {
 }
 
 impl BlobStore for DiskStore {
-    fn block(&self, cid: &Cid) -> Result<Option<Block>, StoreError> {
+    fn any_block(&self, cid: &AnyCid) -> Result<Option<Block>, StoreError> {
         self.verified(cid, self.find(cid))
     }
 
-    fn blocks(&self, cids: &[Cid]) -> Vec<Result<Option<Block>, StoreError>> {
-        let pairs: Vec<&[Cid]> = cids.chunks(2).collect();
+    fn blocks(&self, cids: &[AnyCid]) -> Vec<Result<Option<Block>, StoreError>> {
+        let pairs: Vec<&[AnyCid]> = cids.chunks(2).collect();
         let read = parallel::map(&pairs, |pair| self.several(pair));
         read.into_iter().flatten().collect()
     }
 
-    fn contains(&self, cid: &Cid) -> Result<bool, StoreError> {
+    fn contains_any(&self, cid: &AnyCid) -> Result<bool, StoreError> {
         let path = self.block_path(cid);
         fs::exists(&path).map_err(io_error("look for", &path))
     }
@@ -447,7 +450,7 @@ impl BlobStore for DiskStore {
         let mut names = HashSet::new();
         let shared = self.lock_shared()?;
         for block in blocks {
-            if names.insert(*block.cid()) && !self.refresh(block)? {
+            if names.insert(block.cid().key()) && !self.refresh(block)? {
                 new.push(block);
             }
         }
@@ -501,7 +504,7 @@ impl BlobStore for DiskStore {
         self.clear_temporaries()?;
         let reached = self.reached_by_pins()?;
         let mut stored = self.stored()?;
-        stored.sort_by_key(|file| (file.since, file.cid));
+        stored.sort_by_key(|file| (file.since, file.cid.clone()));
         let mut kept = total(&stored);
         let mut removed = Usage::default();
         let now = SystemTime::now();
@@ -527,7 +530,7 @@ impl BlobStore for DiskStore {
 
 /// A file under `blocks`.
 struct Stored {
-    cid: Cid,
+    cid: AnyCid,
     path: PathBuf,
     bytes: u64,
     since: SystemTime,

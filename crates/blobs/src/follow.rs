@@ -1,8 +1,36 @@
-//! Why links cannot be followed from block to block.
+//! From a link to its block, and why that may fail.
 
-use r3mes_types::Cid;
+use crate::{AnyCid, BlobStore, Block, NodeError, StoreError};
 
-use crate::{NodeError, StoreError};
+/// The block named `cid`: from the CID itself if its content stands there, otherwise from the
+/// store. Of a hash that [nothing can be held against](AnyCid::is_checkable) there is none.
+///
+/// # Errors
+/// As [`BlobStore::any_block`].
+pub fn find<S: BlobStore + ?Sized>(store: &S, cid: &AnyCid) -> Result<Option<Block>, StoreError> {
+    match Block::inline(cid) {
+        Some(block) => Ok(Some(block)),
+        None if !cid.is_checkable() => Ok(None),
+        None => store.any_block(cid),
+    }
+}
+
+/// As [`find`], of a block that is needed to go on.
+pub(crate) fn need<S: BlobStore + ?Sized>(store: &S, cid: &AnyCid) -> Result<Block, FollowError> {
+    let found = find(store, cid).map_err(|source| FollowError::Store {
+        cid: cid.clone(),
+        source,
+    })?;
+    found.ok_or_else(|| FollowError::Missing { cid: cid.clone() })
+}
+
+/// Says which node cannot be followed.
+pub(crate) fn unreadable(cid: &AnyCid) -> impl Fn(NodeError) -> FollowError {
+    move |source| FollowError::Node {
+        cid: cid.clone(),
+        source,
+    }
+}
 
 /// Why the blocks below a root could not be gone through.
 #[derive(Debug, thiserror::Error)]
@@ -12,13 +40,13 @@ pub enum FollowError {
     #[error("block {cid} is not stored here")]
     Missing {
         /// The block.
-        cid: Cid,
+        cid: AnyCid,
     },
     /// The store failed or the block is damaged.
     #[error("cannot read block {cid}")]
     Store {
         /// The block.
-        cid: Cid,
+        cid: AnyCid,
         /// What the store said.
         #[source]
         source: StoreError,
@@ -27,7 +55,7 @@ pub enum FollowError {
     #[error("{cid} cannot be followed")]
     Node {
         /// The block.
-        cid: Cid,
+        cid: AnyCid,
         /// What is wrong with it.
         #[source]
         source: NodeError,

@@ -19,17 +19,21 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Blocks of other writers, with CIDs of other kinds ([`AnyCid`]), are kept, followed and sent as well.
+//!
 //! In reading order: a [`Block`] is bytes that match their CID; a [`BlobStore`] keeps blocks and
 //! pins ([`MemoryStore`], [`DiskStore`]); [`file`](mod@file) cuts files into blocks and reads them back;
 //! [`car`] carries blocks between machines. All calls are synchronous and may touch a disk:
 //! asynchronous callers run them on a blocking thread.
 
+mod any_cid;
 mod block;
 mod buffers;
 mod dag_pb;
 mod directory;
 mod disk;
 mod follow;
+mod ipld;
 mod memory;
 mod parallel;
 mod pin;
@@ -41,14 +45,16 @@ mod walk;
 pub mod car;
 pub mod file;
 
+pub use any_cid::{AnyCid, AnyCidError};
 pub use block::{Block, BlockError, MAX_BLOCK_BYTES};
 pub use dag_pb::NodeError;
 pub use disk::{DiskOptions, DiskStore};
 pub use file::{AddError, CHUNK_BYTES, FileReader, GetError};
-pub use follow::FollowError;
+pub use follow::{FollowError, find};
 pub use memory::MemoryStore;
 pub use pin::{Pin, PinName, PinNameError};
 pub use r3mes_types::{Cid, CidError, Codec};
 pub use resolve::{ResolveError, Resolved, resolve};
 pub use store::{BlobStore, Collected, StoreError, Usage};
 pub use traverse::{Scope, Traversal};
+pub use walk::missing;

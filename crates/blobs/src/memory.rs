@@ -7,7 +7,7 @@ use std::{
 use r3mes_types::Cid;
 
 use crate::{
-    BlobStore, Block, Collected, Pin, PinName, StoreError, Usage,
+    AnyCid, BlobStore, Block, Collected, Pin, PinName, StoreError, Usage,
     disk::DEFAULT_GRACE,
     walk::{self, Reached},
 };
@@ -21,7 +21,8 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct Contents {
-    blocks: HashMap<Cid, (Block, Instant)>,
+    /// By key.
+    blocks: HashMap<AnyCid, (Block, Instant)>,
     pins: BTreeSet<Pin>,
 }
 
@@ -67,20 +68,21 @@ fn size(block: &Block) -> u64 {
 }
 
 impl BlobStore for MemoryStore {
-    fn block(&self, cid: &Cid) -> Result<Option<Block>, StoreError> {
+    fn any_block(&self, cid: &AnyCid) -> Result<Option<Block>, StoreError> {
         let contents = self.contents();
-        Ok(contents.blocks.get(cid).map(|(block, _)| block.clone()))
+        let found = contents.blocks.get(&cid.key());
+        Ok(found.map(|(block, _)| block.clone().by(cid)))
     }
 
-    fn contains(&self, cid: &Cid) -> Result<bool, StoreError> {
-        Ok(self.contents().blocks.contains_key(cid))
+    fn contains_any(&self, cid: &AnyCid) -> Result<bool, StoreError> {
+        Ok(self.contents().blocks.contains_key(&cid.key()))
     }
 
     fn insert(&self, blocks: &[Block]) -> Result<(), StoreError> {
         let now = Instant::now();
         let stored = blocks
             .iter()
-            .map(|block| (*block.cid(), (block.clone(), now)));
+            .map(|block| (block.cid().key(), (block.clone(), now)));
         self.contents().blocks.extend(stored);
         Ok(())
     }
@@ -108,19 +110,19 @@ impl BlobStore for MemoryStore {
         let mut reached = Reached::default();
         for pin in self.pins()? {
             let root = pin.root;
-            walk::reach(self, &root, &mut reached).map_err(|source| StoreError::Unreadable {
-                root,
-                source: Box::new(source),
+            walk::reach(self, &root.into(), &mut reached).map_err(|source| {
+                StoreError::Unreadable {
+                    root,
+                    source: Box::new(source),
+                }
             })?;
         }
         let mut contents = self.contents();
         let mut unpinned: Vec<_> = contents
             .blocks
-            .values()
-            .filter(|(block, since)| {
-                !reached.all.contains(block.cid()) && since.elapsed() >= self.grace
-            })
-            .map(|(block, since)| (*since, *block.cid(), size(block)))
+            .iter()
+            .filter(|(key, (_, since))| !reached.all.contains(key) && since.elapsed() >= self.grace)
+            .map(|(key, (block, since))| (*since, key.clone(), size(block)))
             .collect();
         unpinned.sort();
         let mut bytes = contents.usage().bytes;

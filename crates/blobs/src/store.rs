@@ -6,7 +6,7 @@ use std::{
 use r3mes_types::Cid;
 
 use crate::{
-    Block, Pin, PinName,
+    AnyCid, Block, Pin, PinName,
     file::{self, AddError, FileReader, GetError},
     follow::FollowError,
     parallel, walk,
@@ -20,23 +20,41 @@ use crate::{
 ///
 /// Calls may come from any number of threads and, for [`DiskStore`](crate::DiskStore), processes.
 pub trait BlobStore: Send + Sync {
-    /// The block named `cid`, checked against its name, or `None` when it is not here.
+    /// The block named `cid`, checked against its name, or `None` when it is not here. A store
+    /// keeps one block for all CIDs of one [key](AnyCid::key), and need not be asked for those whose
+    /// content stands [in the CID](AnyCid::inline): [`find`](crate::find) knows both.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] when the bytes kept are no longer the block (they are set aside,
     /// so that the next call says `None` and the block can be fetched again); I/O errors.
-    fn block(&self, cid: &Cid) -> Result<Option<Block>, StoreError>;
+    fn any_block(&self, cid: &AnyCid) -> Result<Option<Block>, StoreError>;
 
-    /// Several blocks, each as [`block`](Self::block) gives it, by all processors.
-    fn blocks(&self, cids: &[Cid]) -> Vec<Result<Option<Block>, StoreError>> {
-        parallel::map(cids, |cid| self.block(cid))
+    /// Several blocks, each as [`any_block`](Self::any_block) gives it, by all processors.
+    fn blocks(&self, cids: &[AnyCid]) -> Vec<Result<Option<Block>, StoreError>> {
+        parallel::map(cids, |cid| self.any_block(cid))
     }
 
     /// Whether a block of that name is here, without reading it.
     ///
     /// # Errors
     /// I/O errors.
-    fn contains(&self, cid: &Cid) -> Result<bool, StoreError>;
+    fn contains_any(&self, cid: &AnyCid) -> Result<bool, StoreError>;
+
+    /// As [`any_block`](Self::any_block), of the network's own kinds.
+    ///
+    /// # Errors
+    /// As there.
+    fn block(&self, cid: &Cid) -> Result<Option<Block>, StoreError> {
+        self.any_block(&cid.into())
+    }
+
+    /// As [`contains_any`](Self::contains_any), of the network's own kinds.
+    ///
+    /// # Errors
+    /// I/O errors.
+    fn contains(&self, cid: &Cid) -> Result<bool, StoreError> {
+        self.contains_any(&cid.into())
+    }
 
     /// Keeps all of `blocks`. When this returns, they survive a crash of the machine. Blocks that
     /// are here already cost almost nothing.
@@ -104,7 +122,7 @@ pub trait BlobStore: Send + Sync {
         let mut reader = FileReader::open(self, cid)?;
         if reader.size() > max_bytes {
             return Err(GetError::TooLarge {
-                cid: *cid,
+                cid: cid.into(),
                 size: reader.size(),
                 limit: max_bytes,
             });
@@ -117,7 +135,7 @@ pub trait BlobStore: Send + Sync {
     ///
     /// # Errors
     /// I/O errors, and nodes that cannot be read.
-    fn missing(&self, root: &Cid) -> Result<Vec<Cid>, FollowError> {
+    fn missing(&self, root: &Cid) -> Result<Vec<AnyCid>, FollowError> {
         walk::missing(self, root)
     }
 
@@ -211,7 +229,7 @@ pub enum StoreError {
     )]
     Corrupt {
         /// The block.
-        cid: Cid,
+        cid: AnyCid,
         /// Where the damaged bytes are now.
         quarantined: PathBuf,
     },

@@ -5,6 +5,7 @@ mod blobs {
     mod car;
     mod disk;
     mod files;
+    mod foreign;
     mod processes;
     mod stores;
     pub(crate) mod support;

@@ -2,8 +2,10 @@
 
 #[cfg(test)]
 mod gateway {
+    mod conditions;
     mod cosmos;
     mod flight;
+    mod foreign;
     mod helia;
     mod ipfs;
     mod kubo;

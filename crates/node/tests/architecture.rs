@@ -117,6 +117,8 @@ const SPOKEN_IN: &[(&str, &[&str])] = &[
     (
         "serde_json",
         &[
+            // Blocks of DAG-JSON, which other writers link to.
+            "blobs/src/ipld.rs",
             // The last height that CometBFT's key signed, and its file.
             "consensus/src/cometbft/signed.rs",
             "consensus/src/cometbft/signer.rs",

@@ -98,7 +98,7 @@ fn read_chunks(
 }
 
 /// A subtree whose root is stored: the link to it and the content below it.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Subtree {
     link: Link,
     size: u64,
@@ -141,7 +141,7 @@ impl<'s, 'e, S: BlobStore + ?Sized> Tree<'s, 'e, S> {
     fn push_leaf(&mut self, leaf: Block) -> Result<(), AddError> {
         let size = leaf.bytes().len() as u64;
         let link = Link {
-            cid: *leaf.cid(),
+            cid: leaf.cid().clone(),
             total_bytes: size,
         };
         self.keep(leaf)?;
@@ -167,7 +167,7 @@ impl<'s, 'e, S: BlobStore + ?Sized> Tree<'s, 'e, S> {
         let part_sizes: Vec<u64> = children.iter().map(|child| child.size).collect();
         let size = part_sizes.iter().sum();
         let node = Node {
-            links: children.iter().map(|child| child.link).collect(),
+            links: children.iter().map(|child| child.link.clone()).collect(),
             data: FilePart {
                 inline: Bytes::new(),
                 size,
@@ -178,7 +178,7 @@ impl<'s, 'e, S: BlobStore + ?Sized> Tree<'s, 'e, S> {
         let block = Block::dag_pb(node.encode());
         let below: u64 = children.iter().map(|child| child.link.total_bytes).sum();
         let link = Link {
-            cid: *block.cid(),
+            cid: block.cid().clone(),
             total_bytes: below + block.bytes().len() as u64,
         };
         self.keep(block)?;
@@ -190,7 +190,8 @@ impl<'s, 'e, S: BlobStore + ?Sized> Tree<'s, 'e, S> {
         loop {
             let top = level + 1 == self.levels.len();
             if let ([root], true) = (self.levels[level].as_slice(), top) {
-                let cid = root.link.cid;
+                let cid = Cid::try_from(&root.link.cid);
+                let cid = cid.expect("files are cut into blocks of the network's own kinds");
                 self.end()?;
                 return Ok(cid);
             }

@@ -1,11 +1,12 @@
 use std::io::{self, Read};
 
 use bytes::{Buf, Bytes};
-use r3mes_types::{Cid, Codec};
 
 use crate::{
-    BlobStore, Block, NodeError, StoreError,
+    AnyCid, BlobStore, Block, NodeError, StoreError,
+    any_cid::{DAG_PB, RAW},
     dag_pb::{FilePart, Node},
+    follow,
 };
 
 /// Most blocks that are read and checked at once, ahead of the one that is asked for.
@@ -33,7 +34,7 @@ pub struct FileReader<'s, S: ?Sized> {
 
 /// What is known of a part from the node above it.
 struct Part {
-    cid: Cid,
+    cid: AnyCid,
     size: u64,
     depth: usize,
     /// The part itself once it was read ahead, or why it could not be.
@@ -52,12 +53,12 @@ impl<'s, S: BlobStore + ?Sized> FileReader<'s, S> {
     ///
     /// # Errors
     /// When the root is missing, damaged or not a file.
-    pub fn open(store: &'s S, cid: &Cid) -> Result<Self, GetError> {
+    pub fn open(store: &'s S, cid: impl Into<AnyCid>) -> Result<Self, GetError> {
         let Opened {
             content,
             size,
             mut parts,
-        } = open_block(store, cid, 0)?;
+        } = open_block(store, &cid.into(), 0)?;
         parts.reverse();
         Ok(Self {
             store,
@@ -172,12 +173,13 @@ impl<'s, S: BlobStore + ?Sized> FileReader<'s, S> {
     /// Opens some of the next parts at once: more each time, as long as they are leaves.
     fn read_ahead(&mut self) {
         let leaves = self.pending.iter().rev();
-        let leaves = leaves.take_while(|part| part.cid.codec() == Codec::Raw);
+        let kept = |part: &&Part| part.cid.codec() == RAW && part.cid.inline().is_none();
+        let leaves = leaves.take_while(kept);
         let count = leaves.take(self.ahead).count();
         if count > 1 {
             let next = self.pending.len() - count..;
             let parts = &mut self.pending[next];
-            let cids: Vec<Cid> = parts.iter().map(|part| part.cid).collect();
+            let cids: Vec<AnyCid> = parts.iter().map(|part| part.cid.clone()).collect();
             for (part, read) in parts.iter_mut().zip(self.store.blocks(&cids)) {
                 part.opened = Some(open(&part.cid, part.depth, read));
             }
@@ -188,35 +190,46 @@ impl<'s, S: BlobStore + ?Sized> FileReader<'s, S> {
 
 fn open_block<S: BlobStore + ?Sized>(
     store: &S,
-    cid: &Cid,
+    cid: &AnyCid,
     depth: usize,
 ) -> Result<Opened, GetError> {
-    open(cid, depth, store.block(cid))
+    open(cid, depth, follow::find(store, cid))
 }
 
 /// What a block that was read, or not, is of a file.
 fn open(
-    cid: &Cid,
+    cid: &AnyCid,
     depth: usize,
     read: Result<Option<Block>, StoreError>,
 ) -> Result<Opened, GetError> {
-    let failed = |source| GetError::Store { cid: *cid, source };
+    let named = || cid.clone();
+    let failed = |source| GetError::Store {
+        cid: named(),
+        source,
+    };
     let block = read.map_err(failed)?;
-    let block = block.ok_or(GetError::Missing { cid: *cid })?;
-    if cid.codec() == Codec::Raw {
-        return Ok(Opened {
-            size: block.bytes().len() as u64,
-            content: block.bytes().clone(),
-            parts: Vec::new(),
-        });
+    let block = block.ok_or_else(|| GetError::Missing { cid: named() })?;
+    let invalid = |source| GetError::Node {
+        cid: named(),
+        source,
+    };
+    match cid.codec() {
+        RAW => {
+            return Ok(Opened {
+                size: block.bytes().len() as u64,
+                content: block.bytes().clone(),
+                parts: Vec::new(),
+            });
+        }
+        DAG_PB => {}
+        code => return Err(invalid(NodeError::Codec { code })),
     }
-    let invalid = |source| GetError::Node { cid: *cid, source };
     let node = Node::decode(block.bytes()).map_err(invalid)?;
     let part = FilePart::decode(&node.data, node.links.len()).map_err(invalid)?;
     if depth >= MAX_DEPTH {
         return Err(invalid(NodeError::TooDeep { limit: MAX_DEPTH }));
     }
-    let parts = node.links.iter().zip(part.part_sizes);
+    let parts = node.links.into_iter().zip(part.part_sizes);
     Ok(Opened {
         content: part.inline,
         size: part.size,
@@ -251,13 +264,13 @@ pub enum GetError {
     #[error("block {cid} is not stored here: fetch the file again")]
     Missing {
         /// The block.
-        cid: Cid,
+        cid: AnyCid,
     },
     /// The store failed or the block is damaged.
     #[error("cannot read block {cid}")]
     Store {
         /// The block.
-        cid: Cid,
+        cid: AnyCid,
         /// What the store said.
         #[source]
         source: StoreError,
@@ -266,7 +279,7 @@ pub enum GetError {
     #[error("block {cid} is not a valid part of a file")]
     Node {
         /// The block.
-        cid: Cid,
+        cid: AnyCid,
         /// What is wrong with it.
         #[source]
         source: NodeError,
@@ -275,7 +288,7 @@ pub enum GetError {
     #[error("{cid} is a file of {size} bytes, only {limit} are accepted here")]
     TooLarge {
         /// The file.
-        cid: Cid,
+        cid: AnyCid,
         /// Its length.
         size: u64,
         /// Length accepted.

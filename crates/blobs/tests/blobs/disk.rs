@@ -6,9 +6,11 @@ use std::{
     time::Duration,
 };
 
-use r3mes_blobs::{BlobStore, Cid, DiskOptions, DiskStore, FileReader, GetError, StoreError};
+use r3mes_blobs::{
+    AnyCid, BlobStore, Cid, DiskOptions, DiskStore, FileReader, GetError, StoreError,
+};
 
-use super::support::{block, content, name};
+use super::support::{block, content, name, own};
 
 fn open(folder: &Path) -> DiskStore {
     let options = DiskOptions {
@@ -18,8 +20,8 @@ fn open(folder: &Path) -> DiskStore {
     DiskStore::open(folder, options).unwrap()
 }
 
-fn file_of(store: &DiskStore, cid: &Cid) -> PathBuf {
-    let name = cid.to_string();
+fn file_of(store: &DiskStore, cid: impl Into<AnyCid>) -> PathBuf {
+    let name = cid.into().to_string();
     let shard = &name[name.len() - 3..name.len() - 1];
     store.folder().join("blocks").join(shard).join(name)
 }
@@ -51,7 +53,7 @@ fn chunks_stay_what_they_are_while_others_are_read() {
     let store = open(folder.path());
     let file = content(3, 20_500_000);
     let root = store.put(&file).unwrap();
-    let mut reader = FileReader::open(&store, &root).unwrap();
+    let mut reader = FileReader::open(&store, root).unwrap();
     let mut chunks = Vec::new();
     while let Some(chunk) = reader.next_chunk().unwrap() {
         chunks.push(chunk);
@@ -74,7 +76,7 @@ fn one_bad_chunk_of_those_read_ahead_is_named_after_the_good_ones() {
             let store = open(folder.path());
             let root = store.put(&file).unwrap();
             let cid = Cid::raw(chunks[bad]);
-            let path = file_of(&store, &cid);
+            let path = file_of(&store, cid);
             if damaged {
                 let mut bytes = fs::read(&path).unwrap();
                 bytes[77] ^= 1;
@@ -82,7 +84,7 @@ fn one_bad_chunk_of_those_read_ahead_is_named_after_the_good_ones() {
             } else {
                 fs::remove_file(&path).unwrap();
             }
-            let mut reader = FileReader::open(&store, &root).unwrap();
+            let mut reader = FileReader::open(&store, root).unwrap();
             for good in &chunks[..bad] {
                 assert!(reader.next_chunk().unwrap().unwrap() == *good);
             }
@@ -113,15 +115,15 @@ fn a_damaged_block_is_set_aside_and_can_be_stored_again() {
     bytes[500] ^= 1;
     fs::write(&path, bytes).unwrap();
 
-    let error = store.block(one.cid()).unwrap_err();
+    let error = store.any_block(one.cid()).unwrap_err();
     let StoreError::Corrupt { cid, quarantined } = error else {
         panic!("{error:?}");
     };
     assert_eq!(cid, *one.cid());
     assert!(quarantined.exists());
-    assert!(store.block(one.cid()).unwrap().is_none());
+    assert!(store.any_block(one.cid()).unwrap().is_none());
     store.insert(std::slice::from_ref(&one)).unwrap();
-    assert_eq!(store.block(one.cid()).unwrap(), Some(one));
+    assert_eq!(store.any_block(one.cid()).unwrap(), Some(one));
 }
 
 #[test]
@@ -134,9 +136,9 @@ fn a_block_cut_short_or_swollen_is_damaged_and_mended_by_storing() {
         fs::write(file_of(&store, one.cid()), &wrong).unwrap();
         // Storing notices the wrong length by itself.
         store.insert(std::slice::from_ref(&one)).unwrap();
-        assert_eq!(store.block(one.cid()).unwrap(), Some(one.clone()));
+        assert_eq!(store.any_block(one.cid()).unwrap(), Some(one.clone()));
         fs::write(file_of(&store, one.cid()), &wrong).unwrap();
-        let error = store.block(one.cid()).unwrap_err();
+        let error = store.any_block(one.cid()).unwrap_err();
         assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
     }
 }
@@ -147,7 +149,7 @@ fn garbage_collection_removes_nothing_when_a_pinned_node_is_damaged() {
     let store = open(folder.path());
     let root = store.put(&content(1, 3_000_000)).unwrap();
     store.pin(&root, &name("keep")).unwrap();
-    fs::write(file_of(&store, &root), b"damaged").unwrap();
+    fs::write(file_of(&store, root), b"damaged").unwrap();
     let error = store.collect_garbage(0).unwrap_err();
     assert!(matches!(error, StoreError::Unreadable { .. }), "{error:?}");
     assert_eq!(store.usage().unwrap().blocks, 3);
@@ -173,7 +175,7 @@ fn oldest_blocks_go_first() {
     store.collect_garbage(2000).unwrap();
     let here: Vec<_> = blocks
         .iter()
-        .map(|one| store.contains(one.cid()).unwrap())
+        .map(|one| store.contains_any(one.cid()).unwrap())
         .collect();
     assert_eq!(here, [true, true, false]);
 }
@@ -188,12 +190,12 @@ fn the_size_limit_evicts_unpinned_blocks_and_then_refuses() {
     };
     let store = DiskStore::open(folder.path(), options).unwrap();
     let blocks: Vec<_> = (0..4).map(|seed| block(seed, 1000)).collect();
-    store.pin(blocks[0].cid(), &name("a")).unwrap();
-    store.pin(blocks[2].cid(), &name("c")).unwrap();
+    store.pin(&own(&blocks[0]), &name("a")).unwrap();
+    store.pin(&own(&blocks[2]), &name("c")).unwrap();
     for one in &blocks[..3] {
         store.insert(std::slice::from_ref(one)).unwrap();
     }
-    assert!(!store.contains(blocks[1].cid()).unwrap());
+    assert!(!store.contains_any(blocks[1].cid()).unwrap());
     let error = store.insert(&blocks[3..]).unwrap_err();
     assert!(
         matches!(
@@ -206,8 +208,8 @@ fn the_size_limit_evicts_unpinned_blocks_and_then_refuses() {
         ),
         "{error:?}"
     );
-    assert!(store.contains(blocks[0].cid()).unwrap());
-    assert!(store.contains(blocks[2].cid()).unwrap());
+    assert!(store.contains_any(blocks[0].cid()).unwrap());
+    assert!(store.contains_any(blocks[2].cid()).unwrap());
 }
 
 #[test]
@@ -225,7 +227,7 @@ fn a_store_without_flushes_keeps_and_gives_the_same() {
     assert_eq!(again.get(&root, 3_000_000).unwrap(), file);
     assert_eq!(again.pins().unwrap().len(), 1);
     // What a power failure may leave of a file: its name without its bytes.
-    fs::write(file_of(&store, &root), b"").unwrap();
+    fs::write(file_of(&store, root), b"").unwrap();
     let error = store.get(&root, 3_000_000).unwrap_err();
     assert!(error.to_string().contains(&root.to_string()), "{error}");
     assert!(!store.contains(&root).unwrap(), "it was set aside");

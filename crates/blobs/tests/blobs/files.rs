@@ -10,7 +10,7 @@ use r3mes_blobs::{
 };
 use sha2::{Digest, Sha256};
 
-use super::support::content;
+use super::support::{content, own};
 
 #[test]
 fn small_files_are_one_raw_block() {
@@ -139,12 +139,12 @@ fn a_reader_starts_anywhere() {
     let file = content(9, 10_000);
     let root = add_in_chunks_of(&store, &mut &file[..], 7).unwrap();
     for offset in [0, 1, 6, 7, 8, 1217, 1218, 1219, 5000, 9999, 10_000] {
-        let mut reader = FileReader::open(&store, &root).unwrap();
+        let mut reader = FileReader::open(&store, root).unwrap();
         reader.skip_to(offset).unwrap();
         assert_eq!(reader.position(), offset);
         assert_eq!(reader.read_rest().unwrap(), file[offset as usize..]);
     }
-    let mut reader = FileReader::open(&store, &root).unwrap();
+    let mut reader = FileReader::open(&store, root).unwrap();
     let error = reader.skip_to(10_001).unwrap_err();
     assert!(matches!(error, GetError::Seek { size: 10_000, .. }));
 }
@@ -155,12 +155,12 @@ fn skipping_does_not_need_the_blocks_skipped() {
     let file = content(3, 3 << 20);
     let root = source.put(&file).unwrap();
     let node = source.block(&root).unwrap().unwrap();
-    let last = node.links().unwrap()[2];
+    let last = node.links().unwrap()[2].clone();
     let store = MemoryStore::new();
     store
-        .insert(&[node, source.block(&last).unwrap().unwrap()])
+        .insert(&[node, source.any_block(&last).unwrap().unwrap()])
         .unwrap();
-    let mut reader = FileReader::open(&store, &root).unwrap();
+    let mut reader = FileReader::open(&store, root).unwrap();
     reader.skip_to(2 << 20).unwrap();
     assert_eq!(reader.read_rest().unwrap(), file[2 << 20..]);
 }
@@ -187,8 +187,8 @@ fn a_leaf_of_another_length_than_declared_is_refused() {
     let honest = forged(&[(leaf, 4), (leaf, 4)], 8);
     let liar = forged(&[(leaf, 4), (leaf, 5)], 9);
     store.insert(&[honest.clone(), liar.clone()]).unwrap();
-    assert_eq!(store.get(honest.cid(), 100).unwrap(), b"fourfour");
-    let error = store.get(liar.cid(), 100).unwrap_err();
+    assert_eq!(store.get(&own(&honest), 100).unwrap(), b"fourfour");
+    let error = store.get(&own(&liar), 100).unwrap_err();
     assert!(
         matches!(&error, GetError::Node { cid, source: NodeError::Sizes } if *cid == leaf),
         "{error:?}"
@@ -201,7 +201,7 @@ fn a_tree_without_end_is_refused() {
     let mut below = store.put(b"x").unwrap();
     for _ in 0..40 {
         let node = forged(&[(below, 1)], 1);
-        below = *node.cid();
+        below = own(&node);
         store.insert(&[node]).unwrap();
     }
     let error = store.get(&below, 100).unwrap_err();
@@ -253,7 +253,7 @@ proptest! {
         let store = MemoryStore::new();
         let root = add_in_chunks_of(&store, &mut &file[..], chunk).unwrap();
         let offset = offset.min(file.len());
-        let mut reader = FileReader::open(&store, &root).unwrap();
+        let mut reader = FileReader::open(&store, root).unwrap();
         prop_assert_eq!(reader.size(), file.len() as u64);
         reader.skip_to(offset as u64).unwrap();
         prop_assert_eq!(&reader.read_rest().unwrap()[..], &file[offset..]);
@@ -265,7 +265,7 @@ proptest! {
     ) {
         let store = MemoryStore::new();
         let block = Block::verify(Cid::dag_pb(&bytes), bytes.into()).unwrap();
-        let cid = *block.cid();
+        let cid = own(&block);
         store.insert(&[block]).unwrap();
         let _ = store.get(&cid, 1 << 20);
         let _ = store.missing(&cid);

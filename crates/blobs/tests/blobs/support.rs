@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use r3mes_blobs::{Block, PinName};
+use r3mes_blobs::{Block, Cid, PinName};
 
 /// Bytes that repeat nowhere, the same on every machine: a plain xorshift generator.
 pub(crate) fn content(seed: u64, len: usize) -> Vec<u8> {
@@ -21,4 +21,9 @@ pub(crate) fn block(seed: u64, len: usize) -> Block {
 
 pub(crate) fn name(name: &str) -> PinName {
     PinName::new(name).unwrap()
+}
+
+/// The CID of a block of the network's own kinds.
+pub(crate) fn own(block: &Block) -> Cid {
+    Cid::try_from(block.cid()).unwrap()
 }

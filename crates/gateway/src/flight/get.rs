@@ -1,6 +1,6 @@
 //! From blobs to tables, for `DoGet` and for what is told of a flight.
 
-use std::{io::Read, ops::ControlFlow, sync::Arc};
+use std::{fmt::Display, io::Read, ops::ControlFlow, sync::Arc};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -163,7 +163,7 @@ fn file<'s>(
     FileReader::open(store, cid).map_err(unreadable)
 }
 
-pub(super) fn absent(cid: &Cid) -> Status {
+pub(super) fn absent(cid: &impl Display) -> Status {
     Status::not_found(format!("{cid} is not stored here"))
 }
 

@@ -9,8 +9,8 @@ use axum::{
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use r3mes_blobs::{
-    BlobStore, Block, Cid, FileReader, FollowError, ResolveError, Resolved, Scope, Traversal, car,
-    resolve,
+    AnyCid, BlobStore, Block, FileReader, FollowError, ResolveError, Resolved, Scope, Traversal,
+    car, resolve,
 };
 use tokio::{sync::OwnedSemaphorePermit, task};
 
@@ -20,38 +20,31 @@ use super::{
     serve::{blocking, store_refusal},
 };
 
-/// A CAR without blocks whose root is the empty identity CID.
-const PROBE_CAR: &[u8] = b"\x19\xa2\x65roots\x81\xd8\x2a\x45\x00\x01\x55\x00\x00\x67version\x01";
-
-/// The answer to a client that asks whether this is a gateway.
-pub(super) fn probe(place: OwnedSemaphorePermit) -> Response {
-    drop(place);
-    Body::from(PROBE_CAR).into_response()
-}
-
-/// The directories on the path, then what is asked for of what the path names.
+/// The blocks on the path, then what is asked for of what the path names; and the CIDs of what
+/// each part of the path led to.
 ///
 /// # Errors
 /// 404 (412 for `only-if-cached`) when the path's blocks are not here, 400 for bytes that the file
-/// does not have. A block that is missing further on breaks the connection off.
+/// does not have, 501 for a path that ends within a document. A block that is missing further on
+/// breaks the connection off.
 pub(super) async fn respond(
     store: Arc<dyn BlobStore>,
     asked: &Asked,
-    root: Cid,
     place: OwnedSemaphorePermit,
-) -> Result<Response, Refusal> {
-    let names = asked.path.names.clone();
+) -> Result<(Response, Vec<AnyCid>), Refusal> {
+    let (root, names) = (asked.path.root.clone(), asked.path.names.clone());
     let resolving = Arc::clone(&store);
-    let resolved = blocking(move || resolve(&*resolving, &root, &names)).await?;
-    let Resolved { cid, way } = resolved.map_err(|error| unresolved(asked, &error))?;
-    let scope = scope(&store, asked.extent, cid).await?;
+    let resolved = blocking(move || resolve(&*resolving, root, &names)).await?;
+    let Resolved { cid, way, roots } = resolved.map_err(|error| unresolved(asked, &error))?;
+    let scope = scope(&store, asked.extent, &cid).await?;
     let traversal = match asked.form {
         Form::Car { duplicates: true } => Traversal::new(&cid, scope).with_duplicates(),
         _ => Traversal::new(&cid, scope),
     };
     let (car, first) = Car::step(store, traversal, place).await;
     let first = first.map_err(|error| unfollowed(asked, &error))?;
-    let header = stream::iter([Ok(car::header(&[cid]).into())]);
+    let header = car::header(std::slice::from_ref(&cid)).into();
+    let header = stream::iter([Ok(header)]);
     let known = way.into_iter().chain(first);
     let head = stream::iter(known.flat_map(section));
     let rest = stream::try_unfold(car, |car| async move {
@@ -68,7 +61,8 @@ pub(super) async fn respond(
     let rest = rest
         .map_ok(|block| stream::iter(section(block)))
         .try_flatten();
-    Ok(Body::from_stream(header.chain(head).chain(rest)).into_response())
+    let body = Body::from_stream(header.chain(head).chain(rest));
+    Ok((body.into_response(), roots))
 }
 
 /// A block as it stands in a CAR.
@@ -79,14 +73,14 @@ fn section(block: Block) -> [io::Result<Bytes>; 2] {
     ]
 }
 
-async fn scope(store: &Arc<dyn BlobStore>, extent: Extent, cid: Cid) -> Result<Scope, Refusal> {
+async fn scope(store: &Arc<dyn BlobStore>, extent: Extent, cid: &AnyCid) -> Result<Scope, Refusal> {
     let bytes = match extent {
         Extent::Block => return Ok(Scope::Block),
         Extent::All => return Ok(Scope::All),
         Extent::Entity(bytes) => bytes,
     };
-    let store = Arc::clone(store);
-    let size = blocking(move || FileReader::open(&*store, &cid).map(|file| file.size())).await?;
+    let (store, root) = (Arc::clone(store), cid.clone());
+    let size = blocking(move || FileReader::open(&*store, root).map(|file| file.size())).await?;
     let Ok(size) = size else {
         // Bytes are asked of files only; a missing block is found by the traversal.
         let (from, to) = (0, u64::MAX);
@@ -102,10 +96,8 @@ async fn scope(store: &Arc<dyn BlobStore>, extent: Extent, cid: Cid) -> Result<S
 
 fn unresolved(asked: &Asked, error: &ResolveError) -> Refusal {
     match error {
-        ResolveError::Follow(FollowError::Node { .. }) => {
-            (StatusCode::NOT_FOUND, format!("{error}"))
-        }
         ResolveError::Follow(error) => unfollowed(asked, error),
+        ResolveError::NoLink { .. } => (StatusCode::NOT_IMPLEMENTED, format!("{error}")),
         other => {
             let text = format!("/ipfs/{} does not exist: {other}", asked.path);
             (StatusCode::NOT_FOUND, text)
@@ -117,6 +109,11 @@ fn unfollowed(asked: &Asked, error: &FollowError) -> Refusal {
     match error {
         FollowError::Missing { cid } => asked.not_here(cid),
         FollowError::Store { cid, source } => store_refusal(asked, cid, source),
+        // Whoever wrote the block is at fault, and nobody else has another one of that name.
+        FollowError::Node { cid, source } => {
+            let text = format!("{cid} is here and cannot be followed: {source}");
+            (StatusCode::NOT_FOUND, text)
+        }
         other => (StatusCode::INTERNAL_SERVER_ERROR, format!("{other}")),
     }
 }

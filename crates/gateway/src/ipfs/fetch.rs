@@ -8,8 +8,8 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream::FuturesUnordered};
 use r3mes_blobs::{
-    BlobStore, Block, Cid, FileReader, FollowError, GetError, MAX_BLOCK_BYTES, NodeError,
-    StoreError,
+    AnyCid, BlobStore, Block, Cid, FileReader, FollowError, GetError, MAX_BLOCK_BYTES, NodeError,
+    StoreError, missing,
 };
 use reqwest::{StatusCode, redirect::Policy};
 use tokio::{sync::Semaphore, task, time};
@@ -158,12 +158,12 @@ impl Fetcher {
     }
 
     /// Asks one source for one block, and checks what it sends.
-    async fn ask(&self, source: &Source, cid: &Cid) -> Result<Block, Refused> {
+    async fn ask(&self, source: &Source, cid: &AnyCid) -> Result<Block, Refused> {
         let bytes = match source.is_flight() {
             true => self.ask_peer(source, cid).await?,
             false => self.ask_gateway(source, cid).await?,
         };
-        let cid = *cid;
+        let cid = cid.clone();
         let verified = task::spawn_blocking(move || Block::verify(cid, bytes)).await;
         match verified {
             Ok(Ok(block)) => Ok(block),
@@ -171,13 +171,15 @@ impl Fetcher {
         }
     }
 
-    async fn ask_peer(&self, source: &Source, cid: &Cid) -> Result<Bytes, Refused> {
+    async fn ask_peer(&self, source: &Source, cid: &AnyCid) -> Result<Bytes, Refused> {
         let peers = self.peers.as_ref().ok_or(PeerError::Stranger)?;
+        // Nodes of this network speak of blocks of its own kinds among each other.
+        let cid = &Cid::try_from(cid).map_err(|_| Refused::Absent)?;
         let (connect, patience) = (self.options.connect_timeout, self.options.block_timeout);
         Ok(peers.block(source, cid, connect, patience).await?)
     }
 
-    async fn ask_gateway(&self, source: &Source, cid: &Cid) -> Result<Bytes, Refused> {
+    async fn ask_gateway(&self, source: &Source, cid: &AnyCid) -> Result<Bytes, Refused> {
         let request = self.client.get(source.block_url(cid)).send();
         let mut answer = request.await.map_err(Refused::Network)?;
         match answer.status() {
@@ -215,16 +217,17 @@ struct Job<'f> {
     max_bytes: u64,
     fetched: Fetched,
     /// Blocks asked for so far.
-    wanted: HashSet<Cid>,
+    wanted: HashSet<AnyCid>,
 }
 
 impl Job<'_> {
     async fn run(&mut self) -> Result<(), FetchError> {
-        let mut pending = VecDeque::from(self.missing(self.root).await?);
-        if !pending.contains(&self.root) {
+        let root = AnyCid::from(self.root);
+        let mut pending = VecDeque::from(self.missing(root.clone()).await?);
+        if !pending.contains(&root) {
             self.check_size().await?;
         }
-        self.wanted.extend(&pending);
+        self.wanted.extend(pending.iter().cloned());
         let fetcher = self.fetcher;
         let (sources, liars) = (self.sources, std::mem::take(&mut self.liars));
         let asking = Asking {
@@ -248,26 +251,29 @@ impl Job<'_> {
     }
 
     /// Stores a block and returns the blocks below it that are to be fetched.
-    async fn keep(&mut self, block: Block) -> Result<Vec<Cid>, FetchError> {
+    async fn keep(&mut self, block: Block) -> Result<Vec<AnyCid>, FetchError> {
         let bytes = block.bytes().len() as u64;
         self.fetched.blocks += 1;
         self.fetched.bytes += bytes;
         if self.fetched.bytes > self.max_bytes.saturating_add(NODE_ALLOWANCE) {
             return Err(FetchError::TooLarge {
-                cid: self.root,
+                cid: self.root.into(),
                 size: self.fetched.bytes,
                 limit: self.max_bytes,
             });
         }
-        let (cid, links) = (*block.cid(), block.links());
-        let links = links.map_err(|source| FetchError::Node { cid, source })?;
+        let is_root = *block.cid() == self.root;
+        let links = block.links().map_err(|source| FetchError::Node {
+            cid: block.cid().clone(),
+            source,
+        })?;
         let stored = self
             .fetcher
             .blocking(move |store| store.insert(std::slice::from_ref(&block)));
         stored
             .await?
             .map_err(|source| FetchError::Store { source })?;
-        if cid == self.root {
+        if is_root {
             self.check_size().await?;
         }
         let mut below = Vec::new();
@@ -276,7 +282,7 @@ impl Job<'_> {
                 continue;
             }
             for missing in self.missing(link).await? {
-                if self.wanted.insert(missing) {
+                if self.wanted.insert(missing.clone()) {
                     below.push(missing);
                 }
             }
@@ -286,10 +292,10 @@ impl Job<'_> {
 
     /// What is not here at and below `cid`. Damaged blocks are set aside as they are found, and
     /// count as not here from then on.
-    async fn missing(&self, cid: Cid) -> Result<Vec<Cid>, FetchError> {
+    async fn missing(&self, cid: AnyCid) -> Result<Vec<AnyCid>, FetchError> {
         let walk = move |store: &dyn BlobStore| {
             for _ in 0..MAX_WALKS {
-                match store.missing(&cid) {
+                match missing(store, &cid) {
                     Err(FollowError::Store {
                         source: StoreError::Corrupt { .. },
                         ..
@@ -297,7 +303,7 @@ impl Job<'_> {
                     walked => return walked,
                 }
             }
-            store.missing(&cid)
+            missing(store, &cid)
         };
         let walked = self.fetcher.blocking(walk).await?;
         walked.map_err(|source| match source {
@@ -311,10 +317,10 @@ impl Job<'_> {
         let root = self.root;
         let opened = self
             .fetcher
-            .blocking(move |store| FileReader::open(store, &root).map(|file| file.size()));
+            .blocking(move |store| FileReader::open(store, root).map(|file| file.size()));
         match opened.await? {
             Ok(size) if size > self.max_bytes => Err(FetchError::TooLarge {
-                cid: root,
+                cid: root.into(),
                 size,
                 limit: self.max_bytes,
             }),
@@ -333,7 +339,7 @@ struct Asking<'f> {
 }
 
 impl Asking<'_> {
-    async fn fetch_block(self, cid: Cid) -> Result<Block, FetchError> {
+    async fn fetch_block(self, cid: AnyCid) -> Result<Block, FetchError> {
         let mut attempts = BTreeMap::new();
         let mut pause = self.fetcher.options.pause;
         for round in 0..self.fetcher.options.rounds.max(1) {
@@ -450,7 +456,7 @@ pub enum FetchError {
     #[error("block {cid} could not be had: {attempts}")]
     Missing {
         /// The block.
-        cid: Cid,
+        cid: AnyCid,
         /// What each source said.
         attempts: Attempts,
     },
@@ -458,7 +464,7 @@ pub enum FetchError {
     #[error("{cid} is a file of {size} bytes or more, only {limit} are accepted here")]
     TooLarge {
         /// The file.
-        cid: Cid,
+        cid: AnyCid,
         /// Its length as far as known.
         size: u64,
         /// Length accepted.
@@ -468,7 +474,7 @@ pub enum FetchError {
     #[error("{cid} cannot be followed")]
     Node {
         /// The block.
-        cid: Cid,
+        cid: AnyCid,
         /// What is wrong with it.
         #[source]
         source: NodeError,

@@ -12,7 +12,8 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use r3mes_blobs::{
-    BlobStore, Block, Cid, Collected, DiskOptions, DiskStore, Pin, PinName, StoreError, Usage, car,
+    AnyCid, BlobStore, Block, Cid, Collected, DiskOptions, DiskStore, Pin, PinName, StoreError,
+    Usage, car,
 };
 use reqwest::{StatusCode, Url, header, redirect::Policy};
 use serde::Deserialize;
@@ -104,19 +105,19 @@ impl KuboStore {
 }
 
 impl BlobStore for KuboStore {
-    fn block(&self, cid: &Cid) -> Result<Option<Block>, StoreError> {
+    fn any_block(&self, cid: &AnyCid) -> Result<Option<Block>, StoreError> {
         let name = cid.to_string();
         let query = [("arg", &*name), ("offline", "true")];
         let Some(bytes) = self.rpc.call("read a block", "block/get", &query, None)? else {
             return Ok(None);
         };
-        let block = Block::verify(*cid, bytes);
+        let block = Block::verify(cid, bytes);
         Ok(Some(
             block.map_err(|error| self.rpc.failed("read a block", error))?,
         ))
     }
 
-    fn contains(&self, cid: &Cid) -> Result<bool, StoreError> {
+    fn contains_any(&self, cid: &AnyCid) -> Result<bool, StoreError> {
         let name = cid.to_string();
         let query = [("arg", &*name), ("offline", "true")];
         let answer = self

@@ -9,8 +9,10 @@
 
 mod archive;
 mod fetch;
+mod ipns;
 mod kubo;
 mod negotiation;
+mod ranges;
 mod request;
 mod routing;
 mod serve;

@@ -57,7 +57,7 @@ pub(super) struct Negotiated {
     pub(super) needs_location: bool,
 }
 
-/// Chooses the form of the answer.
+/// Chooses the form of the answer. Of a path's end, `whole` being false, there is only a CAR.
 ///
 /// # Errors
 /// 400 for a parameter that is wrong or a request that names no form at all, 406 when nothing
@@ -65,8 +65,9 @@ pub(super) struct Negotiated {
 pub(super) fn negotiate(
     parameters: &Parameters,
     headers: &HeaderMap,
+    whole: bool,
 ) -> Result<Negotiated, Refusal> {
-    let accepted = Accepted::parse(headers);
+    let accepted = Accepted::parse(parameters, headers, whole);
     let form = match parameters.format.as_deref() {
         Some("raw") => Form::Raw,
         Some("car") => accepted.car()?.unwrap_or(Form::Car { duplicates: false }),
@@ -127,66 +128,106 @@ struct Accepted {
 #[derive(Clone, Copy, Debug)]
 struct Listed {
     form: Form,
-    /// The client's preference in thousandths.
+    /// The client's preference in thousandths; zero for what it does not want.
     quality: u16,
     /// Said which version, order or duplicates it wants.
     particular: bool,
+    /// By its own media type, not by a range of types.
+    exact: bool,
 }
 
 impl Accepted {
-    fn parse(headers: &HeaderMap) -> Self {
+    fn parse(parameters: &Parameters, headers: &HeaderMap, whole: bool) -> Self {
         let mut accepted = Self {
             absent: !headers.contains_key(header::ACCEPT),
             ..Self::default()
         };
+        // What application/* and */* say; the narrower range counts.
+        let mut wide = [None, None];
         let values = headers.get_all(header::ACCEPT).iter();
         let ranges = values
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
             .take(MAX_RANGES);
         for range in ranges {
-            accepted.add(range);
+            let mut parts = range.split(';').map(str::trim);
+            let kind = parts.next().unwrap_or_default();
+            match kind.to_ascii_lowercase().as_str() {
+                RAW_TYPE => accepted.add(Form::Raw, parts, parameters),
+                CAR_TYPE => accepted.add(Form::Car { duplicates: false }, parts, parameters),
+                "application/*" => wide[0] = Some(quality_of(parts)),
+                "*/*" => wide[1] = Some(quality_of(parts)),
+                _ => {}
+            }
         }
+        if let Some(quality) = wide[0].or(wide[1]) {
+            accepted.add_rest(quality, whole);
+        }
+        accepted.forms.retain(|listed| listed.quality > 0);
         // A stable sort: of equals, the one listed first.
-        let quality = |listed: &Listed| std::cmp::Reverse(listed.quality);
-        accepted.forms.sort_by_key(quality);
+        let rank = |listed: &Listed| (std::cmp::Reverse(listed.quality), !listed.exact);
+        accepted.forms.sort_by_key(rank);
         accepted
     }
 
-    fn add(&mut self, range: &str) {
-        let mut parts = range.split(';').map(str::trim);
-        let kind = parts.next().unwrap_or_default();
+    /// Adds a form by its media type. What the URL says of a CAR counts, not what this says.
+    fn add<'a>(
+        &mut self,
+        form: Form,
+        type_parameters: impl Iterator<Item = &'a str>,
+        parameters: &Parameters,
+    ) {
         let mut listed = Listed {
-            form: match kind.to_ascii_lowercase().as_str() {
-                RAW_TYPE => Form::Raw,
-                CAR_TYPE => Form::Car { duplicates: false },
-                _ => return,
-            },
+            form,
             quality: 1000,
             particular: false,
+            exact: true,
         };
         let mut served = true;
-        for part in parts {
+        for part in type_parameters {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
             let value = value.trim().trim_matches('"');
             let name = name.trim().to_ascii_lowercase();
             match (name.as_str(), &mut listed.form) {
                 ("q", _) => listed.quality = quality(value),
-                ("version", Form::Car { .. }) => served &= value == "1",
-                ("order", Form::Car { .. }) => served &= is_order(value) || value.is_empty(),
+                ("version", Form::Car { .. }) => {
+                    served &= value == "1" || parameters.car_version.is_some();
+                }
+                ("order", Form::Car { .. }) => {
+                    let any = value.is_empty() || parameters.car_order.is_some();
+                    served &= any || is_order(value);
+                }
                 ("dups", Form::Car { duplicates }) => match value {
                     "y" => *duplicates = true,
                     "n" | "" => *duplicates = false,
-                    _ => served = false,
+                    _ => served &= parameters.car_dups.is_some(),
                 },
                 _ => continue,
             }
             listed.particular |= name != "q";
         }
         match (served, listed.quality) {
-            (_, 0) => {}
             (true, _) => self.forms.push(listed),
+            (false, 0) => {}
             (false, _) => self.other_cars = true,
+        }
+    }
+
+    /// Adds the forms that have not been listed by their own type: first the block, if one can be
+    /// had, then the CAR.
+    fn add_rest(&mut self, quality: u16, whole: bool) {
+        let raw = whole.then_some(Form::Raw);
+        let car = Some(Form::Car { duplicates: false });
+        for form in [raw, car].into_iter().flatten() {
+            let same = |listed: &Listed| listed.form.name() == form.name();
+            if !self.forms.iter().any(same) {
+                self.forms.push(Listed {
+                    form,
+                    quality,
+                    particular: false,
+                    exact: false,
+                });
+            }
         }
     }
 
@@ -219,9 +260,20 @@ impl Accepted {
 
     /// Whether the URL leaves something open that this header says, or says otherwise.
     fn wishes_beyond(&self, parameters: &Parameters, form: Form) -> bool {
-        let other = |listed: &Listed| listed.form.name() != form.name() || listed.particular;
+        let other = |listed: &Listed| {
+            listed.exact && (listed.form.name() != form.name() || listed.particular)
+        };
         parameters.format.is_none() || self.forms.first().is_some_and(other)
     }
+}
+
+/// The preference that a media range's parameters name, if any does.
+fn quality_of<'a>(mut type_parameters: impl Iterator<Item = &'a str>) -> u16 {
+    let named = type_parameters.find_map(|part| {
+        let (name, value) = part.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("q").then(|| value.trim())
+    });
+    named.map_or(1000, quality)
 }
 
 /// A preference in thousandths; what cannot be read is none, as for an absent one.

@@ -1,15 +1,15 @@
 //! What a client of the gateway asks for.
 
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use r3mes_blobs::Cid;
+use r3mes_blobs::AnyCid;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::negotiation::{Form, Negotiated, negotiate};
-
-/// An identity CID without content, which clients ask for to see whether a gateway is one.
-pub(super) const PROBE: &str = "bafkqaaa";
+use super::{
+    negotiation::{Form, Negotiated, negotiate},
+    ranges::EntityBytes,
+};
 
 /// Most names in a path below a CID.
 const MAX_NAMES: usize = 64;
@@ -37,31 +37,10 @@ pub(super) struct Parameters {
 /// A refusal: status and what to do.
 pub(super) type Refusal = (StatusCode, String);
 
-/// What the path begins with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Name {
-    /// The empty identity CID.
-    Probe,
-    /// A block.
-    Cid(Cid),
-}
-
-impl Name {
-    fn parse(text: &str) -> Result<Self, Refusal> {
-        if text == PROBE {
-            return Ok(Self::Probe);
-        }
-        match text.parse() {
-            Ok(cid) => Ok(Self::Cid(cid)),
-            Err(error) => Err((StatusCode::BAD_REQUEST, format!("{error}"))),
-        }
-    }
-}
-
 /// A content path: a root and the names to follow below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ContentPath {
-    pub(super) root: Name,
+    pub(super) root: AnyCid,
     pub(super) names: Vec<String>,
 }
 
@@ -69,13 +48,19 @@ impl ContentPath {
     /// Reads the part of a URL's path after `/ipfs/`, percent-encoded as it came.
     ///
     /// # Errors
-    /// 400 for what is no CID, for names that are empty, dots, not UTF-8 or hold a slash, and for
-    /// too many of them.
+    /// 400 for what is no CID or one that nothing can be held against, for names that are empty,
+    /// dots, not UTF-8 or hold a slash, and for too many of them.
     fn parse(text: &str) -> Result<Self, Refusal> {
         let (root, below) = text.split_once('/').unwrap_or((text, ""));
         // A slash at the end says "directory" and adds nothing.
         let below = below.strip_suffix('/').unwrap_or(below);
-        let root = Name::parse(&decode(root)?)?;
+        let bad = |text| (StatusCode::BAD_REQUEST, text);
+        let root = decode(root)?.parse::<AnyCid>();
+        let root = root.map_err(|error| bad(format!("{error}")))?;
+        if !root.is_checkable() {
+            let text = format!("{root} has a hash that is not known here: only sha2-256 is");
+            return Err(bad(text));
+        }
         let names = match below {
             "" => Vec::new(),
             below => below.split('/').map(decode).collect::<Result<_, _>>()?,
@@ -85,7 +70,7 @@ impl ContentPath {
                 "the path has {} names, at most {MAX_NAMES} are followed",
                 names.len()
             );
-            return Err((StatusCode::BAD_REQUEST, text));
+            return Err(bad(text));
         }
         Ok(Self { root, names })
     }
@@ -106,10 +91,7 @@ fn decode(text: &str) -> Result<String, Refusal> {
 
 impl std::fmt::Display for ContentPath {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.root {
-            Name::Probe => f.write_str(PROBE)?,
-            Name::Cid(cid) => write!(f, "{cid}")?,
-        }
+        write!(f, "{}", self.root)?;
         let mut names = self.names.iter();
         names.try_for_each(|name| write!(f, "/{}", utf8_percent_encode(name, NON_ALPHANUMERIC)))
     }
@@ -178,7 +160,7 @@ impl Asked {
         let Negotiated {
             form,
             needs_location,
-        } = negotiate(&parameters, headers)?;
+        } = negotiate(&parameters, headers, path.names.is_empty())?;
         if form == Form::Raw && !path.names.is_empty() {
             let text = "a raw block is asked for by its own CID: use format=car for a path";
             return Err((StatusCode::BAD_REQUEST, text.to_owned()));
@@ -197,7 +179,7 @@ impl Asked {
     }
 
     /// The refusal of what is not stored here.
-    pub(super) fn not_here(&self, cid: &Cid) -> Refusal {
+    pub(super) fn not_here(&self, cid: &AnyCid) -> Refusal {
         if self.only_cached {
             return (StatusCode::PRECONDITION_FAILED, String::new());
         }
@@ -207,10 +189,7 @@ impl Asked {
 
     /// The entity tag of the answer.
     pub(super) fn tag(&self) -> String {
-        let root = match self.path.root {
-            Name::Probe => PROBE.to_owned(),
-            Name::Cid(cid) => cid.to_string(),
-        };
+        let root = &self.path.root;
         let Form::Car { duplicates } = self.form else {
             return format!("\"{root}.raw\"");
         };
@@ -240,11 +219,7 @@ impl Asked {
                 Form::Raw => "bin",
                 Form::Car { .. } => "car",
             };
-            let name = match self.path.root {
-                Name::Probe => PROBE.to_owned(),
-                Name::Cid(cid) => cid.to_string(),
-            };
-            return format!("attachment; filename=\"{name}.{ending}\"");
+            return format!("attachment; filename=\"{}.{ending}\"", self.path.root);
         };
         let wish: String = wish.chars().take(MAX_FILE_NAME).collect();
         let plain = |c: char| (c == ' ' || c.is_ascii_graphic()) && !"\"\\/".contains(c);
@@ -278,51 +253,6 @@ fn location(path: &ContentPath, query: &str, form: Form) -> String {
     location
 }
 
-/// Bytes of a file, both ends included; negative numbers count from the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct EntityBytes {
-    from: i64,
-    to: Option<i64>,
-}
-
-impl EntityBytes {
-    pub(super) const ALL: Self = Self { from: 0, to: None };
-
-    fn parse(text: &str) -> Option<Self> {
-        let (from, to) = text.split_once(':')?;
-        let from = from.parse().ok()?;
-        let to = match to {
-            "*" => None,
-            number => Some(number.parse().ok()?),
-        };
-        // Two ends of one kind can be compared now; mixed ones depend on the file.
-        let reversed = to.is_some_and(|to: i64| (to < 0) == (from < 0) && to < from);
-        (!reversed).then_some(Self { from, to })
-    }
-
-    /// Whether a file of `size` bytes has none of these. Ends that meet the wrong way round ask for
-    /// nothing, which is not the same.
-    pub(super) fn is_outside(self, size: u64) -> bool {
-        let before = |number: i64| number < 0 && number.unsigned_abs() > size;
-        let behind = u64::try_from(self.from).is_ok_and(|from| from >= size && from > 0);
-        behind || self.to.is_some_and(before)
-    }
-
-    /// First byte, and first byte after the last, in a file of `size` bytes.
-    pub(super) fn within(self, size: u64) -> (u64, u64) {
-        let place = |number: i64| match u64::try_from(number) {
-            Ok(number) => number,
-            Err(_) => size.saturating_sub(number.unsigned_abs()),
-        };
-        let to = self.to.map_or(size, |to| match to {
-            // The byte before the file's first.
-            to if to < 0 && to.unsigned_abs() > size => 0,
-            to => place(to).saturating_add(1),
-        });
-        (place(self.from), to.min(size))
-    }
-}
-
 /// Whether the client says that it has `tag` already.
 pub(super) fn has_already(headers: &HeaderMap, tag: &str) -> bool {
     let strong = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
@@ -335,101 +265,10 @@ pub(super) fn has_already(headers: &HeaderMap, tag: &str) -> bool {
 }
 
 /// Whether the client wants an answer only if nothing needs to be fetched for it.
-fn only_if_cached(headers: &HeaderMap) -> bool {
+pub(super) fn only_if_cached(headers: &HeaderMap) -> bool {
     let values = headers.get_all(header::CACHE_CONTROL).iter();
     values
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .any(|directive| directive.trim().eq_ignore_ascii_case("only-if-cached"))
-}
-
-/// The bytes of a body that are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Range {
-    /// All of it: no range asked for, or one of a form that may be ignored.
-    Whole,
-    /// From the first up to but not with the second.
-    Part(usize, usize),
-    /// None of the bytes exist.
-    Outside,
-}
-
-impl Range {
-    /// Reads `Range` for a body of `length` bytes with entity tag `tag`.
-    pub(super) fn parse(headers: &HeaderMap, length: usize, tag: &str) -> Self {
-        let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
-        let same = headers.get(header::IF_RANGE).and_then(text);
-        if same.is_some_and(|known| known != tag) {
-            return Self::Whole;
-        }
-        let Some(range) = headers.get(header::RANGE).and_then(text) else {
-            return Self::Whole;
-        };
-        let Some((first, last)) = range
-            .strip_prefix("bytes=")
-            .and_then(|range| range.split_once('-'))
-        else {
-            return Self::Whole;
-        };
-        match (first.parse::<usize>(), last.parse::<usize>()) {
-            (Ok(first), _) if first >= length => Self::Outside,
-            (Ok(first), Ok(last)) if first <= last => {
-                Self::Part(first, last.saturating_add(1).min(length))
-            }
-            (Ok(first), Err(_)) if last.is_empty() => Self::Part(first, length),
-            (Err(_), Ok(0)) if first.is_empty() => Self::Outside,
-            (Err(_), Ok(tail)) if first.is_empty() => {
-                Self::Part(length.saturating_sub(tail), length)
-            }
-            _ => Self::Whole,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn range(text: &str) -> Range {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::RANGE, text.parse().unwrap());
-        Range::parse(&headers, 100, "\"tag\"")
-    }
-
-    #[test]
-    fn ranges_are_read_as_http_defines_them() {
-        assert_eq!(range("bytes=0-9"), Range::Part(0, 10));
-        assert_eq!(range("bytes=90-"), Range::Part(90, 100));
-        assert_eq!(range("bytes=90-1000"), Range::Part(90, 100));
-        assert_eq!(range("bytes=-10"), Range::Part(90, 100));
-        assert_eq!(range("bytes=-1000"), Range::Part(0, 100));
-        assert_eq!(range("bytes=100-"), Range::Outside);
-        assert_eq!(range("bytes=-0"), Range::Outside);
-        for odd in [
-            "bytes=9-0",
-            "bytes=a-b",
-            "bytes=",
-            "bytes=0-1,5-6",
-            "lines=1-2",
-        ] {
-            assert_eq!(range(odd), Range::Whole, "{odd}");
-        }
-    }
-
-    #[test]
-    fn entity_bytes_count_from_either_end() {
-        let within = |text: &str, size| EntityBytes::parse(text).map(|bytes| bytes.within(size));
-        assert_eq!(within("0:*", 100), Some((0, 100)));
-        assert_eq!(within("0:0", 100), Some((0, 1)));
-        assert_eq!(within("10:19", 100), Some((10, 20)));
-        assert_eq!(within("10:1000", 100), Some((10, 100)));
-        assert_eq!(within("-10:*", 100), Some((90, 100)));
-        assert_eq!(within("-10:-1", 100), Some((90, 100)));
-        assert_eq!(within("-1000:-200", 100), Some((0, 0)));
-        assert_eq!(within("5:-6", 100), Some((5, 95)));
-        assert_eq!(within("500:*", 100), Some((500, 100)));
-        for odd in ["", ":", "1", "2:1", "-1:-2", "a:b", "0:*:1", "*:0"] {
-            assert_eq!(within(odd, 100), None, "{odd}");
-        }
-    }
 }

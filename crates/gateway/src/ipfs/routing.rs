@@ -14,7 +14,7 @@ use axum::{
     routing::get,
 };
 use cid::{multibase::Base, multihash::Multihash};
-use r3mes_blobs::{BlobStore, Cid};
+use r3mes_blobs::{AnyCid, BlobStore};
 use reqwest::Url;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -40,14 +40,14 @@ async fn providers(
     State((store, provider)): State<(Arc<dyn BlobStore>, Arc<Value>)>,
     Path(name): Path<String>,
 ) -> Response {
-    let cid: Cid = match name.parse() {
+    let cid: AnyCid = match name.parse() {
         Ok(cid) => cid,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}")).into_response(),
     };
-    let here = match blocking(move || store.contains(&cid)).await {
+    let here = match blocking(move || store.contains_any(&cid)).await {
         Ok(Ok(here)) => here,
         Ok(Err(error)) => {
-            tracing::error!(%cid, error = &error as &dyn std::error::Error, "cannot look for a block");
+            tracing::error!(%name, error = &error as &dyn std::error::Error, "cannot look for a block");
             return StatusCode::INTERNAL_SERVER_ERROR.into_response();
         }
         Err(refusal) => return refusal.into_response(),

@@ -9,16 +9,17 @@ use axum::{
     routing::get,
 };
 use futures::stream;
-use r3mes_blobs::{BlobStore, Block, Cid, StoreError};
+use r3mes_blobs::{AnyCid, BlobStore, Block, StoreError, find};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task,
 };
 
 use super::{
-    archive,
+    archive, ipns,
     negotiation::Form,
-    request::{Asked, Name, PROBE, Parameters, Range, Refusal, has_already},
+    ranges::Range,
+    request::{Asked, Parameters, Refusal, has_already},
 };
 
 /// Blocks never change, so caches may keep them as long as they like (a year, say browsers).
@@ -53,11 +54,18 @@ const CORS: [(HeaderName, &str); 4] = [
     ),
     (
         header::ACCESS_CONTROL_EXPOSE_HEADERS,
-        "Content-Length, Content-Location, Content-Range, ETag, Retry-After",
+        "Content-Length, Content-Location, Content-Range, ETag, Retry-After, X-Ipfs-Path, \
+         X-Ipfs-Roots",
     ),
 ];
 
-/// `GET` and `HEAD /ipfs/{cid}` over the blocks of `store`.
+/// The content path that was asked for.
+const X_IPFS_PATH: HeaderName = HeaderName::from_static("x-ipfs-path");
+
+/// The CIDs of the root and of what each name of the path led to.
+const X_IPFS_ROOTS: HeaderName = HeaderName::from_static("x-ipfs-roots");
+
+/// `GET` and `HEAD /ipfs/{cid}` over the blocks of `store`; `/ipns` has no records.
 pub fn router(store: Arc<dyn BlobStore>, limits: GatewayLimits) -> Router {
     let gateway = Gateway {
         store,
@@ -65,7 +73,7 @@ pub fn router(store: Arc<dyn BlobStore>, limits: GatewayLimits) -> Router {
     };
     Router::new()
         .route("/ipfs/{*path}", get(answer).options(preflight))
-        .route("/ipns/{*path}", get(refuse_names))
+        .route("/ipns/{*path}", get(answer_name).options(preflight))
         .with_state(gateway)
 }
 
@@ -79,9 +87,13 @@ async fn preflight() -> impl IntoResponse {
     (StatusCode::NO_CONTENT, CORS)
 }
 
-async fn refuse_names() -> Refusal {
-    let text = "IPNS names are not resolved here: ask for a CID below /ipfs";
-    (StatusCode::NOT_IMPLEMENTED, text.to_owned())
+async fn answer_name(
+    uri: Uri,
+    Query(parameters): Query<Parameters>,
+    headers: HeaderMap,
+) -> Response {
+    let path = uri.path().strip_prefix("/ipns/").unwrap_or_default();
+    open_to_pages(ipns::refuse(path, &parameters, &headers).into_response())
 }
 
 async fn answer(
@@ -93,10 +105,14 @@ async fn answer(
     let path = uri.path().strip_prefix("/ipfs/").unwrap_or_default();
     let query = uri.query().unwrap_or_default();
     let answered = match Asked::parse(path, query, parameters, &headers) {
-        Ok(asked) => gateway.answer(&asked, &headers).await,
+        Ok(asked) => gateway.answer(&asked, uri.path(), &headers).await,
         Err(refusal) => Err(refusal),
     };
-    let mut response = answered.unwrap_or_else(IntoResponse::into_response);
+    open_to_pages(answered.unwrap_or_else(IntoResponse::into_response))
+}
+
+/// Lets pages of any origin read an answer, and browsers take it for nothing that it is not.
+fn open_to_pages(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
@@ -109,7 +125,12 @@ async fn answer(
 }
 
 impl Gateway {
-    async fn answer(&self, asked: &Asked, headers: &HeaderMap) -> Result<Response, Refusal> {
+    async fn answer(
+        &self,
+        asked: &Asked,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Result<Response, Refusal> {
         let tag = asked.tag();
         if has_already(headers, &tag) {
             self.require_root(asked).await?;
@@ -125,45 +146,46 @@ impl Gateway {
             let text = "too many requests at once: try again in a second";
             return Ok((StatusCode::TOO_MANY_REQUESTS, retry, text).into_response());
         };
-        let mut response = match (asked.path.root, asked.form) {
-            (Name::Probe, _) if !asked.path.names.is_empty() => {
-                let text = format!("/ipfs/{} does not exist: {PROBE} is empty", asked.path);
-                return Err((StatusCode::NOT_FOUND, text));
+        let (mut response, roots) = match asked.form {
+            Form::Raw => {
+                let block = self.read_root(asked).await?;
+                let response = raw_response(block.bytes().clone(), headers, &tag, place);
+                (response, vec![asked.path.root.clone()])
             }
-            (Name::Probe, Form::Raw) => raw_response(Bytes::new(), headers, &tag, place),
-            (Name::Probe, Form::Car { .. }) => archive::probe(place),
-            (Name::Cid(cid), Form::Raw) => {
-                let block = self.read_root(asked, cid).await?;
-                raw_response(block.bytes().clone(), headers, &tag, place)
-            }
-            (Name::Cid(cid), Form::Car { .. }) => {
-                archive::respond(Arc::clone(&self.store), asked, cid, place).await?
-            }
+            Form::Car { .. } => archive::respond(Arc::clone(&self.store), asked, place).await?,
         };
         if response.status().is_success() {
             describe(&mut response, asked, &tag);
+            let roots: Vec<String> = roots.iter().map(AnyCid::to_string).collect();
+            let whence = [
+                (X_IPFS_PATH, path.to_owned()),
+                (X_IPFS_ROOTS, roots.join(",")),
+            ];
+            add(&mut response, whence);
         }
         Ok(response)
     }
 
     /// A client that has an answer is told so only where the answer can be had.
     async fn require_root(&self, asked: &Asked) -> Result<(), Refusal> {
-        let Name::Cid(cid) = asked.path.root else {
+        let (store, cid) = (Arc::clone(&self.store), asked.path.root.clone());
+        if cid.inline().is_some() {
             return Ok(());
-        };
-        let store = Arc::clone(&self.store);
-        let here = blocking(move || store.contains(&cid)).await?;
-        match here.map_err(|error| store_refusal(asked, &cid, &error))? {
+        }
+        let here = blocking(move || store.contains_any(&cid)).await?;
+        let root = &asked.path.root;
+        match here.map_err(|error| store_refusal(asked, root, &error))? {
             true => Ok(()),
-            false => Err(asked.not_here(&cid)),
+            false => Err(asked.not_here(root)),
         }
     }
 
-    async fn read_root(&self, asked: &Asked, cid: Cid) -> Result<Block, Refusal> {
-        let store = Arc::clone(&self.store);
-        let read = blocking(move || store.block(&cid)).await?;
-        read.map_err(|error| store_refusal(asked, &cid, &error))?
-            .ok_or_else(|| asked.not_here(&cid))
+    async fn read_root(&self, asked: &Asked) -> Result<Block, Refusal> {
+        let (store, cid) = (Arc::clone(&self.store), asked.path.root.clone());
+        let read = blocking(move || find(&*store, &cid)).await?;
+        let root = &asked.path.root;
+        read.map_err(|error| store_refusal(asked, root, &error))?
+            .ok_or_else(|| asked.not_here(root))
     }
 }
 
@@ -216,18 +238,19 @@ fn describe(response: &mut Response, asked: &Asked, tag: &str) {
         // An offset into a CAR means nothing to who has not read what comes before.
         Form::Car { .. } => "none",
     };
-    let described = described
-        .into_iter()
-        .chain([(header::ACCEPT_RANGES, ranges.to_owned())])
-        .chain(
-            asked
-                .location
-                .clone()
-                .map(|place| (header::CONTENT_LOCATION, place)),
-        );
-    for (key, value) in described {
+    add(response, described);
+    add(response, [(header::ACCEPT_RANGES, ranges.to_owned())]);
+    let location = asked.location.clone();
+    add(
+        response,
+        location.map(|place| (header::CONTENT_LOCATION, place)),
+    );
+}
+
+fn add(response: &mut Response, headers: impl IntoIterator<Item = (HeaderName, String)>) {
+    for (name, value) in headers {
         if let Ok(value) = HeaderValue::try_from(value) {
-            response.headers_mut().insert(key, value);
+            response.headers_mut().insert(name, value);
         }
     }
 }
@@ -244,7 +267,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 }
 
 /// The refusal of a block that is here and cannot be read.
-pub(super) fn store_refusal(asked: &Asked, cid: &Cid, error: &StoreError) -> Refusal {
+pub(super) fn store_refusal(asked: &Asked, cid: &AnyCid, error: &StoreError) -> Refusal {
     // Details such as paths are for this node's operator alone.
     tracing::error!(%cid, error = error as &dyn std::error::Error, "a block could not be read");
     match error {

@@ -1,6 +1,6 @@
 use std::{fmt, str::FromStr};
 
-use r3mes_blobs::Cid;
+use r3mes_blobs::AnyCid;
 use reqwest::Url;
 
 /// Scheme of Flight services.
@@ -27,7 +27,7 @@ impl Source {
     }
 
     /// Where this source, a trustless gateway, answers for one block.
-    pub(super) fn block_url(&self, cid: &Cid) -> Url {
+    pub(super) fn block_url(&self, cid: &AnyCid) -> Url {
         let mut url = self.0.clone();
         url.set_path(&format!("{}/ipfs/{cid}", url.path().trim_end_matches('/')));
         url.set_query(Some("format=raw"));
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn blocks_are_asked_for_below_the_base_address() {
-        let cid = Cid::raw(b"");
+        let cid = r3mes_blobs::Cid::raw(b"").into();
         for (base, expected) in [
             ("http://host:8090", "http://host:8090/ipfs/"),
             ("http://host:8090/", "http://host:8090/ipfs/"),

@@ -114,7 +114,6 @@ async fn what_cannot_be_answered_says_why() {
     for (path, status, says) in [
         (format!("/ipfs/{absent}?format=raw"), 404, "not stored here"),
         (format!("/ipfs/{absent}?format=car"), 404, "not stored here"),
-        (format!("/ipfs/{cid}"), 406, "format=raw"),
         (format!("/ipfs/{cid}?format=tar"), 400, "tar"),
         (
             format!("/ipfs/{cid}?format=car&dag-scope=some"),
@@ -130,8 +129,8 @@ async fn what_cannot_be_answered_says_why() {
         ("/ipfs/hello?format=raw".to_owned(), 400, "not a CID"),
         (
             "/ipfs/QmdfTbBqBPQ7VNxZEYEj14VmRuZBkqFbiwReogJgS1zR1n?format=raw".to_owned(),
-            400,
-            "CIDv0",
+            404,
+            "not stored here",
         ),
     ] {
         let response = ask(&running, &path).await;
@@ -232,7 +231,7 @@ async fn a_fetch_goes_on_where_it_stopped() {
     let file = content(4, 5_000_000);
     let cid = there.put(&file).unwrap();
     let root = there.block(&cid).unwrap().unwrap();
-    let leaf = there.block(&root.links().unwrap()[3]).unwrap().unwrap();
+    let leaf = there.any_block(&root.links().unwrap()[3]).unwrap().unwrap();
     here.insert(&[root, leaf]).unwrap();
     let running = gateway(&there).await;
     let fetched = fetcher(&here).fetch(&cid, &[source(&running)], LIMIT).await;
@@ -248,7 +247,7 @@ async fn each_block_comes_from_whoever_has_it() {
     let root = whole.block(&cid).unwrap().unwrap();
     let parts = [Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new())];
     for (index, link) in root.links().unwrap().iter().enumerate() {
-        let block = whole.block(link).unwrap().unwrap();
+        let block = whole.any_block(link).unwrap().unwrap();
         parts[index % 2].insert(&[block]).unwrap();
     }
     parts[1].insert(&[root]).unwrap();
@@ -302,7 +301,8 @@ async fn what_nobody_has_is_missing_and_says_who_was_asked() {
     else {
         panic!("{error:?}");
     };
-    assert_eq!((*named, attempts.0.len()), (cid, 3));
+    assert!(*named == cid);
+    assert_eq!(attempts.0.len(), 3);
     let text = error.to_string();
     for said in ["does not have it", "500", "refused"] {
         assert!(text.contains(said), "{text}");

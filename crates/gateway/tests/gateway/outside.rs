@@ -22,7 +22,7 @@ pub(crate) fn is_left_out(flag: &str) -> bool {
 
 /// A program that tools/programs builds, or `None` if its tests are to be left out.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
-    let flag = format!("R3MES_SKIP_{}", name.to_uppercase());
+    let flag = format!("R3MES_SKIP_{}", name.to_uppercase().replace('-', "_"));
     if is_left_out(&flag) {
         return None;
     }

@@ -101,7 +101,7 @@ impl LedgerCatalogue {
     async fn shape(&self, base: Cid) -> anyhow::Result<ModelConfig> {
         let store = Arc::clone(&self.store);
         let read = tokio::task::spawn_blocking(move || -> anyhow::Result<ModelConfig> {
-            let mut file = match FileReader::open(&*store, &base) {
+            let mut file = match FileReader::open(&*store, base) {
                 Err(GetError::Missing { .. }) => {
                     return Err(CatalogueError::NoModel { base }.into());
                 }

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use r3mes_blobs::{
-    BlobStore, Block, CHUNK_BYTES, Cid, Collected, MemoryStore, Pin, PinName, StoreError, Usage,
+    AnyCid, BlobStore, Block, CHUNK_BYTES, Cid, Collected, MemoryStore, Pin, PinName, StoreError,
+    Usage,
 };
 use r3mes_gateway::{
     flight::{FlightLimits, Peers, Token, router},
@@ -151,11 +152,11 @@ async fn a_stranger_is_not_even_connected_to() {
 struct Liar(Arc<MemoryStore>);
 
 impl BlobStore for Liar {
-    fn block(&self, _: &Cid) -> Result<Option<Block>, StoreError> {
+    fn any_block(&self, _: &AnyCid) -> Result<Option<Block>, StoreError> {
         Ok(Some(Block::raw("a lie".into()).unwrap()))
     }
-    fn contains(&self, cid: &Cid) -> Result<bool, StoreError> {
-        self.0.contains(cid)
+    fn contains_any(&self, cid: &AnyCid) -> Result<bool, StoreError> {
+        self.0.contains_any(cid)
     }
     fn insert(&self, blocks: &[Block]) -> Result<(), StoreError> {
         self.0.insert(blocks)

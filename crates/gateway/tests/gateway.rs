@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod gateway {
     mod conditions;
+    mod conformance;
     mod cosmos;
     mod flight;
     mod foreign;

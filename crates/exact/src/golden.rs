@@ -1,10 +1,14 @@
 //! Hashes that every machine must compute alike, one for each family of operations.
 //!
 //! A node whose hashes differ from the pinned ones computes something else than the network, and
-//! gets no work.
+//! does no work.
 
 use std::collections::BTreeMap;
 use std::fmt;
+
+mod pinned;
+
+pub use pinned::GOLDEN;
 
 use crate::elementary::{exp, exp_f64, ln, ln_f64, sin_cos_f64};
 use crate::environment::Environment;
@@ -26,18 +30,20 @@ pub struct Golden {
     pub hash: [u8; 32],
 }
 
-impl fmt::Debug for Golden {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {}",
-            self.name,
-            blake3::Hash::from_bytes(self.hash).to_hex()
-        )
+impl Golden {
+    /// The hash in hexadecimal, as [`GOLDEN`] has it.
+    pub fn hex(&self) -> String {
+        blake3::Hash::from_bytes(self.hash).to_string()
     }
 }
 
-/// The hashes to compare with the pinned ones.
+impl fmt::Debug for Golden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.hex())
+    }
+}
+
+/// The hashes to compare with [`GOLDEN`].
 ///
 /// # Errors
 /// [`NotFinite`] only from a broken back end: all values are finite.

@@ -48,7 +48,8 @@ pub use adapter::{
 };
 pub use cache::{AdvanceError, Cache, InferenceWorkspace, LogitRows, MAX_ROWS, Segment};
 pub use chat::{
-    ChatError, ChatTemplate, DEFAULT_TEMPLATE, MAX_TEMPLATE_BYTES, Message, PLAIN_TEMPLATE,
+    ChatError, ChatFormat, ChatTemplate, MAX_SEQUENCE_TOKEN_BYTES, MAX_TEMPLATE_BYTES, Message,
+    PLAIN_TEMPLATE,
 };
 pub use checkpoint::{Checkpoint, CheckpointError, MAX_JSON_BYTES, MAX_SHARDS};
 pub use config::{

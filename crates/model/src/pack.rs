@@ -7,6 +7,7 @@ use std::path::Path;
 use r3mes_exact::panels::PanelError;
 use r3mes_exact::{Bytes, int8, ternary};
 
+use crate::chat::ChatError;
 use crate::checkpoint::{Checkpoint, CheckpointError, QuantizedMatrix};
 use crate::config::ModelConfig;
 use crate::linear::{Linear, LinearFormat};
@@ -18,6 +19,12 @@ pub enum PackError {
     /// A tensor of the checkpoint is refused.
     #[error("the checkpoint cannot be packed")]
     Checkpoint(#[from] CheckpointError),
+    /// The checkpoint's chat template cannot be used.
+    #[error(
+        "the checkpoint's chat template cannot be used: mend it in tokenizer_config.json or \
+        chat_template.jinja, or take it out, and conversations become plain text"
+    )]
+    Chat(#[from] ChatError),
     /// A matrix does not fit into panels.
     #[error("the {what} cannot be packed")]
     Panels {
@@ -94,9 +101,12 @@ fn write(
     checkpoint: &Checkpoint,
     mut sink: impl FnMut(&[u8]) -> Result<(), PackError>,
 ) -> Result<(), PackError> {
-    let config = checkpoint.config();
+    let (config, chat) = (checkpoint.config(), checkpoint.chat());
+    if let Some(chat) = chat {
+        chat.compile()?;
+    }
     let entries = packed::entries(config);
-    sink(&packed::encode_header(config, &entries))?;
+    sink(&packed::encode_header(config, chat, &entries))?;
     let mut held = None;
     for entry in &entries {
         let bytes = encode(checkpoint, entry, &mut held)?;

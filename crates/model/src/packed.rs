@@ -1,9 +1,13 @@
 //! The packed model file: what a node stores, maps into memory and computes from.
 //!
 //! A `.r3mes` file is a safetensors file whose header follows from the model's configuration
-//! alone: names, order, shapes and offsets of its tensors are fixed, so that equal models are
-//! equal files. Its BLAKE3 is the **model id**. Every tensor starts at a multiple of 64 bytes;
+//! and chat template: names, order, shapes and offsets of its tensors are fixed, so that equal models
+//! are equal files. Its BLAKE3 is the **model id**. Every tensor starts at a multiple of 64 bytes;
 //! weights lie in the panels that the kernels read (docs/spec/model.md).
+
+mod header;
+
+pub use header::{FORMAT, MAX_HEADER_BYTES};
 
 use std::fs::File;
 use std::io::Read;
@@ -13,15 +17,14 @@ use std::path::Path;
 use r3mes_exact::panels::PanelError;
 use r3mes_exact::{Bytes, int8, ternary};
 use r3mes_types::Hash;
-use serde::Deserialize;
 
+use crate::chat::{ChatError, ChatFormat, ChatTemplate, PLAIN_TEMPLATE};
 use crate::config::{ConfigError, ModelConfig};
 use crate::linear::{Linear, LinearFormat};
+use header::{Header, read_header};
 
-/// Longest header of a packed file, in bytes.
-pub const MAX_HEADER_BYTES: usize = 4 << 20;
-/// Name and version of the format, as the file's metadata carries it.
-pub const FORMAT: &str = "r3mes-packed-1";
+pub(crate) use header::encode_header;
+
 /// Rows of a panel; vectors are padded with zeros to a multiple of this.
 const LANES: usize = 16;
 /// Alignment of the data and of every tensor in it, in bytes.
@@ -31,6 +34,7 @@ const ALIGNMENT: usize = r3mes_exact::ALIGNMENT;
 #[derive(Clone, Debug)]
 pub struct PackedModel {
     config: ModelConfig,
+    chat: Option<ChatFormat>,
     id: Hash,
     entries: Vec<Entry>,
     data: Bytes,
@@ -117,6 +121,9 @@ pub enum PackedError {
     /// The configuration in the file is refused.
     #[error("the packed model's configuration is refused")]
     Config(#[source] ConfigError),
+    /// The chat template in the file, or a token of it, is refused.
+    #[error("the packed model's chat template is refused")]
+    Chat(#[source] ChatError),
     /// The header is not the one that the configuration implies.
     #[error("the header is not the one that its configuration implies: the file is damaged")]
     NotCanonical,
@@ -172,7 +179,12 @@ impl PackedModel {
     /// # Errors
     /// When they are not exactly a packed model.
     pub fn from_bytes(bytes: &Bytes) -> Result<Self, PackedError> {
-        let (config, entries, length) = read_header(&mut &bytes[..])?;
+        let Header {
+            config,
+            chat,
+            entries,
+            length,
+        } = read_header(&mut &bytes[..])?;
         let expected = 8 + length + data_len(&entries);
         if bytes.len() != expected {
             return Err(PackedError::Length {
@@ -186,6 +198,7 @@ impl PackedModel {
         }
         Ok(Self {
             config,
+            chat,
             id: Hash::of(bytes),
             entries,
             data,
@@ -198,12 +211,28 @@ impl PackedModel {
     /// # Errors
     /// When it cannot be read, or does not begin as a packed model does.
     pub fn read_config(file: &mut impl Read) -> Result<ModelConfig, PackedError> {
-        Ok(read_header(file)?.0)
+        Ok(read_header(file)?.config)
     }
 
     /// The shape of the model.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// The chat template that the model brings, if it does: not yet compiled.
+    pub fn chat(&self) -> Option<&ChatFormat> {
+        self.chat.as_ref()
+    }
+
+    /// The template that its conversations go through: its own, or [`PLAIN_TEMPLATE`].
+    ///
+    /// # Errors
+    /// When its own does not compile, or does not render the shortest conversation.
+    pub fn chat_template(&self) -> Result<ChatTemplate, ChatError> {
+        match &self.chat {
+            Some(format) => format.compile(),
+            None => ChatTemplate::new(PLAIN_TEMPLATE, "", ""),
+        }
     }
 
     /// BLAKE3 of the file.
@@ -325,34 +354,6 @@ impl Entry {
     }
 }
 
-/// Configuration, tensors, and the header's length without the eight bytes before it.
-fn read_header(file: &mut impl Read) -> Result<(ModelConfig, Vec<Entry>, usize), PackedError> {
-    let ended = |reason| {
-        move |source: std::io::Error| match source.kind() {
-            std::io::ErrorKind::UnexpectedEof => PackedError::Header { reason },
-            _ => PackedError::Read { source },
-        }
-    };
-    let mut length = [0; 8];
-    file.read_exact(&mut length)
-        .map_err(ended("the file is shorter than eight bytes"))?;
-    let length = usize::try_from(u64::from_le_bytes(length)).unwrap_or(usize::MAX);
-    if length > MAX_HEADER_BYTES {
-        return Err(PackedError::Header {
-            reason: "the header is too long",
-        });
-    }
-    let mut header = vec![0; length];
-    file.read_exact(&mut header)
-        .map_err(ended("the file ends inside its header"))?;
-    let config = read_config(&header)?;
-    let entries = entries(&config);
-    if header != encode_header(&config, &entries)[8..] {
-        return Err(PackedError::NotCanonical);
-    }
-    Ok((config, entries, length))
-}
-
 /// The tensors of a model of this configuration, in canonical order.
 pub(crate) fn entries(config: &ModelConfig) -> Vec<Entry> {
     let mut parts = Vec::new();
@@ -418,64 +419,9 @@ impl Kind {
     }
 }
 
-/// The beginning of the file: the header's length and the header, padded with spaces so that the
-/// data starts at a multiple of 64 bytes.
-pub(crate) fn encode_header(config: &ModelConfig, entries: &[Entry]) -> Vec<u8> {
-    use std::fmt::Write;
-
-    let json_string = |text: &str| serde_json::Value::from(text).to_string();
-    let mut text = format!(
-        "{{\"__metadata__\":{{\"config\":{},\"format\":{}}}",
-        json_string(&config.to_packed_json()),
-        json_string(FORMAT),
-    );
-    for entry in entries {
-        let (dtype, shape) = entry.header_fields();
-        let shape: Vec<String> = shape.iter().map(usize::to_string).collect();
-        write!(
-            text,
-            ",\"{}\":{{\"dtype\":\"{dtype}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}",
-            entry.name(),
-            shape.join(","),
-            entry.range.start,
-            entry.range.end,
-        )
-        .expect("writing to a string never fails");
-    }
-    text.push('}');
-    let padded = (8 + text.len()).next_multiple_of(ALIGNMENT);
-    let mut header = ((padded - 8) as u64).to_le_bytes().to_vec();
-    header.extend_from_slice(text.as_bytes());
-    header.resize(padded, b' ');
-    header
-}
-
 /// Bytes of all tensors together.
 pub(crate) fn data_len(entries: &[Entry]) -> usize {
     entries.last().map_or(0, |entry| entry.range.end)
-}
-
-/// The configuration that a header carries.
-fn read_config(header: &[u8]) -> Result<ModelConfig, PackedError> {
-    #[derive(Deserialize)]
-    struct Header {
-        #[serde(rename = "__metadata__")]
-        metadata: Metadata,
-    }
-    #[derive(Deserialize)]
-    struct Metadata {
-        config: String,
-        format: String,
-    }
-    let header: Header = serde_json::from_slice(header).map_err(|_| PackedError::Header {
-        reason: "its header is not JSON with a configuration and a format in its metadata",
-    })?;
-    if header.metadata.format != FORMAT {
-        return Err(PackedError::Format {
-            found: header.metadata.format,
-        });
-    }
-    ModelConfig::from_packed_json(&header.metadata.config).map_err(PackedError::Config)
 }
 
 fn read_numbers(bytes: &[u8]) -> Vec<f32> {

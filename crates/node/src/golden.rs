@@ -1,14 +1,18 @@
-//! Golden hashes: what this machine computes, to be compared with every other machine.
+//! Golden hashes: what this machine computes, to be compared with what every machine must compute.
+//!
+//! Each hash is pinned once, beside the code that computes it: [`pinned`] puts them together for
+//! `r3mes golden`, which `tools/golden` runs, and for the roles, which compare before they work.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use r3mes_exact::{Bytes, Cpu};
+use r3mes_exact::{Bytes, Cpu, GOLDEN, Isa, NotFinite};
 use r3mes_inference::{
     Engine, Prompt, Request, Sampling,
     exact::{self, Limits, Parts},
 };
 use r3mes_model::{ChatTemplate, Model, PLAIN_TEMPLATE, PackedModel, Tokenizer};
-use r3mes_types::SecretKey;
+use r3mes_training::golden::{ROUND, STEP, round_hash, step_hash};
+use r3mes_types::{Role, SecretKey};
 
 use crate::assets;
 
@@ -18,18 +22,145 @@ const PROMPT: &str = "Once upon a time, in a forest far away,";
 const TOKENS: usize = 24;
 /// Seed of the golden generation.
 const SEED: u64 = 42;
+/// What the golden generation must give.
+const GENERATION: &str = "939340b6865c4f489362cf31e7cbe1c872121a4c687a1100d8bb54b4e0fbd6a3";
 
-/// Every golden hash by its name, in hexadecimal.
+/// Most differing hashes that an error tells in full.
+const MAX_SHOWN: usize = 3;
+
+/// Names of what is more than one family of kernels.
+const STEP_NAME: &str = "training step";
+const ROUND_NAME: &str = "training round";
+const GENERATION_NAME: &str = "generation";
+
+/// Hashes in hexadecimal, by the name of what is hashed.
+pub type Hashes = BTreeMap<String, String>;
+
+/// Why a machine is not to compute for others.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    /// It computes, but something else.
+    #[error(
+        "this machine computes something else than the network: {isa} kernels, {}. {}",
+        shown(differing),
+        advice(*isa)
+    )]
+    Differs {
+        /// The back end.
+        isa: Isa,
+        /// Name of what differs, what was computed, and what is pinned.
+        differing: Vec<[String; 3]>,
+    },
+    /// It does not even compute numbers.
+    #[error("the {isa} kernels fail on this machine. {}", advice(*isa))]
+    Fails {
+        /// The back end.
+        isa: Isa,
+        /// What they gave.
+        #[source]
+        source: NotFinite,
+    },
+}
+
+/// What every machine must compute.
+pub fn pinned() -> Hashes {
+    let whole = [
+        (STEP_NAME, STEP),
+        (ROUND_NAME, ROUND),
+        (GENERATION_NAME, GENERATION),
+    ];
+    GOLDEN.into_iter().chain(whole).map(named).collect()
+}
+
+/// Every golden hash as this machine computes it.
 ///
 /// # Errors
 /// When the machine cannot compute them at all.
-pub fn hashes(device: Cpu) -> anyhow::Result<BTreeMap<String, String>> {
-    let mut all = BTreeMap::new();
-    let training = r3mes_training::golden::golden(device.clone());
-    all.insert("training step".to_owned(), training.step.to_string());
-    all.insert("training round".to_owned(), training.round.to_string());
-    all.insert("generation".to_owned(), generation(device)?);
+pub fn hashes(device: &Cpu) -> anyhow::Result<Hashes> {
+    let mut all = kernels(device)?;
+    all.extend([
+        (STEP_NAME.to_owned(), step_hash(device.clone()).to_string()),
+        (
+            ROUND_NAME.to_owned(),
+            round_hash(device.clone()).to_string(),
+        ),
+        (GENERATION_NAME.to_owned(), generation(device.clone())?),
+    ]);
     Ok(all)
+}
+
+/// Compares what a role is about to do with `pinned`: every family of kernels, then with them a
+/// training step, or a generation where the role serves.
+///
+/// # Errors
+/// [`Unfit`] when a hash differs; else when the machine cannot compute them at all.
+pub fn require(device: &Cpu, role: Role, pinned: &Hashes) -> anyhow::Result<()> {
+    compare(device.isa(), &kernels(device)?, pinned)?;
+    let whole = match role {
+        Role::Serving => (GENERATION_NAME, generation(device.clone())?),
+        Role::Miner | Role::Validator | Role::Proposer => {
+            (STEP_NAME, step_hash(device.clone()).to_string())
+        }
+    };
+    Ok(compare(
+        device.isa(),
+        &Hashes::from([(whole.0.to_owned(), whole.1)]),
+        pinned,
+    )?)
+}
+
+/// Compares hashes that this machine computed with the `pinned` ones of the same names.
+///
+/// # Errors
+/// [`Unfit::Differs`] names those that differ.
+pub fn compare(isa: Isa, computed: &Hashes, pinned: &Hashes) -> Result<(), Unfit> {
+    let differing: Vec<_> = computed
+        .iter()
+        .filter(|&(name, hash)| pinned.get(name) != Some(hash))
+        .map(|(name, hash)| {
+            let wanted = pinned.get(name).cloned().unwrap_or_default();
+            [name.clone(), hash.clone(), wanted]
+        })
+        .collect();
+    match differing.is_empty() {
+        true => Ok(()),
+        false => Err(Unfit::Differs { isa, differing }),
+    }
+}
+
+fn kernels(device: &Cpu) -> Result<Hashes, Unfit> {
+    let computed = r3mes_exact::golden(device).map_err(|source| Unfit::Fails {
+        isa: device.isa(),
+        source,
+    })?;
+    let hash = |family: &r3mes_exact::Golden| (family.name.to_owned(), family.hex());
+    Ok(computed.iter().map(hash).collect())
+}
+
+fn named((name, hash): (&str, &str)) -> (String, String) {
+    (name.to_owned(), hash.to_owned())
+}
+
+fn shown(differing: &[[String; 3]]) -> String {
+    let one = |[name, computed, pinned]: &[String; 3]| {
+        format!("`{name}` gives {computed} instead of {pinned}")
+    };
+    let mut shown: Vec<_> = differing.iter().take(MAX_SHOWN).map(one).collect();
+    if differing.len() > MAX_SHOWN {
+        shown.push(format!("and {} more differ", differing.len() - MAX_SHOWN));
+    }
+    shown.join(", ")
+}
+
+fn advice(isa: Isa) -> &'static str {
+    match isa {
+        Isa::Scalar => {
+            "Nobody would accept its work, so it does none. These are the plain kernels: the fault is this build's or this machine's. Report what `r3mes golden` prints, and the processor"
+        }
+        _ => {
+            "Nobody would accept its work, so it does none. Start with R3MES_KERNELS=scalar, which is slower and uses no special instructions, and report what `r3mes golden` prints, and the processor"
+        }
+    }
 }
 
 /// The chained hash over every hidden state of a sampled generation on the base model.
@@ -69,4 +200,36 @@ fn generation(device: Cpu) -> anyhow::Result<String> {
         .receipt
         .ok_or_else(|| anyhow::anyhow!("the engine gave no receipt"))?;
     Ok(receipt.claim.transcript.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use r3mes_exact::CpuOptions;
+
+    use super::*;
+
+    #[test]
+    fn this_machine_computes_what_is_pinned() {
+        let device = Cpu::new(CpuOptions::default()).unwrap();
+        let computed = hashes(&device).unwrap();
+        assert_eq!(computed, pinned());
+    }
+
+    #[test]
+    fn what_differs_is_named_with_what_to_do() {
+        let mut forged = pinned();
+        forged.insert(STEP_NAME.to_owned(), "00".to_owned());
+        let refusal = |isa| compare(isa, &pinned(), &forged).unwrap_err().to_string();
+        let said = refusal(Isa::Avx2);
+        assert!(
+            said.contains("avx2 kernels, `training step` gives d08f"),
+            "{said}"
+        );
+        assert!(said.contains("instead of 00. "), "{said}");
+        assert!(said.contains("R3MES_KERNELS=scalar"), "{said}");
+        let all = compare(Isa::Avx2, &pinned(), &Hashes::new()).unwrap_err();
+        assert!(all.to_string().contains("and 13 more differ"), "{all}");
+        let plain = refusal(Isa::Scalar);
+        assert!(!plain.contains("R3MES_KERNELS"), "{plain}");
+    }
 }

@@ -12,6 +12,7 @@ use std::{
 /// HOME/genesis.pb       the first state of the network (only where the ledger runs, or to join it)
 /// HOME/keys/            mode 0700, files 0600; never logged, never sent
 /// HOME/data/<service>/  one folder per process: block store, blobs, resumable work
+/// HOME/data/models/     packed models, mapped by the roles; one that is missing is written anew
 /// HOME/run/             lock, status, and the sockets between the ledger and CometBFT
 /// HOME/logs/<service>.log
 /// ```
@@ -76,6 +77,11 @@ impl Home {
     /// The data folder of one service (`ledger`, `gateway`, `miner`, ...).
     pub fn data(&self, service: &str) -> PathBuf {
         self.root.join("data").join(service)
+    }
+
+    /// The folder of packed models, which the roles map into memory.
+    pub fn models(&self) -> PathBuf {
+        self.data("models")
     }
 
     /// The log file of one service.

@@ -85,7 +85,7 @@ pub struct ModelLabels<'a> {
 /// Puts a packed model, whose file is `file`, and its tokenizer on the shelf.
 ///
 /// # Errors
-/// When the tokenizer does not fit the model, or a store is full or cannot be used.
+/// When the tokenizer does not fit the model, its chat template cannot be used, or a store is full or cannot be used.
 pub fn store_model(
     shelf: &Shelf,
     (packed, file): (&PackedModel, &[u8]),
@@ -98,6 +98,9 @@ pub fn store_model(
         tokens <= rows,
         "the tokenizer has {tokens} tokens, the model embeds {rows}: it is another model's"
     );
+    packed
+        .chat_template()
+        .context("nobody could converse with the model")?;
     Ok(ModelSpec {
         id: packed.id(),
         name: Text::new(labels.name)?,

@@ -125,9 +125,10 @@ const SPOKEN_IN: &[(&str, &[&str])] = &[
             "functions-http/src",
             "gateway/src",
             // The files of a checkpoint, and the header of a packed model.
+            "model/src/checkpoint/chat.rs",
             "model/src/checkpoint/mod.rs",
             "model/src/config.rs",
-            "model/src/packed.rs",
+            "model/src/packed/header.rs",
             // What is printed, and files.
             "node/src/cli",
             "node/src/process/lock.rs",

@@ -1,57 +1,61 @@
-//! Golden hashes: what every machine must compute. `r3mes golden` shows whether it does; no role asks.
+//! Golden hashes: what every machine must compute. A role compares them before it works.
 
 use r3mes_exact::Device;
 use r3mes_model::{MemoryLimit, Model};
-use r3mes_types::Hash;
+use r3mes_types::{Hash, task::Task};
 
 use crate::aggregate::aggregate;
+use crate::dataset::Shard;
 use crate::job::Job;
 use crate::round::RoundProgress;
 use crate::state::{StepState, hash_floats};
 use crate::step::{StepMemory, step};
 use crate::synthetic::{SyntheticShape, first_task, hyper_parameters};
 
-/// Hashes of a fixed training step and a fixed round on a small synthetic model. A machine whose
-/// hashes are not [`GOLDEN`] computes something else than the network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Golden {
-    /// The state after the second step, which has moments behind it.
-    pub step: Hash,
-    /// The adapter after a round of three miners with four steps each.
-    pub round: Hash,
-}
+/// What [`step_hash`] must give, in hexadecimal: version 1 of the exact arithmetic. A change here is
+/// a new version.
+pub const STEP: &str = "d08fcc0f5ccc3b0953d86ab1615cb131433eb86dbcddbf4f3fbb6d9f84775244";
 
-/// The hashes of version 1 of the exact arithmetic, in hexadecimal: step, round.
-pub const GOLDEN: [&str; 2] = [
-    "d08fcc0f5ccc3b0953d86ab1615cb131433eb86dbcddbf4f3fbb6d9f84775244",
-    "3668ff144ff803d8928695ad7d769d8416c027aee082c7aea5239509f17cc4fc",
-];
+/// What [`round_hash`] must give, in hexadecimal.
+pub const ROUND: &str = "3668ff144ff803d8928695ad7d769d8416c027aee082c7aea5239509f17cc4fc";
 
-/// Computes the golden hashes on `device`.
+/// Most bytes that the golden model's step works in.
+const MEMORY: MemoryLimit = MemoryLimit { bytes: 1 << 30 };
+
+/// The hash of the state after the second step on a small synthetic model: the first step that has
+/// moments behind it.
 ///
 /// # Panics
 /// If the device cannot run the golden model at all.
 #[must_use]
-pub fn golden<D: Device>(device: D) -> Golden {
-    let shape = SyntheticShape::GOLDEN;
-    let model = Model::load(device, &shape.model(1));
-    let mut memory = StepMemory::new(MemoryLimit { bytes: 1 << 30 });
-    let mut step_hash = None;
+pub fn step_hash<D: Device>(device: D) -> Hash {
+    let model = Model::load(device, &SyntheticShape::GOLDEN.model(1));
+    let mut memory = StepMemory::new(MEMORY);
+    let (shard, task, start) = work_of(&model, 1);
+    let job = Job::new(&model, &shard, &task).expect("the golden task fits its model");
+    let mut state = start;
+    for _ in 0..2 {
+        state = step(&job, &state, &mut memory)
+            .expect("the golden model is finite")
+            .0;
+    }
+    state.hash()
+}
+
+/// The hash of the adapter after a round of three miners with four steps each, on the same model.
+///
+/// # Panics
+/// If the device cannot run the golden model at all.
+#[must_use]
+pub fn round_hash<D: Device>(device: D) -> Hash {
+    let model = Model::load(device, &SyntheticShape::GOLDEN.model(1));
+    let mut memory = StepMemory::new(MEMORY);
     let mut packages = Vec::new();
-    let mut first_start = Vec::new();
+    let mut adapter = Vec::new();
     for miner in 1..=3 {
-        let shard = shape.shard(u64::from(miner), 5000);
-        let (task, start) = first_task(&model, &shard, hyper_parameters(2, 70), miner);
+        let (shard, task, start) = work_of(&model, miner);
         let job = Job::new(&model, &shard, &task).expect("the golden task fits its model");
-        let second = |start: &StepState, memory: &mut StepMemory<D>| {
-            let (first, _) = step(&job, start, memory).expect("the golden model is finite");
-            step(&job, &first, memory)
-                .expect("the golden model is finite")
-                .0
-                .hash()
-        };
-        step_hash.get_or_insert_with(|| second(&start, &mut memory));
-        first_start.clone_from(&start.adapter);
+        adapter.clone_from(&start.adapter);
         let mut progress = RoundProgress::new(start);
         while !progress.is_complete(&job) {
             progress
@@ -59,13 +63,37 @@ pub fn golden<D: Device>(device: D) -> Golden {
                 .expect("the golden model is finite");
         }
         let finished = progress
-            .finish(&job, &first_start, None, &[miner; 32])
+            .finish(&job, &adapter, None, &[miner; 32])
             .expect("the golden update is small");
         packages.push(finished.package);
     }
-    let next = aggregate(&first_start, &packages).expect("all packages have one shape");
-    Golden {
-        step: step_hash.expect("there is a first miner"),
-        round: hash_floats(&next.adapter),
+    let next = aggregate(&adapter, &packages).expect("all packages have one shape");
+    hash_floats(&next.adapter)
+}
+
+/// Data, task and first state of a miner of the golden round.
+fn work_of<D: Device>(model: &Model<D>, miner: u8) -> (Shard, Task, StepState) {
+    let shard = SyntheticShape::GOLDEN.shard(u64::from(miner), 5000);
+    let (task, start) = first_task(model, &shard, hyper_parameters(2, 70), miner);
+    (shard, task, start)
+}
+
+#[cfg(test)]
+mod tests {
+    use r3mes_exact::{Cpu, CpuOptions, Isa};
+
+    use super::*;
+
+    #[test]
+    fn golden_hashes_are_pinned_for_every_back_end() {
+        for isa in Isa::available() {
+            let options = CpuOptions {
+                isa: Some(isa),
+                threads: 2,
+            };
+            let device = Cpu::new(options).unwrap();
+            assert_eq!(step_hash(device.clone()).to_string(), STEP, "{isa}");
+            assert_eq!(round_hash(device).to_string(), ROUND, "{isa}");
+        }
     }
 }

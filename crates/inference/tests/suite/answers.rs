@@ -1,10 +1,10 @@
 //! What an answer is, alone and in company.
 
-use r3mes_inference::exact::Limits;
-use r3mes_inference::{Engine, Event, FinishReason, Prompt, Request};
-use r3mes_model::{LoraConfig, Message};
+use r3mes_inference::exact::{self, Limits, Parts};
+use r3mes_inference::{Answer, Engine, Event, FinishReason, Prompt, Request};
+use r3mes_model::{ChatFormat, LoraConfig, Message};
 
-use crate::setup::{BASE, adapter, greedy, ids, request, running};
+use crate::setup::{BASE, adapter, greedy, ids, parts, request, running, start};
 
 const PROMPTS: [&str; 8] = [
     "Once upon a time",
@@ -192,4 +192,33 @@ fn a_conversation_goes_through_the_chat_template() {
     });
     let by_text = running.answer(greedy("Once upon a time,\nthere was", 8));
     assert_eq!(by_chat.text, by_text.text);
+}
+
+#[test]
+fn a_conversation_goes_through_the_template_that_the_model_brings() {
+    let format = ChatFormat {
+        template: "{% for m in messages %}{{ bos_token }}{{ m.role }} said: {{ m.content }}\n\
+            {% endfor %}"
+            .into(),
+        bos: "<s>".into(),
+        eos: "</s>".into(),
+    };
+    let (engine, worker) = exact::engine(Parts {
+        template: format.compile().unwrap(),
+        ..parts(Limits::default())
+    });
+    let running = start(engine, worker);
+    let message = Message {
+        role: "user".into(),
+        content: "there was a bear".into(),
+    };
+    let by_chat = running.answer(Request {
+        prompt: Prompt::Chat(vec![message]),
+        ..greedy("", 8)
+    });
+    // The token that the template begins with is the one that every text begins with.
+    let by_text = running.answer(greedy("user said: there was a bear\n", 8));
+    assert_eq!(by_chat.text, by_text.text);
+    let receipt = |answer: &Answer| answer.completion.receipt.clone().unwrap().claim.prompt;
+    assert_eq!(receipt(&by_chat), receipt(&by_text));
 }

@@ -47,16 +47,21 @@ pub(crate) fn key() -> SecretKey {
     SecretKey::from_bytes(&[7; 32]).unwrap()
 }
 
-/// An engine whose worker has not been started.
-pub(crate) fn idle(limits: Limits) -> (ExactEngine<Cpu>, Worker<Cpu>) {
-    exact::engine(Parts {
+/// What an engine is made of.
+pub(crate) fn parts(limits: Limits) -> Parts<Cpu> {
+    Parts {
         model: model(),
         tokenizer: tokenizer(),
         template: ChatTemplate::new(PLAIN_TEMPLATE, "<s>", "</s>").unwrap(),
         name: BASE.into(),
         key: key(),
         limits,
-    })
+    }
+}
+
+/// An engine whose worker has not been started.
+pub(crate) fn idle(limits: Limits) -> (ExactEngine<Cpu>, Worker<Cpu>) {
+    exact::engine(parts(limits))
 }
 
 /// An engine at work; stopped when dropped.

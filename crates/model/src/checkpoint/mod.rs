@@ -1,9 +1,11 @@
-//! Checkpoints in Hugging Face's layout: `config.json` beside safetensors, in one file or many.
+//! Checkpoints in Hugging Face's layout: `config.json` beside safetensors, in one file or many, and the
+//! chat template if there is one.
 //!
 //! Linear weights are read in any of four forms: int8 holding {-1, 0, 1} beside a
 //! `weight_scale`; four two-bit codes to a byte, as published BitNet models have them; and
 //! floating numbers, quantized here either to ternary or to int8 by row.
 
+mod chat;
 mod float;
 mod quantize;
 
@@ -16,6 +18,7 @@ use r3mes_exact::Bytes;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
+use crate::chat::ChatFormat;
 use crate::config::{ConfigError, HuggingFaceConfig, ModelConfig, ScaleMeaning};
 use crate::linear::{Linear, LinearFormat};
 
@@ -29,6 +32,7 @@ pub const MAX_JSON_BYTES: u64 = 64 << 20;
 #[derive(Debug)]
 pub struct Checkpoint {
     config: ModelConfig,
+    chat: Option<ChatFormat>,
     scale: ScaleMeaning,
     tensors: BTreeMap<String, Tensor>,
 }
@@ -61,7 +65,7 @@ pub enum CheckpointError {
         #[source]
         source: std::io::Error,
     },
-    /// A JSON file is larger than any sensible one.
+    /// A file of text is larger than any sensible one.
     #[error("{path} has {bytes} bytes, more than the {MAX_JSON_BYTES} accepted")]
     TooLarge {
         /// The file.
@@ -76,6 +80,12 @@ pub enum CheckpointError {
     #[error("model.safetensors.index.json is not a valid index: {reason}")]
     Index {
         /// What is wrong with it.
+        reason: String,
+    },
+    /// There is a chat template, but not as it should be.
+    #[error("the checkpoint's chat template cannot be read: {reason}")]
+    ChatTemplate {
+        /// What is wrong, and in which file.
         reason: String,
     },
     /// A shard is not a safetensors file.
@@ -185,10 +195,15 @@ impl Checkpoint {
                 .map_err(read)?;
             shards.push((name, bytes));
         }
-        Self::from_parts(&config, shards, linears)
+        let chat = chat::open(directory)?;
+        Ok(Self {
+            chat,
+            ..Self::from_parts(&config, shards, linears)?
+        })
     }
 
-    /// Takes a checkpoint from the contents of its files: `config.json`, and the named shards.
+    /// Takes a checkpoint from the contents of its files: `config.json`, and the named shards. It
+    /// brings no chat template.
     ///
     /// # Errors
     /// When the configuration and the tensors do not fit together.
@@ -213,6 +228,7 @@ impl Checkpoint {
         let config = raw.into_config(sub_norm, has_head, linears)?;
         let checkpoint = Self {
             config,
+            chat: None,
             scale,
             tensors,
         };
@@ -223,6 +239,11 @@ impl Checkpoint {
     /// The shape of the model.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// The chat template that the checkpoint brings, if it does.
+    pub fn chat(&self) -> Option<&ChatFormat> {
+        self.chat.as_ref()
     }
 
     /// The weights of one linear, quantized as the configuration says.

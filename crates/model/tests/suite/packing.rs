@@ -1,7 +1,10 @@
 //! From checkpoints to packed files.
 
 use r3mes_exact::Bytes;
-use r3mes_model::{Checkpoint, CheckpointError, LinearFormat, PackedModel, pack, pack_in_memory};
+use r3mes_model::{
+    ChatFormat, Checkpoint, CheckpointError, LinearFormat, Message, PackedModel, pack,
+    pack_in_memory,
+};
 
 use crate::synthetic::{BITNET, PLAIN, Shape, Storage};
 
@@ -52,6 +55,72 @@ fn a_packed_file_is_pinned() {
             "23e0fc6e9be92d9ac0e1a50806219ddcd25394621d14eab7affbd484787a78f7"
         ]
     );
+}
+
+/// A folder with a small checkpoint and these files beside it.
+fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
+    write("config.json", PLAIN.config_json("").as_bytes());
+    let tensors = PLAIN.tensors(5, Storage::TernaryInt8);
+    write("model.safetensors", &tensors.serialize());
+    for (name, text) in files {
+        write(name, text.as_bytes());
+    }
+    folder
+}
+
+#[test]
+fn a_chat_template_is_packed_with_its_model_and_is_part_of_its_id() {
+    let said = r#"{"chat_template": "{{ bos_token }}\"{{ messages[0].content }}\"\n",
+        "bos_token": "<s>", "eos_token": {"content": "</s>"}}"#;
+    let folder = folder(&[("tokenizer_config.json", said)]);
+    let path = folder.path().join("model.r3mes");
+    let packed = pack(&Checkpoint::open(folder.path(), None).unwrap(), &path).unwrap();
+    let format = ChatFormat {
+        template: "{{ bos_token }}\"{{ messages[0].content }}\"\n".into(),
+        bos: "<s>".into(),
+        eos: "</s>".into(),
+    };
+    assert_eq!(packed.chat(), Some(&format));
+    assert_eq!(
+        packed.id().to_string(),
+        "78bf9d39cf2005eb1fd5a9d4dec9f689c7d6477819d8cac4a6e2168e036690bc"
+    );
+    let plain = PLAIN.packed(5);
+    assert_eq!(plain.chat(), None);
+    assert_ne!(packed.id(), plain.id());
+    let hello = [Message {
+        role: "user".into(),
+        content: "hello".into(),
+    }];
+    let prompt = |model: &PackedModel| model.chat_template().unwrap().render(&hello).unwrap();
+    assert_eq!(prompt(&packed), "<s>\"hello\"");
+    assert_eq!(prompt(&plain), "hello");
+}
+
+#[test]
+fn a_chat_template_that_nobody_could_use_is_refused_when_it_is_packed() {
+    for (template, said) in [
+        ("{% if x %}", "does not compile"),
+        (
+            "{{ raise_exception('roles') }}",
+            "refuses this conversation",
+        ),
+    ] {
+        let folder = folder(&[("chat_template.jinja", template)]);
+        let path = folder.path().join("model.r3mes");
+        let refusal = pack(&Checkpoint::open(folder.path(), None).unwrap(), &path).unwrap_err();
+        let cause = std::error::Error::source(&refusal).unwrap().to_string();
+        assert!(
+            refusal.to_string().contains("chat_template.jinja"),
+            "{refusal}"
+        );
+        assert!(cause.contains(said), "{cause}");
+        assert!(!path.exists());
+    }
+    let folder = folder(&[("tokenizer_config.json", "{}]")]);
+    assert!(Checkpoint::open(folder.path(), None).is_err());
 }
 
 #[test]

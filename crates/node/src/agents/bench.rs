@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
-use r3mes_exact::{Bytes, Cpu};
+use r3mes_exact::Cpu;
 use r3mes_model::{Adapter, MemoryLimit, Model, PackedModel};
 use r3mes_training::{
     dataset::Shard,
@@ -12,34 +12,35 @@ use r3mes_training::{
 };
 use r3mes_types::{
     Cid, Hash,
-    models::QueryModel,
     task::{AdapterRef, HyperParameters, Task},
 };
 
-use super::depot::Depot;
+use super::{depot::Depot, models::ModelFiles};
 
 /// Longest shard that is fetched, in bytes.
 const MAX_SHARD_BYTES: u64 = 1 << 30;
 /// Shards kept in memory; a role works on few at a time.
 const MAX_KEPT_SHARDS: usize = 8;
-/// Pin of everything that all rounds share.
+/// Pin of the shards, which all rounds share.
 const SHARED_PIN: &str = "shared";
 
 /// What a training role computes with. One at a time: its kernels use the process's threads.
 pub struct Bench {
     device: Cpu,
     memory: StepMemory<Cpu>,
+    files: ModelFiles,
     models: BTreeMap<Hash, Model<Cpu>>,
     shards: BTreeMap<Cid, Shard>,
 }
 
 impl Bench {
     /// An empty bench; `memory_mb` bounds the micro-batch and changes no result.
-    pub fn new(device: Cpu, memory_mb: u64) -> Self {
+    pub fn new(device: Cpu, memory_mb: u64, files: ModelFiles) -> Self {
         let bytes = usize::try_from(memory_mb << 20).unwrap_or(usize::MAX);
         Self {
             device,
             memory: StepMemory::new(MemoryLimit { bytes }),
+            files,
             models: BTreeMap::new(),
             shards: BTreeMap::new(),
         }
@@ -81,7 +82,7 @@ impl Bench {
         id: Hash,
     ) -> anyhow::Result<()> {
         if !self.models.contains_key(&id) {
-            self.insert(&fetch_model(depot, chain, id).await?);
+            self.insert(&self.files.open(depot, chain, id).await?);
         }
         Ok(())
     }
@@ -132,32 +133,6 @@ impl Bench {
             None => initial_adapter(&layout, seed),
         })
     }
-}
-
-/// Fetches the packed file of a registered model.
-///
-/// # Errors
-/// When it is not registered, cannot be had, or has another hash than the ledger says.
-pub async fn fetch_model(
-    depot: &Depot,
-    chain: &r3mes_gateway::rpc::Client,
-    id: Hash,
-) -> anyhow::Result<PackedModel> {
-    let answer = chain.query(&QueryModel { id }).await?;
-    let spec = answer
-        .model
-        .with_context(|| format!("model {id} is not registered"))?
-        .spec;
-    let bytes = depot
-        .get(spec.base, spec.base_bytes, None, SHARED_PIN)
-        .await?;
-    let packed = PackedModel::from_bytes(&Bytes::from_slice(&bytes))?;
-    anyhow::ensure!(
-        packed.id() == id,
-        "the file of model {id} has hash {}",
-        packed.id()
-    );
-    Ok(packed)
 }
 
 /// Bytes of the adapter that a reference names; none for the one drawn from the run's seed.

@@ -1,8 +1,8 @@
 //! A role's blobs: its own store, and everybody else's by CID.
 
-use std::sync::Arc;
+use std::{fs::File, io::Write, sync::Arc};
 
-use r3mes_blobs::{BlobStore, PinName};
+use r3mes_blobs::{BlobStore, FileReader, PinName};
 use r3mes_gateway::{flight::Peers, ipfs, rpc};
 use r3mes_types::{
     Address, Cid,
@@ -89,6 +89,22 @@ impl Depot {
         holder: Option<Address>,
         pin: &str,
     ) -> anyhow::Result<Vec<u8>> {
+        self.fetch_pinned(cid, max_bytes, holder, pin).await?;
+        self.blocking(move |store| Ok(store.get(&cid, max_bytes)?))
+            .await
+    }
+
+    /// As [`Depot::get`], and leaves the bytes in the store.
+    ///
+    /// # Errors
+    /// As [`Depot::get`].
+    pub async fn fetch_pinned(
+        &self,
+        cid: Cid,
+        max_bytes: u64,
+        holder: Option<Address>,
+        pin: &str,
+    ) -> anyhow::Result<()> {
         let pin = PinName::new(pin)?;
         let kept = pin.clone();
         // Also what is here, perhaps under the pin of a round that is let go of earlier.
@@ -110,8 +126,24 @@ impl Depot {
             })
             .await?;
         }
-        self.blocking(move |store| Ok(store.get(&cid, max_bytes)?))
-            .await
+        Ok(())
+    }
+
+    /// Writes a blob that is in the store into a file, a block at a time.
+    ///
+    /// # Errors
+    /// When it is not here or longer than `max_bytes`, or cannot be read or written.
+    pub fn copy(&self, cid: &Cid, max_bytes: u64, file: &mut File) -> anyhow::Result<()> {
+        let mut blob = FileReader::open(&*self.store, cid)?;
+        anyhow::ensure!(
+            blob.size() <= max_bytes,
+            "{cid} has {} bytes, the ledger says {max_bytes}",
+            blob.size()
+        );
+        while let Some(chunk) = blob.next_chunk()? {
+            file.write_all(&chunk)?;
+        }
+        Ok(())
     }
 
     /// Asks the holder and the bootstrap stores, then every node.

@@ -13,6 +13,7 @@ mod judging;
 mod machine;
 mod method;
 mod mining;
+pub mod models;
 mod registration;
 mod rounds;
 pub mod serving;
@@ -31,6 +32,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use method::Method;
+use models::ModelFiles;
 use r3mes_training::agent::Facts;
 use workshop::Workshop;
 
@@ -39,6 +41,7 @@ pub use registration::{register, register_roles, spec};
 use crate::{
     config::{BlobBackEnd, Config, RoleConfig},
     flight, genesis,
+    golden::{self, Hashes},
     home::Home,
     keyring::Keyring,
     process,
@@ -47,77 +50,100 @@ use crate::{
 /// Pause before the ledger is asked again after it did not answer.
 pub const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Runs one role in this process until `shutdown`.
-///
-/// # Errors
-/// When the role cannot be started, or its work cannot go on.
-pub async fn run(
-    home: &Home,
-    config: &Config,
-    role: Role,
-    lie: Option<&str>,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
-    let settings = config
-        .role(role)
-        .cloned()
-        .unwrap_or_else(|| RoleConfig::for_role(role));
-    let data = home.data(&role.to_string());
-    let store = open_role_store(home, config, role, &settings).await?;
-    let mut listening = JoinSet::new();
-    if let Some(address) = settings.blobs_listen {
-        let listener = listen(address, &format!("roles.{role}.blobs_listen")).await?;
-        let public = settings.public_blobs_url();
-        listening.spawn(serve_blobs(
-            listener,
-            public,
-            Arc::clone(&store),
-            shutdown.clone(),
-        ));
-    }
-    if let Some(address) = settings.flight_listen {
-        let key = format!("roles.{role}.flight_listen");
-        let service = flight::open(home, config, (address, &key), Arc::clone(&store)).await?;
-        listening.spawn(service.serve(shutdown.clone()));
-    }
+/// One role of a node, played by this process.
+pub struct Agent<'a> {
+    /// The node's home.
+    pub home: &'a Home,
+    /// Its configuration.
+    pub config: &'a Config,
+    /// What it plays.
+    pub role: Role,
+    /// How a miner of a demonstration cheats.
+    pub lie: Option<&'a str>,
+    /// What the kernels must give before anything is computed with them.
+    pub golden: &'a Hashes,
+}
 
-    let keyring = Keyring::new(home);
-    let key = keyring.role(role)?;
-    let client = chain::connect(home, config)?;
-    let node = keyring.account_address()?;
-    registration::require(&client, node, role, key.address()).await?;
-    let agent = context::Context {
-        node,
-        depot: depot::Depot::new(home, config, store, client.clone())?,
-        chain: client.clone(),
-        shutdown: shutdown.clone(),
-    };
-    let device = device(config)?;
-    let isa = device.isa();
-    tracing::info!(%role, %node, %isa, "ready");
+impl Agent<'_> {
+    /// Works until `shutdown`.
+    ///
+    /// # Errors
+    /// [`Unfit`](crate::golden::Unfit) when this machine computes something else than the network;
+    /// else when the role cannot be started, or its work cannot go on.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let Self {
+            home, config, role, ..
+        } = self;
+        let device = self.proved_device().await?;
+        let isa = device.isa();
+        let settings = config
+            .role(role)
+            .cloned()
+            .unwrap_or_else(|| RoleConfig::for_role(role));
+        let data = home.data(&role.to_string());
+        let store = open_role_store(home, config, role, &settings).await?;
+        let mut listening = JoinSet::new();
+        if let Some(address) = settings.blobs_listen {
+            let listener = listen(address, &format!("roles.{role}.blobs_listen")).await?;
+            let public = settings.public_blobs_url();
+            listening.spawn(serve_blobs(
+                listener,
+                public,
+                Arc::clone(&store),
+                shutdown.clone(),
+            ));
+        }
+        if let Some(address) = settings.flight_listen {
+            let key = format!("roles.{role}.flight_listen");
+            let service = flight::open(home, config, (address, &key), Arc::clone(&store)).await?;
+            listening.spawn(service.serve(shutdown.clone()));
+        }
 
-    let sender = chain::sender(&client, key.clone());
-    let outcome = if role == Role::Serving {
-        serving::run(agent, device, &settings, key).await
-    } else {
-        let secret = keyring.salt_seed(role)?;
-        let facts = Facts::new(node, *secret);
-        let workshop = Workshop {
-            agent,
-            bench: bench::Bench::new(device, settings.memory_mb),
-            root: data,
-            durable: settings.durable,
-            secret,
-            method: lie.map_or(Ok(Method::Honest), str::parse)?,
-            isa,
-            sender,
-            released: None,
+        let keyring = Keyring::new(home);
+        let key = keyring.role(role)?;
+        let client = chain::connect(home, config)?;
+        let node = keyring.account_address()?;
+        registration::require(&client, node, role, key.address()).await?;
+        let agent = context::Context {
+            node,
+            depot: depot::Depot::new(home, config, store, client.clone())?,
+            chain: client.clone(),
+            shutdown: shutdown.clone(),
         };
-        rounds::follow(workshop, facts, role).await
-    };
-    shutdown.cancel();
-    while listening.join_next().await.is_some() {}
-    outcome
+        let files = ModelFiles::of_role(home, role);
+        tracing::info!(%role, %node, %isa, "ready");
+
+        let sender = chain::sender(&client, key.clone());
+        let outcome = if role == Role::Serving {
+            serving::run(agent, device, &settings, key, &files).await
+        } else {
+            let secret = keyring.salt_seed(role)?;
+            let facts = Facts::new(node, *secret);
+            let workshop = Workshop {
+                agent,
+                bench: bench::Bench::new(device, settings.memory_mb, files),
+                root: data,
+                durable: settings.durable,
+                secret,
+                method: self.lie.map_or(Ok(Method::Honest), str::parse)?,
+                isa,
+                sender,
+                released: None,
+            };
+            rounds::follow(workshop, facts, role).await
+        };
+        shutdown.cancel();
+        while listening.join_next().await.is_some() {}
+        outcome
+    }
+
+    /// The kernels that the configuration asks for, once they have given the golden hashes.
+    async fn proved_device(&self) -> anyhow::Result<Cpu> {
+        let device = device(self.config)?;
+        let (role, golden) = (self.role, self.golden.clone());
+        let proof = move || golden::require(&device, role, &golden).map(|()| device);
+        tokio::task::spawn_blocking(proof).await?
+    }
 }
 
 /// The kernels that the configuration asks for.
@@ -235,4 +261,46 @@ pub async fn listen(address: std::net::SocketAddr, key: &str) -> anyhow::Result<
 /// Tells the supervisor that this role can do its work.
 fn ready() {
     process::announce_ready();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden::Unfit;
+
+    #[tokio::test]
+    async fn no_role_works_on_a_machine_that_computes_something_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let (home, config) = (Home::new(folder.path()), Config::default());
+        let run = async |role, golden: &Hashes| {
+            let agent = Agent {
+                home: &home,
+                config: &config,
+                role,
+                lie: None,
+                golden,
+            };
+            agent.run(CancellationToken::new()).await.unwrap_err()
+        };
+        let pinned = golden::pinned();
+        for role in Role::ALL.iter().copied() {
+            let of_its_own = match role {
+                Role::Serving => "generation",
+                _ => "training step",
+            };
+            for name in ["ternary products", of_its_own] {
+                let mut forged = pinned.clone();
+                forged.insert(name.to_owned(), "another".to_owned());
+                let refusal = run(role, &forged).await;
+                let unfit = refusal.downcast_ref::<Unfit>();
+                assert!(unfit.is_some(), "{role}: {refusal:#}");
+                assert!(refusal.to_string().contains(name), "{role}: {refusal}");
+            }
+            assert_eq!(folder.path().read_dir().unwrap().count(), 0, "{role}");
+            // With what is pinned it comes to what this home lacks.
+            let refusal = run(role, &pinned).await;
+            assert!(!refusal.is::<Unfit>(), "{role}: {refusal:#}");
+            std::fs::remove_dir_all(folder.path().join("data")).unwrap();
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Role 2: answers prompts with the base model and with the newest adapter of the ledger.
+//! Role 2: answers prompts with a registered model, and with the newest adapter that the ledger has for it.
 
 use std::sync::Arc;
 
@@ -7,16 +7,22 @@ use r3mes_exact::Cpu;
 use r3mes_gateway::openai::{self, ApiLimits};
 use r3mes_http::{metrics::Metrics, server::serve};
 use r3mes_inference::exact::{self, ExactEngine, Limits, Parts};
-use r3mes_model::{ChatTemplate, Model, PLAIN_TEMPLATE, Tokenizer};
+use r3mes_model::{Model, Tokenizer};
 use r3mes_training::job::adapter_layout;
 use r3mes_types::{
     Hash, SecretKey,
-    models::{ModelSpec, QueryModel, QueryModels, Version},
+    models::{ModelSpec, QueryModel, Version},
     task::AdapterRef,
     training::QueryRun,
 };
 
-use super::{RETRY_PAUSE, bench, context::Context, listen, ready};
+use super::{
+    RETRY_PAUSE, bench,
+    context::Context,
+    listen,
+    models::{self, ModelFiles},
+    ready,
+};
 use crate::config::RoleConfig;
 
 /// Pin of what is served.
@@ -32,9 +38,10 @@ pub(super) async fn run(
     device: Cpu,
     settings: &RoleConfig,
     key: SecretKey,
+    files: &ModelFiles,
 ) -> anyhow::Result<()> {
-    let spec = served_model(&agent).await?;
-    let packed = bench::fetch_model(&agent.depot, &agent.chain, spec.id).await?;
+    let spec = served_model(&agent, settings.model.as_deref()).await?;
+    let packed = files.open(&agent.depot, &agent.chain, spec.id).await?;
     let bytes = agent
         .depot
         .get(spec.tokenizer, MAX_TOKENIZER_BYTES, None, PIN)
@@ -47,7 +54,9 @@ pub(super) async fn run(
     let (engine, worker) = exact::engine(Parts {
         model: Arc::new(Model::load(device, &packed)),
         tokenizer: Arc::new(tokenizer),
-        template: ChatTemplate::new(PLAIN_TEMPLATE, "", "")?,
+        template: packed
+            .chat_template()
+            .with_context(|| format!("the model {} cannot be conversed with", spec.name))?,
         name: spec.name.to_string(),
         key,
         limits: Limits::default(),
@@ -148,14 +157,20 @@ async fn load(
     Ok(())
 }
 
-/// The model to serve: the first one that was registered, whatever came later.
-async fn served_model(agent: &Context) -> anyhow::Result<ModelSpec> {
-    let models = agent.chain.query(&QueryModels::default()).await?.models;
-    let first = models
-        .iter()
-        .min_by_key(|model| (model.registered_at, model.spec.id));
-    Ok(first
-        .context("no model is registered on the ledger")?
-        .spec
-        .clone())
+/// The model to serve: that of the name, or the first one that was registered, whatever came later.
+async fn served_model(agent: &Context, name: Option<&str>) -> anyhow::Result<ModelSpec> {
+    let models = models::registered(&agent.chain).await?;
+    let chosen = match name {
+        Some(name) => {
+            let named = models.iter().find(|model| *model.spec.name == *name);
+            named.with_context(|| format!(
+                "no model is registered under the name {name:?}, which roles.serving.model in the configuration asks for; `r3mes query models` lists what there is"
+            ))?
+        }
+        None => models
+            .iter()
+            .min_by_key(|model| (model.registered_at, model.spec.id))
+            .context("no model is registered on the ledger")?,
+    };
+    Ok(chosen.spec.clone())
 }

@@ -95,7 +95,7 @@ pub enum Command {
     /// Make a network of several validators under CometBFT, and run it on this machine
     #[command(after_help = examples::TESTNET)]
     Testnet(Testnet),
-    /// Print the golden hashes as this machine computes them, and which back end ran
+    /// Print the golden hashes as this machine computes them; an error if one is not what it must be
     Golden(Golden),
     /// Print the version, the exact-arithmetic version and the back ends of this machine
     Version(Version),

@@ -1,6 +1,6 @@
 //! `r3mes generate`, `r3mes pack` and `r3mes golden`: work on this machine alone.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
 use r3mes_exact::Bytes;
@@ -9,8 +9,8 @@ use r3mes_inference::{
     exact::{self, Limits, Parts},
 };
 use r3mes_model::{
-    Adapter, AdapterLayout, ChatTemplate, Checkpoint, LoraConfig, Model, PLAIN_TEMPLATE,
-    PackedModel, Tokenizer, pack as pack_model,
+    Adapter, AdapterLayout, Checkpoint, LoraConfig, Model, PackedModel, Tokenizer,
+    pack as pack_model,
 };
 use r3mes_types::SecretKey;
 use serde::Serialize;
@@ -19,7 +19,11 @@ use super::{
     args::{Generate, Overrides, Pack},
     output::Output,
 };
-use crate::{agents, assets, config::Config};
+use crate::{
+    agents, assets,
+    config::Config,
+    golden::{self, Hashes},
+};
 
 /// Name under which a local engine serves the base model, and the adapter on it.
 const LOCAL: [&str; 2] = ["base", "tuned"];
@@ -49,7 +53,7 @@ pub(super) fn generate(
     let (engine, worker) = exact::engine(Parts {
         model: Arc::clone(&model),
         tokenizer: Arc::new(tokenizer),
-        template: ChatTemplate::new(PLAIN_TEMPLATE, "", "")?,
+        template: packed.chat_template()?,
         name: LOCAL[0].to_owned(),
         key: SecretKey::from_bytes(&key)?,
         limits: Limits::default(),
@@ -156,17 +160,18 @@ fn file_bytes(path: &Path) -> anyhow::Result<u64> {
 #[derive(Serialize)]
 struct GoldenReport {
     backend: String,
-    hashes: BTreeMap<String, String>,
+    hashes: Hashes,
 }
 
-/// `r3mes golden`
+/// `r3mes golden`: after the hashes, an error if one is not what it must be.
 pub(super) fn golden(hashes_only: bool, overrides: &Overrides, out: &Output) -> anyhow::Result<()> {
     let mut config = Config::default();
     overrides.apply(&mut config)?;
     let device = agents::device(&config)?;
+    let isa = device.isa();
     let report = GoldenReport {
-        backend: device.isa().to_string(),
-        hashes: crate::golden::hashes(device)?,
+        backend: isa.to_string(),
+        hashes: golden::hashes(&device)?,
     };
     let lines = || {
         let lines = report.hashes.iter();
@@ -175,9 +180,10 @@ pub(super) fn golden(hashes_only: bool, overrides: &Overrides, out: &Output) -> 
             .collect::<String>()
     };
     match hashes_only {
-        true => out.show(&report.hashes, lines),
+        true => out.show(&report.hashes, lines)?,
         false => out.show(&report, || {
             format!("back end {}\n{}", report.backend, lines())
-        }),
+        })?,
     }
+    Ok(golden::compare(isa, &report.hashes, &golden::pinned())?)
 }

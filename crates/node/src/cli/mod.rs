@@ -18,10 +18,12 @@ mod testnet;
 mod tx;
 mod verify;
 
+use std::process::ExitCode;
+
 pub use args::Cli;
 use args::Command;
 
-use crate::{config::Config, home::Home, process};
+use crate::{config::Config, golden, home::Home, process};
 
 /// Runs a command to its end.
 ///
@@ -66,6 +68,15 @@ pub fn explain(error: &anyhow::Error) -> String {
         last = cause;
     }
     text
+}
+
+/// The status that a command ends with after an error: [`process::UNFIT`] where trying again on this
+/// machine is of no use.
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    match error.is::<golden::Unfit>() {
+        true => ExitCode::from(process::UNFIT),
+        false => ExitCode::FAILURE,
+    }
 }
 
 /// A multi-threaded runtime for commands that talk to the network.

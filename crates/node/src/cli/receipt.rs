@@ -13,7 +13,7 @@ use r3mes_types::{
 use serde::Serialize;
 
 use crate::{
-    agents::{self, bench, depot::Depot},
+    agents::{self, depot::Depot, models::ModelFiles},
     config::Config,
     home::Home,
 };
@@ -68,7 +68,8 @@ pub(crate) async fn verify(
     let client = agents::chain::connect(home, config)?;
     let store = agents::open_store(folder.path(), STORAGE_MB, false)?;
     let depot = Depot::new(home, config, store, client.clone())?;
-    let packed = bench::fetch_model(&depot, &client, claim.model).await?;
+    let files = ModelFiles::of_command(&folder);
+    let packed = files.open(&depot, &client, claim.model).await?;
     let spec = client
         .query(&QueryModel { id: claim.model })
         .await?

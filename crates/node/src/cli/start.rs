@@ -7,8 +7,9 @@ use super::{
     output::Output,
 };
 use crate::{
-    agents,
+    agents::{self, Agent},
     config::{Config, Engine},
+    golden,
     home::Home,
     process::{self, HomeLock, Service, Spec, Supervisor},
     services, telemetry,
@@ -41,12 +42,19 @@ pub(super) fn run(
         let shutdown = CancellationToken::new();
         super::cancel_on_signal(shutdown.clone())?;
         let mut supervisor = Supervisor::new(shutdown.clone());
-        process::publish_board(&supervisor, lock, "");
-        tokio::select! {
-            started = start_all(&mut supervisor, home, &config, &overrides) => started?,
-            () = shutdown.cancelled() => {}
+        let published = process::publish_board(&supervisor, lock, "");
+        let started = tokio::select! {
+            started = start_all(&mut supervisor, home, &config, &overrides) => started,
+            () = shutdown.cancelled() => Ok(()),
+        };
+        if started.is_err() {
+            shutdown.cancel();
         }
-        Ok(supervisor.run().await?)
+        let stopped = supervisor.run().await;
+        // What ended it stands in the status file.
+        published.await?;
+        started?;
+        Ok(stopped?)
     })
 }
 
@@ -148,7 +156,14 @@ pub(super) fn run_service(
             Service::Gateway => services::gateway::run(home, &config, shutdown).await,
             Service::Functions => services::functions::run(home, &config, shutdown).await,
             Service::Role(role) => {
-                agents::run(home, &config, role, typed.lie.as_deref(), shutdown).await
+                let agent = Agent {
+                    home,
+                    config: &config,
+                    role,
+                    lie: typed.lie.as_deref(),
+                    golden: &golden::pinned(),
+                };
+                agent.run(shutdown).await
             }
         }
     })

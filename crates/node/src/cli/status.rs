@@ -1,5 +1,7 @@
 //! `r3mes status`
 
+use std::collections::BTreeMap;
+
 use r3mes_gateway::rpc;
 use r3mes_types::{Amount, bank::QueryBalance, rewards::QueryVesting};
 use serde::Serialize;
@@ -18,6 +20,8 @@ struct Status {
     home: String,
     running: bool,
     services: Board,
+    /// What services said that ended unasked, in this run or, if nothing runs, in the last.
+    failures: BTreeMap<String, String>,
     network: Option<Chain>,
     network_error: Option<String>,
 }
@@ -83,11 +87,19 @@ pub(super) fn run(home: &Home, overrides: &Overrides, out: &Output) -> anyhow::R
     let status = Status {
         home: home.root().display().to_string(),
         running: board.is_some(),
+        failures: failures(board.clone().or_else(|| process::last_board(home))),
         services: board.unwrap_or_default(),
         network,
         network_error,
     };
     out.show(&status, || text(&status))
+}
+
+fn failures(board: Option<Board>) -> BTreeMap<String, String> {
+    let services = board.unwrap_or_default().into_iter();
+    services
+        .filter_map(|(label, service)| Some((label, service.failure?)))
+        .collect()
 }
 
 fn text(status: &Status) -> String {
@@ -108,6 +120,9 @@ fn text(status: &Status) -> String {
     } else {
         lines.push("services  none run here; start them with `r3mes start`".to_owned());
     }
+    for (label, failure) in &status.failures {
+        lines.push(format!("{label:9} ended: {failure}"));
+    }
     match (&status.network, &status.network_error) {
         (Some(chain), _) => {
             lines.push(format!(
@@ -127,4 +142,41 @@ fn text(status: &Status) -> String {
         (None, None) => {}
     }
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::{HomeLock, Phase, ServiceStatus};
+
+    #[test]
+    fn why_a_service_was_given_up_is_shown_after_everything_has_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::new(folder.path());
+        let miner = ServiceStatus {
+            phase: Phase::Stopped,
+            pid: None,
+            restarts: 0,
+            log: home.log("miner"),
+            failure: Some("it computes something else".to_owned()),
+        };
+        let lock = HomeLock::take(&home).unwrap();
+        lock.publish(&Board::from([("miner".to_owned(), miner)]))
+            .unwrap();
+        drop(lock);
+        let status = Status {
+            home: folder.path().display().to_string(),
+            running: false,
+            services: Board::new(),
+            failures: failures(process::last_board(&home)),
+            network: None,
+            network_error: None,
+        };
+        let said = text(&status);
+        assert!(said.contains("none run here"), "{said}");
+        assert!(
+            said.contains("miner     ended: it computes something else"),
+            "{said}"
+        );
+    }
 }

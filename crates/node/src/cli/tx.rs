@@ -15,9 +15,8 @@ use r3mes_types::{
     bank::{MsgFaucet, MsgSend},
     data::MsgVoteDataset,
     governance::{Change, MsgPropose, QueryParams},
-    models::{Model, QueryModels},
+    models::Model,
     nodes::{MsgLeave, NodeStatus, QueryNode},
-    query::PageRequest,
     wire::{Shown, Text},
 };
 
@@ -27,7 +26,7 @@ use super::{
     output::Output,
 };
 use crate::{
-    agents::{self, depot::Depot},
+    agents::{self, depot::Depot, models},
     config::Config,
     home::Home,
     keyring::Keyring,
@@ -217,26 +216,18 @@ impl<'a> Account<'a> {
 
     /// A registered model by its name or id.
     async fn model(&self, typed: &str) -> anyhow::Result<Model> {
-        let mut names = Vec::new();
-        let mut page = PageRequest::default();
-        loop {
-            let question = QueryModels { page: Some(page) };
-            let answer = self.client.query(&question).await?;
-            for model in answer.models.into_inner() {
-                if *model.spec.name == *typed || model.spec.id.to_string() == typed {
-                    return Ok(model);
-                }
-                names.push(model.spec.name.to_string());
+        let mut models = models::registered(&self.client).await?;
+        let is_named =
+            |model: &Model| *model.spec.name == *typed || model.spec.id.to_string() == typed;
+        match models.iter().position(is_named) {
+            Some(at) => Ok(models.swap_remove(at)),
+            None => {
+                let names = models.iter().map(|model| model.spec.name.as_str());
+                anyhow::bail!(
+                    "no model {typed:?} is registered; there is: {}",
+                    names.collect::<Vec<_>>().join(", ")
+                )
             }
-            anyhow::ensure!(
-                !answer.next.is_empty(),
-                "no model {typed:?} is registered; there is: {}",
-                names.join(", ")
-            );
-            page = PageRequest {
-                after: answer.next,
-                limit: 0,
-            };
         }
     }
 

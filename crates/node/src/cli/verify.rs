@@ -19,7 +19,7 @@ use super::{
     proof::{self, Asked},
 };
 use crate::{
-    agents::{self, bench, depot::Depot},
+    agents::{self, bench, depot::Depot, models::ModelFiles},
     config::Config,
     home::Home,
 };
@@ -107,7 +107,8 @@ async fn verify_recorded_round(
             run.id
         )
     })?;
-    let packed = bench::fetch_model(&depot, &client, run.params.model).await?;
+    let files = ModelFiles::of_command(&folder);
+    let packed = files.open(&depot, &client, run.params.model).await?;
     let layout = adapter_layout(packed.config(), &run.params.hyper)?;
     let initial = initial_adapter(&layout, &run.params.adapter_seed).into_numbers();
     let handle = tokio::runtime::Handle::current();
@@ -122,7 +123,7 @@ async fn verify_recorded_round(
         true => {
             replay_all(
                 config,
-                &depot,
+                (&depot, files),
                 &client,
                 &run,
                 head,
@@ -158,7 +159,7 @@ fn report(
 
 async fn replay_all(
     config: &Config,
-    depot: &Depot,
+    (depot, files): (&Depot, ModelFiles),
     client: &r3mes_gateway::rpc::Client,
     run: &Run,
     head: &Round,
@@ -168,6 +169,7 @@ async fn replay_all(
     let mut bench = bench::Bench::new(
         agents::device(config)?,
         crate::config::RoleConfig::default().memory_mb,
+        files,
     );
     bench.insert(packed);
     let mut count = 0;

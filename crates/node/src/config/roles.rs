@@ -57,6 +57,11 @@ pub struct RoleConfig {
     #[garde(inner(custom(is_http_url)))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_url: Option<String>,
+    /// Name of the registered model that is served (role serving only); the first that was registered
+    /// when absent.
+    #[garde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// Memory for activations, in MiB. Bounds the micro-batch and never changes a result.
     #[garde(range(min = 16))]
     pub memory_mb: u64,
@@ -77,6 +82,7 @@ impl Default for RoleConfig {
             flight_listen: None,
             api_listen: None,
             api_url: None,
+            model: None,
             memory_mb: 1024,
             storage_mb: 4096,
             durable: true,

@@ -101,6 +101,11 @@ pub fn read_board(home: &Home) -> Option<Board> {
     if flock(&lock, FlockOperation::NonBlockingLockShared).is_ok() {
         return None;
     }
+    last_board(home)
+}
+
+/// What was last written of what runs in a home, whether or not it still does.
+pub fn last_board(home: &Home) -> Option<Board> {
     serde_json::from_slice(&fs::read(status_file(home)).ok()?).ok()
 }
 
@@ -127,6 +132,7 @@ mod tests {
         assert_eq!(read_board(&home), Some(Board::new()));
         drop(held);
         assert!(read_board(&home).is_none());
+        assert_eq!(last_board(&home), Some(Board::new()));
         HomeLock::take(&home).unwrap();
     }
 

@@ -9,7 +9,7 @@ mod child;
 mod lock;
 mod supervisor;
 
-pub use lock::{HomeLock, LockError, read_board};
+pub use lock::{HomeLock, LockError, last_board, read_board};
 pub use supervisor::{Board, Phase, ServiceStatus, SuperviseError, Supervisor, publish_board};
 
 use std::path::PathBuf;
@@ -63,6 +63,12 @@ impl std::str::FromStr for Service {
         }
     }
 }
+
+/// What the last words of a process begin with that ends with an error.
+pub const ERROR: &str = "error: ";
+
+/// Exit status of a process whose machine cannot do its work: started again, it would end likewise.
+pub const UNFIT: u8 = 69;
 
 /// One child to keep running.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
+    process::ExitStatus,
     time::{Duration, Instant},
 };
 
@@ -13,12 +14,12 @@ use tokio::{
     net::UnixStream,
     process::{Child, Command},
     sync::watch,
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    HomeLock, READY_LINE, Readiness, Spec,
+    ERROR, HomeLock, READY_LINE, Readiness, Spec, UNFIT,
     backoff::{Backoff, MAX_FAILED_STARTS},
     child,
 };
@@ -53,6 +54,9 @@ pub struct ServiceStatus {
     pub restarts: u32,
     /// Its log file.
     pub log: PathBuf,
+    /// What it said when it last ended unasked; nothing once it is ready again.
+    #[serde(default)]
+    pub failure: Option<String>,
 }
 
 /// All children's status by label.
@@ -69,6 +73,14 @@ pub enum SuperviseError {
         /// What the operating system said.
         #[source]
         source: io::Error,
+    },
+    /// A child ended because this machine cannot do its work.
+    #[error("{label} does not work on this machine: {failure}")]
+    Unfit {
+        /// The child.
+        label: String,
+        /// What it said.
+        failure: String,
     },
     /// A child ended again and again before it was ready.
     #[error(
@@ -136,6 +148,7 @@ impl Supervisor {
             pid: None,
             restarts: 0,
             log: spec.home.log(&spec.service.to_string()),
+            failure: None,
         };
         self.board.send_modify(|board| {
             board.insert(spec.label.clone(), status);
@@ -194,8 +207,9 @@ impl Supervisor {
 }
 
 /// Keeps the home's status file up to date for as long as the supervisor lives: with the services whose
-/// labels begin with `prefix`, without it.
-pub fn publish_board(supervisor: &Supervisor, lock: HomeLock, prefix: &str) {
+/// labels begin with `prefix`, without it. The task ends, and the home is free, once the supervisor has
+/// ended and the last of it is written.
+pub fn publish_board(supervisor: &Supervisor, lock: HomeLock, prefix: &str) -> JoinHandle<()> {
     let mut board = supervisor.board();
     let prefix = prefix.to_owned();
     tokio::spawn(async move {
@@ -214,7 +228,7 @@ pub fn publish_board(supervisor: &Supervisor, lock: HomeLock, prefix: &str) {
                 return;
             }
         }
-    });
+    })
 }
 
 async fn next(children: &mut JoinSet<Result<(), SuperviseError>>) -> Result<(), SuperviseError> {
@@ -235,7 +249,12 @@ struct Keeper {
 /// How one life of a child ended.
 enum Ended {
     Asked,
-    Unasked { was_ready: bool, lived: Duration },
+    Unasked {
+        was_ready: bool,
+        lived: Duration,
+    },
+    /// It would end likewise if it were started again.
+    Unfit,
 }
 
 impl Keeper {
@@ -251,6 +270,13 @@ impl Keeper {
             let pause_for = match self.live(child, &shutdown).await {
                 Ended::Asked => return Ok(()),
                 Ended::Unasked { was_ready, lived } => backoff.after(was_ready.then_some(lived)),
+                Ended::Unfit => {
+                    self.set(|status| status.phase = Phase::Stopped);
+                    return Err(SuperviseError::Unfit {
+                        label: self.spec.label.clone(),
+                        failure: self.last_words().unwrap_or_default(),
+                    });
+                }
             };
             let Some(pause_for) = pause_for else {
                 self.set(|status| status.phase = Phase::Stopped);
@@ -292,23 +318,56 @@ impl Keeper {
                 }
                 () = &mut answers, if !was_ready => {
                     was_ready = true;
-                    self.set(|status| status.phase = Phase::Ready);
+                    self.set_ready();
                 }
                 line = next_line(&mut lines) => match line {
                     Some(line) if line == READY_LINE => {
                         was_ready = true;
-                        self.set(|status| status.phase = Phase::Ready);
+                        self.set_ready();
                     }
                     Some(_) => {}
                     None => lines = None,
                 },
                 exit = child.wait() => {
-                    let exit = exit.map_or_else(|error| error.to_string(), |status| status.to_string());
-                    tracing::warn!(label = self.spec.label, exit, "a child ended unasked");
-                    return Ended::Unasked { was_ready, lived: born.elapsed() };
+                    return self.unasked(exit, was_ready, born.elapsed());
                 }
             }
         }
+    }
+
+    fn unasked(&self, exit: io::Result<ExitStatus>, was_ready: bool, lived: Duration) -> Ended {
+        let unfit = exit
+            .as_ref()
+            .is_ok_and(|status| status.code() == Some(i32::from(UNFIT)));
+        let exit = exit.map_or_else(|error| error.to_string(), |status| status.to_string());
+        tracing::warn!(label = self.spec.label, exit, "a child ended unasked");
+        let failure = self.last_words().unwrap_or(exit);
+        self.set(|status| {
+            status.pid = None;
+            status.failure = Some(failure);
+        });
+        match unfit {
+            true => Ended::Unfit,
+            false => Ended::Unasked { was_ready, lived },
+        }
+    }
+
+    /// The error that the child's log ends with, if it does.
+    fn last_words(&self) -> Option<String> {
+        let tail = self.log_tail();
+        let at = tail
+            .match_indices(ERROR)
+            .map(|(at, _)| at)
+            .filter(|&at| at == 0 || tail[..at].ends_with('\n'))
+            .last()?;
+        Some(tail[at + ERROR.len()..].trim_end().to_owned())
+    }
+
+    fn set_ready(&self) {
+        self.set(|status| {
+            status.phase = Phase::Ready;
+            status.failure = None;
+        });
     }
 
     fn set(&self, change: impl FnOnce(&mut ServiceStatus)) {
@@ -320,14 +379,21 @@ impl Keeper {
     }
 
     fn never_ready(&self) -> SuperviseError {
-        let log = self.spec.home.log(&self.spec.service.to_string());
-        let text = fs::read(&log).unwrap_or_default();
-        let tail = &text[text.len().saturating_sub(QUOTED_LOG_BYTES)..];
         SuperviseError::NeverReady {
             label: self.spec.label.clone(),
-            tail: String::from_utf8_lossy(tail).into_owned(),
-            log,
+            tail: self.log_tail(),
+            log: self.log(),
         }
+    }
+
+    fn log(&self) -> PathBuf {
+        self.spec.home.log(&self.spec.service.to_string())
+    }
+
+    fn log_tail(&self) -> String {
+        let text = fs::read(self.log()).unwrap_or_default();
+        let tail = &text[text.len().saturating_sub(QUOTED_LOG_BYTES)..];
+        String::from_utf8_lossy(tail).into_owned()
     }
 }
 

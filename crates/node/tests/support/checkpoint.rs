@@ -7,6 +7,9 @@ use serde_json::Value;
 /// Tokens that the model embeds.
 const ROWS: usize = 64;
 
+/// How it is talked with.
+const TEMPLATE: &str = "{% for m in messages %}{{ m.role }} said: {{ m.content }}\n{% endfor %}";
+
 /// A checkpoint in Hugging Face layout with one small block of floating weights, and a tokenizer of
 /// letters.
 pub(crate) fn write(folder: &Path) {
@@ -50,6 +53,8 @@ pub(crate) fn write(folder: &Path) {
     fs::create_dir(folder).unwrap();
     fs::write(folder.join("model.safetensors"), file).unwrap();
     fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    let said = serde_json::json!({ "chat_template": TEMPLATE, "bos_token": null });
+    fs::write(folder.join("tokenizer_config.json"), said.to_string()).unwrap();
     let tokenizer = folder.join("tokenizer.json");
     fs::write(tokenizer, tokenizer_of_letters().to_string()).unwrap();
 }

@@ -11,7 +11,7 @@ use r3mes_types::{
 
 use super::{Account, Decision};
 use crate::{
-    agents::bench,
+    agents::models::ModelFiles,
     cli::{
         args::{RunCommand, RunStart},
         output::Output,
@@ -75,8 +75,9 @@ impl Account<'_> {
             model.tokenizer_hash,
             plan.hyper.sequence,
         )?;
-        let (depot, _folder) = self.depot()?;
-        let packed = bench::fetch_model(&depot, &self.client, model.id).await?;
+        let (depot, folder) = self.depot()?;
+        let files = ModelFiles::of_command(&folder);
+        let packed = files.open(&depot, &self.client, model.id).await?;
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)?;
         let params = plan.params(&Subject {

@@ -95,12 +95,15 @@ async fn a_child_that_ends_is_started_again_until_it_is_ready_and_waits_while_it
     timeout(PATIENCE, there).await.unwrap().unwrap();
     assert_eq!(written(folder.path(), "starts").lines().count(), 3);
     assert_eq!(board.borrow()["late"].pid, None);
+    let failure = board.borrow()["late"].failure.clone();
+    assert_eq!(failure.as_deref(), Some("exit status: 0"));
     supervisor.release("late");
     timeout(PATIENCE, supervisor.all_ready())
         .await
         .unwrap()
         .unwrap();
     assert_eq!(board.borrow()["late"].restarts, 3);
+    assert_eq!(board.borrow()["late"].failure, None);
     shutdown.cancel();
     timeout(PATIENCE, supervisor.run()).await.unwrap().unwrap();
 }
@@ -145,4 +148,27 @@ async fn a_child_deaf_to_the_request_to_end_is_killed_with_what_it_started() {
         assert!(began.elapsed() < PATIENCE, "{child} runs on");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+#[tokio::test]
+async fn a_child_that_is_of_no_use_on_this_machine_is_started_once_and_its_last_words_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut supervisor, _shutdown) = supervisor(PATIENCE);
+    let unfit = format!(
+        "echo start >> starts
+        echo 'error: an error: it differs\n  because: x' >&2
+        exit {UNFIT}"
+    );
+    supervisor.add(script(folder.path(), &unfit));
+    let board = supervisor.board();
+    let error = timeout(PATIENCE, supervisor.run())
+        .await
+        .unwrap()
+        .unwrap_err();
+    let words = "an error: it differs\n  because: x";
+    assert!(error.to_string().ends_with(words), "{error}");
+    assert_eq!(written(folder.path(), "starts").lines().count(), 1);
+    let board = board.borrow();
+    assert_eq!(board["gateway"].phase, Phase::Stopped);
+    assert_eq!(board["gateway"].failure.as_deref(), Some(words));
 }

@@ -93,7 +93,34 @@ impl Drop for Environment {
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
     use super::*;
+    use crate::{Cpu, CpuOptions, GOLDEN, Isa, golden};
     use std::hint::black_box;
+
+    /// Flush-to-zero, denormals-are-zero, and rounding towards zero: as badly as a library may leave
+    /// a thread. Threads begin as their maker is.
+    const DISTURBED: u32 = WANTED | 0xE040;
+
+    #[test]
+    fn no_operation_of_a_device_depends_on_what_other_libraries_left() {
+        for isa in Isa::available() {
+            for threads in [1, 3] {
+                let before = register::get();
+                register::set(DISTURBED);
+                let options = CpuOptions {
+                    isa: Some(isa),
+                    threads,
+                };
+                let found = Cpu::new(options).map(|device| golden(&device));
+                register::set(before);
+                let found = found.unwrap().unwrap();
+                assert_eq!(found.len(), GOLDEN.len());
+                for (found, (name, hash)) in found.iter().zip(GOLDEN) {
+                    assert_eq!(found.name, name);
+                    assert_eq!(found.hex(), hash, "{name}, {isa}, {threads} threads");
+                }
+            }
+        }
+    }
 
     #[test]
     fn subnormals_survive_although_the_caller_flushes_them() {

@@ -56,7 +56,6 @@ pub fn golden<D: Device>(device: &D) -> Result<Vec<Golden>, NotFinite> {
 /// # Errors
 /// [`NotFinite`] only from a broken back end: all values are finite.
 pub fn transcript<D: Device>(device: &D, seed: u64) -> Result<Vec<Golden>, NotFinite> {
-    let _environment = Environment::enter();
     let mut draw = Draw::new(seed);
     Ok(vec![
         elementary(&mut draw),
@@ -102,6 +101,7 @@ impl Draw {
     /// Values of which most lie in [-1, 1), some are zeros of either sign, subnormal, near a half
     /// of the quantizer's steps, or ten times as large.
     fn values(&mut self, len: usize) -> Vec<f32> {
+        let _environment = Environment::enter();
         let mut value = || {
             let unit = signed_unit(self.word());
             match self.word() % 32 {
@@ -183,6 +183,7 @@ impl<'a, D: Device> Record<'a, D> {
 }
 
 fn elementary(draw: &mut Draw) -> Golden {
+    let _environment = Environment::enter();
     let mut hasher = CanonicalHasher::default();
     let shift = signed_unit(draw.word());
     for i in -2000..2000 {
@@ -293,6 +294,7 @@ fn int8_products<D: Device>(device: &D, draw: &mut Draw) -> Result<Golden, NotFi
 }
 
 fn int8_matrix<D: Device>(device: &D, draw: &mut Draw, outputs: usize, inputs: usize) -> D::Int8 {
+    let _environment = Environment::enter();
     let weights = draw.integers(outputs * inputs, 127);
     let panels = int8::pack(&weights, outputs, inputs).expect("weights are int8 without -128");
     let scales: Vec<f32> = (0..outputs).map(|i| 1e-3 + i as f32 * 1e-5).collect();

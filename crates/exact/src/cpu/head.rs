@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use super::scratch::Scratch;
 use super::{Cpu, CpuCodes, CpuInt8, FirstBadRow};
 use crate::elementary::round_even;
+use crate::environment::Environment;
 use crate::panels::{LANES, padded};
 use crate::scalar::add_lanes;
 use crate::scalar::loss::{Softmax, fixed_point};
@@ -32,6 +33,7 @@ impl Cpu {
         dx: Option<&mut [f32]>,
     ) -> Result<i64, NotFinite> {
         assert_eq!(x.rows, targets.len(), "one target for each row");
+        let _environment = Environment::enter();
         let loss = AtomicI64::new(0);
         let bad = FirstBadRow::new();
         let largest_scale = |scales: &[f32]| f32::from_bits(kernels::absmax_bits(self.isa, scales));

@@ -10,7 +10,7 @@ use r3mes_consensus::application::{
 };
 use r3mes_consensus::block::{results_hash, to_tendermint_time};
 use r3mes_ledger::Genesis;
-use r3mes_state::{Changes, Storage};
+use r3mes_state::{Changes, Read, Storage};
 use r3mes_types::Time;
 
 use super::comet::Comet;
@@ -103,6 +103,10 @@ impl Application for Recorded {
 
     fn query(&self, query: &Query) -> Result<QueryResult, ApplicationError> {
         self.app.query(query)
+    }
+
+    fn state_at(&self, height: u64) -> Result<Option<Box<dyn Read + Send>>, ApplicationError> {
+        self.app.state_at(height)
     }
 
     fn restore(

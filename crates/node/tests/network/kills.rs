@@ -46,7 +46,7 @@ impl Stage {
 }
 
 /// Pause between blocks, in milliseconds, where a phase is to be seen that nobody holds up.
-const SLOW: u64 = 3_000;
+const SLOW: u64 = 1_000;
 /// As the demonstration has it.
 const FAST: u64 = 5;
 /// All phases that can be seen between two blocks. No panel is sure to have both validators in it.

@@ -131,6 +131,8 @@ const SPOKEN_IN: &[(&str, &[&str])] = &[
             "model/src/packed/header.rs",
             // What is printed, and files.
             "node/src/cli",
+            // Defaults on the page of settings, in its test.
+            "node/src/config/page.rs",
             "node/src/process/lock.rs",
             "node/src/services/functions.rs",
             // What the gateway tells of the ledger, and questions of RPC that it sends.

@@ -7,6 +7,8 @@ mod clashes;
 mod flight;
 mod functions;
 mod network;
+#[cfg(test)]
+mod page;
 mod roles;
 mod services;
 

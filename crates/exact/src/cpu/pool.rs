@@ -33,8 +33,11 @@ pub(crate) struct Pool {
 
 struct Shared {
     state: Mutex<State>,
-    /// Copies of what the state says, to be watched without the lock.
-    watched: Watched,
+    /// Goes up with each job, so that a worker joins each once, and when the pool closes. As the next,
+    /// it is written under the state's lock alone, and watched without it.
+    number: AtomicU64,
+    /// Workers inside the job.
+    inside: AtomicUsize,
     /// Tells workers that there is a job, or that the pool closes.
     wake: Condvar,
     /// Tells the caller that the last worker has left the job.
@@ -42,20 +45,8 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct Watched {
-    /// Goes up with each job, and when the pool closes.
-    number: AtomicU64,
-    /// Workers inside the job.
-    inside: AtomicUsize,
-}
-
-#[derive(Default)]
 struct State {
     job: Option<Job>,
-    /// Number of the job, so that a worker joins each job once.
-    number: u64,
-    /// Workers inside the job.
-    inside: usize,
     /// Workers that have parked, and must be woken.
     parked: usize,
     /// What a worker panicked with; the caller goes on panicking with it.
@@ -75,7 +66,8 @@ impl Pool {
     pub(crate) fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::new(State::default()),
-            watched: Watched::default(),
+            number: AtomicU64::new(0),
+            inside: AtomicUsize::new(0),
             wake: Condvar::new(),
             done: Condvar::new(),
         });
@@ -142,18 +134,15 @@ impl Pool {
         {
             let mut state = lock(&self.shared.state);
             state.job = Some(job);
-            self.shared.announce(&mut state);
+            self.shared.announce(&state);
         }
         let own = catch_unwind(AssertUnwindSafe(f));
+        let nobody_inside = || self.shared.inside.load(Ordering::Relaxed) == 0;
+        // From here on nobody enters any more.
+        lock(&self.shared.state).job = None;
+        watch(nobody_inside);
         let mut state = lock(&self.shared.state);
-        state.job = None;
-        if state.inside > 0 {
-            drop(state);
-            let inside = &self.shared.watched.inside;
-            watch(|| inside.load(Ordering::Relaxed) == 0);
-            state = lock(&self.shared.state);
-        }
-        while state.inside > 0 {
+        while !nobody_inside() {
             state = self
                 .shared
                 .done
@@ -170,26 +159,21 @@ impl Pool {
 
 impl Shared {
     /// Gives the state its next number, and wakes who has parked.
-    fn announce(&self, state: &mut State) {
-        state.number += 1;
-        self.watched.number.store(state.number, Ordering::Relaxed);
+    fn announce(&self, state: &State) {
+        self.number.fetch_add(1, Ordering::Relaxed);
         if state.parked > 0 {
             self.wake.notify_all();
         }
     }
 
-    fn count_inside(&self, state: &mut State, inside: usize) {
-        state.inside = inside;
-        self.watched.inside.store(inside, Ordering::Relaxed);
-    }
-
     fn work(&self) {
         let _environment = Environment::enter();
         let mut seen = 0;
+        let number = || self.number.load(Ordering::Relaxed);
         loop {
-            watch(|| self.watched.number.load(Ordering::Relaxed) != seen);
+            watch(|| number() != seen);
             let mut state = lock(&self.state);
-            while state.number == seen {
+            while number() == seen {
                 state.parked += 1;
                 state = self
                     .wake
@@ -200,11 +184,10 @@ impl Shared {
             if state.closing {
                 return;
             }
-            seen = state.number;
+            seen = number();
             // Others may have done all of it.
             let Some(job) = state.job else { continue };
-            let inside = state.inside + 1;
-            self.count_inside(&mut state, inside);
+            self.inside.fetch_add(1, Ordering::Relaxed);
             drop(state);
             let outcome = {
                 let _environment = Environment::enter();
@@ -215,9 +198,7 @@ impl Shared {
             if let Err(panic) = outcome {
                 state.panic = Some(panic);
             }
-            let inside = state.inside - 1;
-            self.count_inside(&mut state, inside);
-            if inside == 0 {
+            if self.inside.fetch_sub(1, Ordering::Relaxed) == 1 {
                 self.done.notify_all();
             }
         }
@@ -229,7 +210,7 @@ impl Drop for Pool {
         {
             let mut state = lock(&self.shared.state);
             state.closing = true;
-            self.shared.announce(&mut state);
+            self.shared.announce(&state);
         }
         for worker in self.workers.drain(..) {
             // A worker catches what its jobs panic with.

@@ -12,12 +12,11 @@ use r3mes_gateway::rpc;
 use r3mes_model::PackedModel;
 use r3mes_types::{
     Hash, Role,
-    models::{Model, ModelSpec, QueryModel, QueryModels},
-    query::PageRequest,
+    models::{Model, ModelSpec, Models, QueryModel, QueryModels},
 };
 use tempfile::TempDir;
 
-use super::depot::Depot;
+use super::{chain, depot::Depot};
 use crate::home::Home;
 
 /// Pin of a model's blob, which all rounds share.
@@ -29,20 +28,10 @@ const READ_ONLY: u32 = 0o444;
 ///
 /// # Errors
 /// When the ledger does not answer.
-pub async fn registered(chain: &rpc::Client) -> anyhow::Result<Vec<Model>> {
-    let mut all = Vec::new();
-    let mut page = PageRequest::default();
-    loop {
-        let answer = chain.query(&QueryModels { page: Some(page) }).await?;
-        all.extend(answer.models.into_inner());
-        if answer.next.is_empty() {
-            return Ok(all);
-        }
-        page = PageRequest {
-            after: answer.next,
-            limit: 0,
-        };
-    }
+pub async fn registered(client: &rpc::Client) -> anyhow::Result<Vec<Model>> {
+    let question = |page| QueryModels { page: Some(page) };
+    let entries = |answer: Models| (answer.models.into_inner(), answer.next);
+    Ok(chain::whole_list(client, question, entries).await?)
 }
 
 /// Where a process finds packed models as files, and puts them.

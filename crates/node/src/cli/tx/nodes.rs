@@ -6,9 +6,8 @@ use r3mes_types::{
     Address, Message, Time,
     nodes::{
         MAX_REASON, MsgAppeal, MsgUnjail, Node, NodeStatus, QueryNode, QuerySlashes, Slash,
-        SlashStatus,
+        SlashStatus, Slashes,
     },
-    query::PageRequest,
     wire::{Shown, Text},
 };
 
@@ -124,23 +123,12 @@ pub(in crate::cli) async fn slashes(
     client: &Client,
     node: Option<Address>,
 ) -> anyhow::Result<Vec<Slash>> {
-    let mut found = Vec::new();
-    let mut page = PageRequest::default();
-    loop {
-        let question = QuerySlashes {
-            node,
-            page: Some(page),
-        };
-        let answer = client.query(&question).await?;
-        found.extend(answer.slashes.into_inner());
-        if answer.next.is_empty() {
-            return Ok(found);
-        }
-        page = PageRequest {
-            after: answer.next,
-            limit: 0,
-        };
-    }
+    let question = |page| QuerySlashes {
+        node,
+        page: Some(page),
+    };
+    let entries = |answer: Slashes| (answer.slashes.into_inner(), answer.next);
+    Ok(agents::chain::whole_list(client, question, entries).await?)
 }
 
 /// How long it is until a time, by this machine's clock, in the largest units that say it; `None` once

@@ -10,4 +10,6 @@ if ! cmp -s requirements.txt .venv/requirements.txt; then
 fi
 ../../tools/programs nats-server >&2
 (cd ../../python && VIRTUAL_ENV=$OLDPWD/.venv "$OLDPWD/.venv/bin/maturin" develop --release --locked --quiet >&2)
+# Built before anything is measured.
+cargo bench --locked --quiet -p r3mes-functions --bench loopback --no-run >&2
 exec .venv/bin/python compare.py "$@"

@@ -221,87 +221,81 @@ fn int8_backward(isa: Isa, peak: Option<&Peak>, occupied: f64) {
     line(&name, (cols, rows), TOKENS, peak, &seconds(&mut [ours]));
 }
 
-/// Products with one row of codes by many matrices that no cache holds.
+/// Products with one row of codes by many matrices that no cache holds, each in turns with a plain
+/// read of as much memory.
 fn streams(isa: Isa) {
-    println!("| streamed from memory, N = 1 | GMAC/s | GB/s | of a plain read |");
-    println!("|---|---:|---:|---:|");
+    println!("| streamed from memory, N = 1 | GMAC/s | GB/s | plain read, GB/s | share |");
+    println!("|---|---:|---:|---:|---:|");
     let memory = vec![0x55u8; STREAM];
-    let read = peak::plain_read(&memory);
-    println!(
-        "| plain read of {} MiB | - | {read:.1} | 100% |",
-        STREAM >> 20
-    );
-    let line = |name: &str, macs: usize, bytes: usize, time: f64| {
-        let (macs, bytes) = (macs as f64 / time / 1e9, bytes as f64 / time / 1e9);
-        println!(
-            "| {name} | {macs:.1} | {bytes:.1} | {:.0}% |",
-            100.0 * bytes / read
-        );
+    let line = |name: &str, (rows, cols): (usize, usize), len: usize, work: Work<'_>| {
+        let mut work = [
+            work,
+            peak::read_in_order(&memory),
+            peak::read_in_turns(&memory),
+        ];
+        let times = seconds(&mut work);
+        let (matrices, plain) = ((STREAM / len) as f64, times[1].min(times[2]));
+        let macs = matrices * (rows * cols) as f64 / times[0] / 1e9;
+        let read = matrices * len as f64 / times[0] / 1e9;
+        let plain = STREAM as f64 / plain / 1e9;
+        let share = 100.0 * read / plain;
+        println!("| {name} {rows}x{cols} | {macs:.1} | {read:.1} | {plain:.1} | {share:.0}% |");
     };
-
-    let (rows, cols) = (6912, 2560);
-    let len = ternary::packed_len(rows, cols);
-    let codes = Numbers(2).codes(cols);
-    let x = Codes {
-        codes: &codes,
-        stride: cols,
-        sums: &[0],
-        scales: &[0.01],
-        rows: 1,
-    };
-    let mut y = vec![0.0; rows];
-    let mut work: [Work<'_>; 1] = [Box::new(|| {
-        for bytes in memory.chunks_exact(len) {
-            let w = ternary::Panels::trusted(bytes, rows, cols);
-            ternary::forward(isa, w, 0..w.panels(), x, 0.02, Tile::new(&mut y, 1, rows));
-        }
-    })];
-    let matrices = STREAM / len;
-    line(
-        "ternary 6912x2560",
-        matrices * rows * cols,
-        matrices * len,
-        seconds(&mut work)[0],
-    );
-
-    #[cfg(target_arch = "x86_64")]
-    if isa > Isa::Scalar {
-        let matrix = reference::Matrix::new(&vec![0; 100 * rows * cols / 2], 50 * rows, cols);
-        let x = reference::Rows::new(&codes, cols);
-        let mut out = vec![0; 50 * rows];
-        let mut work: [Work<'_>; 1] = [Box::new(|| matrix.product(black_box(&x), &mut out))];
-        line(
-            "prototype 345600x2560",
-            50 * rows * cols,
-            matrix.len(),
-            seconds(&mut work)[0],
-        );
+    for (rows, cols) in LINEARS {
+        let len = ternary::packed_len(rows, cols);
+        let codes = Numbers(2).codes(padded(cols));
+        let mut y = vec![0.0; rows];
+        let memory = &memory;
+        let ours = Box::new(move || {
+            for bytes in memory.chunks_exact(len) {
+                let (w, x) = (ternary::Panels::trusted(bytes, rows, cols), row(&codes));
+                ternary::forward(isa, w, 0..w.panels(), x, 0.02, Tile::new(&mut y, 1, rows));
+            }
+        });
+        line("ternary", (rows, cols), len, ours);
     }
 
     let (rows, cols) = HEAD;
     let len = int8::packed_len(rows, cols);
-    let x = Codes {
-        codes: &codes[..cols],
-        stride: cols,
+    let codes = Numbers(2).codes(padded(cols));
+    let (row_scales, mut y) = (vec![0.01; rows], vec![0.0; rows]);
+    let ours = Box::new(|| {
+        for bytes in memory.chunks_exact(len) {
+            let (w, x) = (int8::Panels::trusted(bytes, rows, cols), row(&codes));
+            int8::forward(
+                isa,
+                w,
+                0..w.panels(),
+                x,
+                &row_scales,
+                Tile::new(&mut y, 1, rows),
+            );
+        }
+    });
+    line("int8", HEAD, len, ours);
+
+    #[cfg(target_arch = "x86_64")]
+    if isa > Isa::Scalar {
+        // As many rows as fill the memory: the prototype's matrix owns its bytes.
+        let (rows, cols) = (STREAM / 2560 * 4, 2560);
+        let matrix = reference::Matrix::new(&vec![0; rows * cols], rows, cols);
+        let x = reference::Rows::new(&Numbers(2).codes(cols), cols);
+        let mut out = vec![0; rows];
+        let len = matrix.len();
+        let prototype = Box::new(move || matrix.product(black_box(&x), &mut out));
+        line("prototype", (rows, cols), len, prototype);
+    }
+}
+
+/// One row of codes.
+fn row(codes: &[i8]) -> Codes<'_> {
+    Codes {
+        codes,
+        stride: codes.len(),
         sums: &[0],
         scales: &[0.01],
         rows: 1,
-    };
-    let (row_scales, mut y) = (vec![0.01; rows], vec![0.0; rows]);
-    let mut work: [Work<'_>; 1] = [Box::new(|| {
-        for bytes in memory.chunks_exact(len) {
-            let w = int8::Panels::trusted(bytes, rows, cols);
-            let y = Tile::new(&mut y, 1, rows);
-            int8::forward(isa, w, 0..w.panels(), x, &row_scales, y);
-        }
-    })];
-    let matrices = STREAM / len;
-    line(
-        "int8 32000x288",
-        matrices * rows * cols,
-        matrices * len,
-        seconds(&mut work)[0],
-    );
+    }
 }
 
 /// Xorshift: the same numbers in every run.

@@ -2,8 +2,8 @@
 //! nothing, a different second answer is refused.
 
 use super::limits::{MAX_MINERS, MAX_OPENINGS, MAX_PROOF};
-use super::round::{Package, Served, Verdict};
 use super::run::RunParams;
+use super::{Package, Served, Verdict};
 use crate::task::AdapterRef;
 use crate::wire::{List, Text};
 use crate::{Address, Hash, messages, schema};

@@ -4,12 +4,14 @@
 //! train from the same start adapter, validators re-run a drawn part, a proposer aggregates. The protocol
 //! is written down in `docs/spec/round.md`.
 
+mod audit;
 mod limits;
 mod messages;
 mod query;
 mod round;
 mod run;
 
+pub use audit::*;
 pub use limits::*;
 pub use messages::*;
 pub use query::*;

@@ -1,8 +1,8 @@
 //! What nodes and users ask. Agents plan from [`Obligations`] alone.
 
 use super::limits::{MAX_AUDITED, MAX_MINERS, MAX_OBLIGATIONS, MAX_VALIDATORS};
-use super::round::{CourtVote, Duty, Entry, Members, Package, Round, RoundSummary, Served};
 use super::run::Run;
+use super::{CourtVote, Duty, Entry, Members, Package, Round, RoundSummary, Served};
 use crate::query::MAX_PAGE;
 use crate::task::{AdapterRef, HyperParameters, Task};
 use crate::wire::List;

@@ -18,5 +18,6 @@ pub use handle::{Deed, issue, note};
 pub use params::{check as check_params, defaults as default_params};
 pub(crate) use query::route;
 pub use state::{PARAMS, RECORDS, VESTING};
+pub(crate) use vesting::longest as longest_vesting;
 pub(crate) use vesting::{end_block, next_deadline};
 pub use vesting::{pay, seize};

@@ -44,6 +44,15 @@ pub fn pay(
     Ok(())
 }
 
+/// For how long a reward that is earned now is held at most.
+///
+/// # Errors
+/// When the state cannot be read or the gas is used up.
+pub(crate) fn longest(view: &dyn View) -> Result<Millis, LedgerError> {
+    let vesting = PARAMS.require(view)?.vesting.millis();
+    Ok(Millis::new(vesting.saturating_add(vesting.div_ceil(PARTS))))
+}
+
 /// When a reward earned now is paid: after the vesting time, rounded up to a sixteenth of it.
 fn due(now: Time, vesting: Millis) -> Time {
     let step = vesting.millis().saturating_mul(1_000_000) / PARTS;

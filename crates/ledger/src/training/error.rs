@@ -105,5 +105,14 @@ coded_errors! {
             /// The run.
             run: u64,
         },
+        /// Too many runs are under way.
+        #[error(
+            "{max} runs are under way, paused, or finished with rounds that are still kept in full: \
+             start another when one of them is done with"
+        )]
+        15 => TooManyRuns {
+            /// Most runs.
+            max: usize,
+        },
     }
 }

@@ -3,6 +3,7 @@
 use r3mes_types::Role;
 use r3mes_types::training::Phase;
 
+use super::prune;
 use super::runs;
 use super::stake::Bond;
 use super::state::{self, RUNS, RoundId};
@@ -68,6 +69,6 @@ fn abort(ctx: &mut Context<'_>, id: RoundId) -> Result<(), ExportError> {
     for (role, node) in miners.chain(validators).chain(proposers) {
         Bond { id, role, node }.release(ctx)?;
     }
-    while state::prune(ctx, id, PAGE)? == PAGE {}
+    while prune::shrink(ctx, id, PAGE)? == PAGE {}
     Ok(())
 }

@@ -20,6 +20,7 @@ mod open;
 mod params;
 mod pay;
 mod phases;
+mod prune;
 mod query;
 mod reaudit;
 mod runs;

@@ -11,9 +11,10 @@ use super::aggregate;
 use super::events;
 use super::open;
 use super::pay;
+use super::prune;
 use super::reaudit;
 use super::settle;
-use super::state::{self, MEMBERS, ROUNDS, RUNS, RoundId, put_round};
+use super::state::{self, RUNS, RoundId, put_round};
 use crate::block::BlockInput;
 use crate::error::LedgerError;
 use crate::store::{Context, View};
@@ -22,8 +23,6 @@ use crate::store::{Context, View};
 pub const MAX_WORK_PER_BLOCK: usize = 256;
 /// The draw uses the beacon's mix so many blocks after its phase closed.
 pub const DRAW_DELAY: u64 = 2;
-/// Most runs that one block looks at.
-pub(super) const MAX_RUNS: usize = 64;
 
 /// What may still be done in this block.
 struct Budget(usize);
@@ -42,7 +41,7 @@ impl Budget {
 /// When the state cannot be read.
 pub(crate) fn end_block(ctx: &mut Context<'_>, _: &BlockInput) -> Result<(), LedgerError> {
     let mut budget = Budget(MAX_WORK_PER_BLOCK);
-    for (_, mut run) in RUNS.range(ctx, None, MAX_RUNS)? {
+    for mut run in state::live_runs(ctx)? {
         advance(ctx, &mut run, &mut budget)?;
     }
     reaudit::advance(ctx)
@@ -55,7 +54,7 @@ pub(crate) fn end_block(ctx: &mut Context<'_>, _: &BlockInput) -> Result<(), Led
 /// When the state cannot be read.
 pub(crate) fn next_deadline(view: &dyn View) -> Result<Option<Time>, LedgerError> {
     let mut next = reaudit::next_deadline(view)?;
-    for (_, run) in RUNS.range(view, None, MAX_RUNS)? {
+    for run in state::live_runs(view)? {
         let deadline = if run.open {
             let round = state::round(
                 view,
@@ -69,10 +68,8 @@ pub(crate) fn next_deadline(view: &dyn View) -> Result<Option<Time>, LedgerError
             } else {
                 round.opened_at
             })
-        } else if prunable(view, &run)?.is_some() {
-            Some(Time::from_nanos(0))
         } else {
-            None
+            prune::next(view, &run)?
         };
         next = next.into_iter().chain(deadline).min();
     }
@@ -87,7 +84,7 @@ fn is_waiting(round: &Round) -> bool {
 fn advance(ctx: &mut Context<'_>, run: &mut Run, budget: &mut Budget) -> Result<(), LedgerError> {
     loop {
         if !run.open {
-            prune(ctx, run, budget)?;
+            prune::advance(ctx, run, &mut budget.0)?;
             if run.status != RunStatus::Active || !open::open_round(ctx, run)? {
                 return Ok(());
             }
@@ -241,46 +238,4 @@ pub(super) fn window(run: &Run, phase: Phase) -> Millis {
 pub(super) fn all_windows(run: &Run) -> Millis {
     let windows = Phase::ALL.iter().map(|phase| window(run, *phase).millis());
     Millis::new(windows.fold(0, u64::saturating_add))
-}
-
-/// The oldest round that is kept in full although it need not be.
-fn prunable(view: &dyn View, run: &Run) -> Result<Option<RoundId>, LedgerError> {
-    let id = RoundId {
-        run: run.id,
-        round: run.oldest_kept,
-    };
-    let old = id.round.saturating_add(run.params.kept_rounds) < run.round;
-    Ok((old && !reaudit::is_needed(view, id)?).then_some(id))
-}
-
-/// Shrinks rounds to their summaries.
-fn prune(ctx: &mut Context<'_>, run: &mut Run, budget: &mut Budget) -> Result<(), LedgerError> {
-    while let Some(id) = prunable(ctx, run)? {
-        if budget.0 == 0 {
-            return Ok(());
-        }
-        let removed = state::prune(ctx, id, budget.0)?;
-        if removed < budget.0 {
-            run.oldest_kept += 1;
-            RUNS.put(ctx, &run.id, run)?;
-        }
-        budget.0 = budget.0.saturating_sub(removed + 1);
-    }
-    debug_assert!(
-        !ROUNDS.contains(
-            ctx,
-            &RoundId {
-                run: run.id,
-                round: run.round
-            }
-        )? && !MEMBERS.contains(
-            ctx,
-            &RoundId {
-                run: run.id,
-                round: run.round
-            }
-        )?,
-        "a round that is not open yet has no records"
-    );
-    Ok(())
 }

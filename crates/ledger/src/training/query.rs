@@ -23,9 +23,6 @@ use crate::error::{Fault, LedgerError};
 use crate::query::{Answer, reply};
 use crate::store::View;
 
-/// Most open runs that obligations are looked up in.
-const MAX_RUNS: usize = 64;
-
 /// Answers a question of this domain; `None` when the path is of another.
 pub(crate) fn route(
     view: &dyn View,
@@ -179,7 +176,7 @@ pub(super) fn obligations(
     address: Address,
 ) -> Result<Vec<Obligation>, LedgerError> {
     let mut found = Vec::new();
-    for (_, run) in RUNS.range(view, None, MAX_RUNS)? {
+    for run in state::live_runs(view)? {
         if !run.open {
             continue;
         }

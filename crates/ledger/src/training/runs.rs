@@ -7,7 +7,7 @@ use r3mes_types::{Address, Event};
 
 use super::error::TrainingError;
 use super::params;
-use super::state::{NEXT_RUN, RUNS};
+use super::state::{LIVE, MAX_LIVE_RUNS, NEXT_RUN, RUNS};
 use crate::data;
 use crate::error::LedgerError;
 use crate::governance;
@@ -23,7 +23,7 @@ pub(super) fn create(ctx: &mut Context<'_>, message: &MsgCreateRun) -> Result<()
 /// Starts a run. Governance and genesis call this too.
 ///
 /// # Errors
-/// When the parameters do not hold together, or model or dataset are missing.
+/// When the parameters do not hold together, model or dataset are missing, or there are too many runs.
 pub fn start(ctx: &mut Context<'_>, params: RunParams) -> Result<u64, LedgerError> {
     params::check(&params).map_err(|source| TrainingError::Params { source })?;
     let model = models::get(ctx, &params.model)?;
@@ -37,6 +37,9 @@ pub fn start(ctx: &mut Context<'_>, params: RunParams) -> Result<u64, LedgerErro
         }
         .into());
     }
+    if LIVE.range(ctx, None, MAX_LIVE_RUNS)?.len() == MAX_LIVE_RUNS {
+        return Err(TrainingError::TooManyRuns { max: MAX_LIVE_RUNS }.into());
+    }
     let id = NEXT_RUN.next(ctx)?;
     let run = Run {
         id,
@@ -49,6 +52,7 @@ pub fn start(ctx: &mut Context<'_>, params: RunParams) -> Result<u64, LedgerErro
         oldest_kept: 0,
     };
     RUNS.put(ctx, &id, &run)?;
+    LIVE.put(ctx, &id, &true)?;
     ctx.emit(
         Event::new("training.create_run")
             .with("run", id)

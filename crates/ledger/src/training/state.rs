@@ -54,6 +54,9 @@ pub struct RoundId {
 
 /// Runs by number.
 pub const RUNS: Map<u64, Run> = Map::new("training/run/");
+/// Runs that may still do something by themselves: all but those that are finished and keep no round in
+/// full.
+pub(super) const LIVE: Map<u64, bool> = Map::new("training/live/");
 /// The next run's number.
 pub(super) const NEXT_RUN: Item<u64> = Item::new("training/next_run");
 /// Heads of rounds that are kept in full.
@@ -135,6 +138,19 @@ where
     let why = "a record of an open round is missing".to_owned();
     let table = table.prefix();
     Ok(found.ok_or(Fault::Damaged { table, why })?)
+}
+
+/// Most runs that are [`LIVE`]: a block looks at all of them.
+pub(super) const MAX_LIVE_RUNS: usize = 64;
+
+/// The runs that may still do something by themselves, in order.
+pub(super) fn live_runs(view: &dyn View) -> Result<Vec<Run>, LedgerError> {
+    let live = LIVE.range(view, None, MAX_LIVE_RUNS)?;
+    let runs = live.into_iter().map(|(id, _)| {
+        let run = RUNS.get(view, &id)?;
+        required(&RUNS, run)
+    });
+    runs.collect()
 }
 
 /// The head of an open round.
@@ -228,45 +244,4 @@ pub(super) fn feedback(
     let kept = FEEDBACK.get(view, &(id.run, *miner))?;
     let fresh = kept.filter(|kept| kept.round.checked_add(1) == Some(id.round));
     Ok(fresh.map(|kept| kept.hash))
-}
-
-/// Removes up to `limit` records of a round that is shrinking to its summary. Returns how many; fewer
-/// than `limit` means that nothing is left.
-pub(super) fn prune(
-    ctx: &mut Context<'_>,
-    id: RoundId,
-    limit: usize,
-) -> Result<usize, LedgerError> {
-    let votes = VOTES.range_of(ctx, &id, None, limit)?;
-    for (key, _) in &votes {
-        VOTES.remove(ctx, key)?;
-    }
-    let mut removed = votes.len();
-    let votes = SECOND_VOTES.range_of(ctx, &id, None, limit - removed)?;
-    for (key, _) in &votes {
-        SECOND_VOTES.remove(ctx, key)?;
-    }
-    removed += votes.len();
-    let judges = JUDGES.range_of(ctx, &id, None, limit - removed)?;
-    for (key, _) in &judges {
-        JUDGES.remove(ctx, key)?;
-    }
-    removed += judges.len();
-    let duties = DUTIES.range_of(ctx, &id, None, limit - removed)?;
-    for (key, _) in &duties {
-        DUTIES.remove(ctx, key)?;
-    }
-    removed += duties.len();
-    let entries = ENTRIES.range_of(ctx, &id, None, limit - removed)?;
-    for (key, _) in &entries {
-        let (_, miner) = key;
-        PACKAGES.remove(ctx, &(*miner, id))?;
-        ENTRIES.remove(ctx, key)?;
-    }
-    removed += entries.len();
-    if removed < limit {
-        MEMBERS.remove(ctx, &id)?;
-        ROUNDS.remove(ctx, &id)?;
-    }
-    Ok(removed)
 }

@@ -30,7 +30,7 @@ const PINNED: &[(&str, &str)] = &[
         "training",
         "1 UnknownRun, 2 NotOpen, 3 NotDue, 4 NotOwed, 5 Conflict, 6 WrongOpening, 7 \
          WrongSteps, 8 WrongReveal, 9 Malformed, 10 NotYourTurn, 11 Params, 12 NotAuthority, \
-         13 Missing, 14 Finished",
+         13 Missing, 14 Finished, 15 TooManyRuns",
     ),
     (
         "escrow",

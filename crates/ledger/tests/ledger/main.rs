@@ -9,6 +9,7 @@ mod cosmos;
 mod draws;
 mod escrow;
 mod export;
+mod kept;
 mod lane;
 mod messages;
 mod naive;

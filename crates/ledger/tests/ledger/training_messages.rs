@@ -12,55 +12,55 @@ use crate::play::{LEAVER, Play, params};
 pub(crate) const PINNED: &[(&str, &str)] = &[
     (
         "/r3mes.training.v1.MsgPauseRun",
-        "dba5c37b54ee070ec99047ef3a83ffe5c63eb6f8b0f09c78195ddc665d52b09d",
+        "82357cabaa2e2786946be094ffedd90ef41326ec7684f56ec30c2ab1b26f9c29",
     ),
     (
         "/r3mes.training.v1.MsgResumeRun",
-        "cce4e4bf70eec5106201b922c559038457c5776a45e53ede35692015b74269c8",
+        "b2c6c68d92772d70b0c64df416ccaa783c5ebf3bb938c5252d7c108f0438463b",
     ),
     (
         "/r3mes.training.v1.MsgCommitStates",
-        "e82f3572b096bda97bf9b4b8b9eeed4371da74aced7a083dceffb6918aafa350",
+        "cce9fe68713405a4a1f09e4e3286d271309f1aabed07af499e3b5c4899016bad",
     ),
     (
         "/r3mes.training.v1.MsgRevealPackage",
-        "e378e1196ab5e7287b9a5b484b4774997d417742b848bd636f7a59c2a97d3097",
+        "a6eabe53009772222267059df9e6dfe38af536c94a4228a842d2f5b744d5e15d",
     ),
     (
         "/r3mes.training.v1.MsgAttestPackages",
-        "546027b28ca21263621657fc3a84d7a70bec4ea609fd3a31e347830cff607d0f",
+        "b3a8938985619bc64a20344d4dd0f1603baea1c47a54df5c04ef8f60de2d1738",
     ),
     (
         "/r3mes.training.v1.MsgServeStates",
-        "1290e64535aa55e10687f5ea4819c17f429c27c78834ed1761f9f4f5f8744353",
+        "44f9335e553cf0484ab3f282c37bfce041031aa006e3f4527343e6de6b32d0a3",
     ),
     (
         "/r3mes.training.v1.MsgCommitVerdict",
-        "694a57f0c144bfe3005cb6901e0ba0ec20775095fa5c5cc0d75f00253e9435e1",
+        "64bca549d9a1dabbcb713fc1aaa44c4dcbc83f143fd3b5a56c0d83ee43259e2b",
     ),
     (
         "/r3mes.training.v1.MsgRevealVerdict",
-        "7dfc8f6daf0a6acd392ea78b76a0634ae88bb75c6978446b14c2bb9fb4d97c38",
+        "8007e309065a1f4296639c8ecc35f1ed54c970c0faa4bac14629b3c7b69dd46b",
     ),
     (
         "/r3mes.training.v1.MsgOpenLeaves",
-        "4820d4b5074043bcbb657d0d61b9d2dae79663cbe4e75c75ebbced2508b20399",
+        "c7d104aa4c2aabfe2bb8f8e0b4928df9eb11f063d7edf0ab895c3cccda4da8b2",
     ),
     (
         "/r3mes.training.v1.MsgVoteCourt",
-        "0c8fc7dc2851084b6e5bc7e4332d541666dbe7f6c88cb7d03b9b0dbd3ffd9123",
+        "e40fc72074d97c6bec6988bd0560ccf6738d6e4bb9822d87d43e75fca3ad9d82",
     ),
     (
         "/r3mes.training.v1.MsgProposeAggregate",
-        "f745f8e81c94145679ab27625be8340f58ed496f816fb6b79c723cf708ab7dd3",
+        "36538c2efd7e3863e3364b03bc382df8c8b7c32665ad55cf55ed5e6f80f06435",
     ),
     (
         "/r3mes.training.v1.MsgAttestAggregate",
-        "d7c8840d3f0d355767d553ee6b0c22c671e4956066e20a198e80a25dd8536167",
+        "92f140afb30d78d36113188e8edb0e95e048949b965c4dc9b9494abd9dfb2525",
     ),
     (
         "/r3mes.training.v1.MsgCreateRun",
-        "0c04dfc4e3c35df045cc34c3ed0985a57b43c32c2e0db27a25de8779b61e0484",
+        "4657ac1a2f2d84108c1e46b67e517874c93744f62526e14ed59e4c8490554164",
     ),
 ];
 

@@ -1,18 +1,19 @@
 //! What nodes say: whether it is an answer that is due, the same again, or refused.
 
-use r3mes_types::commitment::{Work, package_state, state_leaf};
+use r3mes_types::commitment::{self, package_state, state_leaf};
 use r3mes_types::merkle;
 use r3mes_types::task::AdapterRef;
 use r3mes_types::training::{
     MAX_PACKAGE_BYTES, ObligationKind as Kind, Opening, Phase, TrainingMessage as Message, Verdict,
     opened_leaves, served_steps,
 };
-use r3mes_types::{Address, Hash};
+use r3mes_types::{Address, Hash, Role};
 
 use super::RUN;
 use super::court::is_quorum;
 use super::model::Naive;
-use super::round::Round;
+use super::round::{Audit, Round};
+use super::stakes::Work;
 
 /// What a verdict weighs among a validator's duties; see the others in [`Naive::close`].
 pub(super) const VERDICT: u64 = 4;
@@ -80,7 +81,7 @@ impl Naive {
             round.wrong.push(proposer);
             round.slashed +=
                 self.stakes
-                    .forfeit(&proposer, number, r3mes_types::Role::Proposer, penalty);
+                    .forfeit(&proposer, Work::Round(number, Role::Proposer), penalty);
             self.broken(&proposer);
         }
     }
@@ -89,6 +90,24 @@ impl Naive {
 impl Round {
     fn owes(&self, who: &Address, kind: Kind, about: Option<Address>) -> Option<()> {
         self.owed_by(who).contains(&(kind, about)).then_some(())
+    }
+
+    /// The same about one of the audits of a miner's package.
+    fn owes_in(&self, who: &Address, kind: Kind, miner: Address, second: bool) -> Option<()> {
+        if second {
+            let owed = self.owed_again_by(who);
+            owed.contains(&(kind, miner)).then_some(())
+        } else {
+            self.owes(who, kind, Some(miner))
+        }
+    }
+
+    fn audit(&self, miner: &Address, second: bool) -> Option<&Audit> {
+        self.entries.get(miner)?.audit(second)
+    }
+
+    fn audit_mut(&mut self, miner: &Address, second: bool) -> Option<&mut Audit> {
+        self.entries.get_mut(miner)?.audit_mut(second)
     }
 
     /// Takes an answer: `Some(true)` if it is new, `Some(false)` if it is the same again, and nothing if
@@ -144,45 +163,46 @@ impl Round {
             }
             Message::ServeStates(m) => {
                 let entry = self.entries.get(&m.miner)?;
-                let audit = entry.audit.as_ref()?;
+                let audit = entry.audit(m.second)?;
                 if audit.served.as_ref() == Some(&m.served) {
                     return Some(false);
                 }
-                self.owes(&m.miner, Kind::Serve, Some(m.miner))?;
+                self.owes_in(&m.miner, Kind::Serve, m.miner, m.second)?;
                 let shown: Vec<u32> = m.served.states.iter().map(|state| state.step).collect();
                 let made_up = m.served.feedback.is_some() && entry.feedback.is_none();
                 (shown == served_steps(&audit.steps) && !made_up).then_some(())?;
-                self.entries.get_mut(&m.miner)?.audit.as_mut()?.served = Some(m.served.clone());
+                self.audit_mut(&m.miner, m.second)?.served = Some(m.served.clone());
             }
             Message::CommitVerdict(m) => {
-                let seat = self.entries.get(&m.miner)?.audit.as_ref()?;
-                let seat = seat.panel.get(&m.validator)?;
+                let audit = self.audit(&m.miner, m.second)?;
+                let seat = audit.panel.get(&m.validator)?;
                 if seat.commitment == Some(m.commitment) {
                     return Some(false);
                 }
-                self.owes(&m.validator, Kind::CommitVerdict, Some(m.miner))?;
-                let audit = self.entries.get_mut(&m.miner)?.audit.as_mut()?;
+                self.owes_in(&m.validator, Kind::CommitVerdict, m.miner, m.second)?;
+                let audit = self.audit_mut(&m.miner, m.second)?;
                 audit.panel.get_mut(&m.validator)?.commitment = Some(m.commitment);
             }
             Message::RevealVerdict(m) => {
-                let audit = self.entries.get(&m.miner)?.audit.as_ref()?;
+                let audit = self.audit(&m.miner, m.second)?;
                 let seat = audit.panel.get(&m.validator)?;
                 if seat.verdict.as_ref() == Some(&m.verdict) {
                     return Some(false);
                 }
-                self.owes(&m.validator, Kind::RevealVerdict, Some(m.miner))?;
+                self.owes_in(&m.validator, Kind::RevealVerdict, m.miner, m.second)?;
                 let work = self.work(&m.miner);
                 let commitment = m.verdict.commitment(&work, &m.validator, &m.nonce);
-                let good = self.is_sound(&m.miner, &m.verdict);
+                let good = self.is_sound(&m.miner, &audit.steps, &m.verdict);
                 (good && seat.commitment == Some(commitment)).then_some(())?;
-                if !m.verdict.feedback_withheld {
+                // A second audit is no duty of the round.
+                if !m.verdict.feedback_withheld && !m.second {
                     self.duties.get_mut(&m.validator)?.done += VERDICT;
                 }
-                let audit = self.entries.get_mut(&m.miner)?.audit.as_mut()?;
+                let audit = self.audit_mut(&m.miner, m.second)?;
                 audit.panel.get_mut(&m.validator)?.verdict = Some(m.verdict.clone());
             }
             Message::OpenLeaves(m) => {
-                let audit = self.entries.get(&m.miner)?.audit.as_ref()?;
+                let audit = self.audit(&m.miner, m.second)?;
                 let given = m.openings.iter().map(|leaf| (leaf.index, leaf.state));
                 if !audit.opened.is_empty()
                     && given
@@ -191,23 +211,24 @@ impl Round {
                 {
                     return Some(false);
                 }
-                self.owes(&m.miner, Kind::Open, Some(m.miner))?;
+                self.owes_in(&m.miner, Kind::Open, m.miner, m.second)?;
                 let leaves: Vec<u32> = m.openings.iter().map(|leaf| leaf.index).collect();
                 let mut openings = m.openings.iter();
                 let good = leaves == opened_leaves(&audit.steps)
                     && openings.all(|opening| self.opens(&m.miner, opening, steps));
                 good.then_some(())?;
-                let audit = self.entries.get_mut(&m.miner)?.audit.as_mut()?;
-                audit.opened = given.collect();
+                let given = given.collect();
+                self.audit_mut(&m.miner, m.second)?.opened = given;
             }
             Message::VoteCourt(m) => {
-                let audit = self.entries.get(&m.miner)?.audit.as_ref()?;
+                let audit = self.audit(&m.miner, m.second)?;
                 if audit.votes.get(&m.validator) == Some(&m.verdict) {
                     return Some(false);
                 }
-                self.owes(&m.validator, Kind::Court, Some(m.miner))?;
-                self.is_sound(&m.miner, &m.verdict).then_some(())?;
-                let audit = self.entries.get_mut(&m.miner)?.audit.as_mut()?;
+                self.owes_in(&m.validator, Kind::Court, m.miner, m.second)?;
+                let good = self.is_sound(&m.miner, &audit.steps, &m.verdict);
+                good.then_some(())?;
+                let audit = self.audit_mut(&m.miner, m.second)?;
                 audit.votes.insert(m.validator, m.verdict.clone());
             }
             Message::ProposeAggregate(m) => {
@@ -232,8 +253,8 @@ impl Round {
         Some(self.phase == Phase::Aggregate)
     }
 
-    fn work(&self, miner: &Address) -> Work {
-        Work {
+    fn work(&self, miner: &Address) -> commitment::Work {
+        commitment::Work {
             run: RUN,
             round: u64::from(self.number),
             miner: *miner,
@@ -256,13 +277,12 @@ impl Round {
 
     /// Whether a verdict is about the audited steps, begins at the public start, goes on where it stood,
     /// and says of no feedback that it was withheld that is not there.
-    fn is_sound(&self, miner: &Address, verdict: &Verdict) -> bool {
+    fn is_sound(&self, miner: &Address, audited: &[u32], verdict: &Verdict) -> bool {
         let entry = &self.entries[miner];
-        let audit = entry.audit.as_ref().unwrap();
         let steps: Vec<u32> = verdict.steps.iter().map(|step| step.step).collect();
         let mut pairs = verdict.steps.iter().zip(verdict.steps.iter().skip(1));
         let ends = verdict.steps.last().map(|last| last.after);
-        steps == audit.steps
+        steps == audited
             && verdict
                 .steps
                 .iter()

@@ -1,13 +1,19 @@
 //! Everything that can be asked about training, held against the model.
 
+use std::collections::BTreeMap;
+
 use r3mes_ledger::bank::{Module, SUPPLY};
 use r3mes_types::models::QueryModel;
-use r3mes_types::rewards::QueryTrust;
-use r3mes_types::training::{Entry as LedgerEntry, Phase, QueryObligations, QueryRound, QueryRun};
+use r3mes_types::nodes::QuerySlashes;
+use r3mes_types::rewards::{QueryTrust, QueryVesting};
+use r3mes_types::training::{
+    Audit as LedgerAudit, Entry as LedgerEntry, Obligation, Phase, QueryObligations, QueryRound,
+    QueryRun, RoundRecord,
+};
 use r3mes_types::{Address, Hash};
 
 use super::model::Naive;
-use super::round::{Entry, Round};
+use super::round::{Audit, Entry, Round};
 use super::{NODES, RUN};
 use crate::chain::{Chain, address};
 use crate::naive::rewards::model::Record;
@@ -16,17 +22,24 @@ pub(super) fn compare(chain: &Chain, naive: &Naive) {
     let module = |module: Module| chain.balance(&module.address()).uremes();
     assert_eq!(
         module(Module::Treasury),
-        naive.stakes.treasury,
+        naive.stakes.purse.treasury,
         "the treasury"
     );
     assert_eq!(
         module(Module::Slashed),
-        naive.stakes.slashed(),
+        naive.stakes.held_slashes(),
         "what is slashed"
     );
+    let slashes = chain.query(&QuerySlashes::default()).slashes;
+    let slashes = slashes
+        .iter()
+        .map(|slash| (slash.amount.uremes(), slash.status));
+    let expected = naive.stakes.slashes.iter();
+    let expected = expected.map(|slash| (slash.amount, slash.status));
+    assert!(slashes.eq(expected), "the slashes");
     assert_eq!(module(Module::Rewards), 0, "what is issued is divided");
     let supply = SUPPLY.get(&chain.view()).unwrap().unwrap();
-    assert_eq!(supply.uremes(), naive.supply, "the supply");
+    assert_eq!(supply.uremes(), naive.stakes.purse.supply, "the supply");
     for (index, ..) in NODES {
         compare_node(chain, naive, index);
     }
@@ -43,8 +56,9 @@ pub(super) fn compare(chain: &Chain, naive: &Naive) {
     let id = Hash::of(b"model");
     let versions = chain.query(&QueryModel { id }).model.unwrap().versions;
     assert_eq!(versions, naive.versions, "versions of the model");
-    if let Some(round) = naive.rounds.last() {
-        compare_round(chain, round, naive.stakes.now);
+    let last = naive.rounds.last();
+    if let Some(round) = last.filter(|round| round.number >= naive.oldest_kept) {
+        compare_round(chain, round);
     }
     for round in &naive.rounds {
         let record = chain.query(&QueryRound {
@@ -53,6 +67,9 @@ pub(super) fn compare(chain: &Chain, naive: &Naive) {
         });
         let kept = round.number >= naive.oldest_kept;
         assert_eq!(record.head.is_some(), kept, "round {}", round.number);
+        if kept {
+            compare_second_audits(&record, round);
+        }
     }
 }
 
@@ -60,12 +77,23 @@ fn compare_node(chain: &Chain, naive: &Naive, index: u8) {
     let address = address(index);
     let balance = chain.balance(&address).uremes();
     assert_eq!(
-        balance, naive.stakes.balances[&address],
+        balance, naive.stakes.purse.balances[&address],
         "balance of {index}"
+    );
+    let vesting = chain.query(&QueryVesting { address }).parts;
+    let vesting = vesting
+        .iter()
+        .map(|part| (part.due.nanos(), part.amount.uremes()));
+    assert_eq!(
+        vesting.collect::<BTreeMap<_, _>>(),
+        naive.stakes.purse.vesting[&address],
+        "vesting of {index}"
     );
     let (node, expected) = (chain.node(index), &naive.stakes.nodes[&address]);
     assert_eq!(node.bonded.uremes(), expected.bonded, "stake of {index}");
     assert_eq!(node.status, expected.status, "status of {index}");
+    let disputes = naive.disputes(&address);
+    assert_eq!(node.disputes as usize, disputes, "disputes of {index}");
     let locks = (node.locked.uremes(), node.locks as usize);
     assert_eq!(
         locks,
@@ -87,18 +115,30 @@ fn compare_node(chain: &Chain, naive: &Naive, index: u8) {
     let expected = naive.records.get(&address).copied().unwrap_or_default();
     assert_eq!(found, expected, "record of {index}");
     let owed = chain.query(&QueryObligations { address }).obligations;
-    let owed = owed
-        .iter()
-        .map(|owed| (owed.kind, owed.task.as_ref().map(|task| task.miner)));
+    let (again, owed): (Vec<_>, Vec<_>) = owed.iter().partition(|owed| owed.second);
+    let about = |owed: &Obligation| owed.task.as_ref().map(|task| task.miner);
+    let owed = owed.iter().map(|owed| (owed.kind, about(owed)));
     let expected = naive.open().map(|round| round.owed_by(&address));
     assert_eq!(
         owed.collect::<Vec<_>>(),
         expected.unwrap_or_default(),
         "owed by {index}"
     );
+    let again = again
+        .iter()
+        .map(|owed| (owed.round, owed.kind, about(owed).unwrap()));
+    let expected = naive.rounds.iter().flat_map(|round| {
+        let owed = round.owed_again_by(&address).into_iter();
+        owed.map(|(kind, miner)| (round.number, kind, miner))
+    });
+    assert_eq!(
+        again.collect::<Vec<_>>(),
+        expected.collect::<Vec<_>>(),
+        "owed in second audits by {index}"
+    );
 }
 
-fn compare_round(chain: &Chain, round: &Round, now: u64) {
+fn compare_round(chain: &Chain, round: &Round) {
     let record = chain.query(&QueryRound {
         run: RUN,
         round: round.number,
@@ -107,10 +147,8 @@ fn compare_round(chain: &Chain, round: &Round, now: u64) {
     assert_eq!(head.phase, round.phase);
     assert_eq!(head.start, round.start);
     if head.phase != Phase::Closed {
-        let left = |deadline: u64, now: u64| i128::from(deadline) - i128::from(now);
-        let found = left(head.deadline.nanos(), chain.time.nanos());
-        let expected = left(round.deadline, now) * 1_000_000;
-        assert_eq!(found, expected, "the deadline of {}", head.phase);
+        let deadline = head.deadline.nanos();
+        assert_eq!(deadline, round.deadline, "the deadline of {}", head.phase);
     }
     let counts = [head.audited, head.disputed, head.standing, head.assigned];
     let expected = [
@@ -178,14 +216,19 @@ fn compare_entry(entry: &LedgerEntry, expected: &Entry) {
     assert_eq!(entry.held, expected.held);
     assert_eq!(entry.outcome, expected.outcome, "{}", entry.miner);
     assert_eq!(entry.paid.uremes(), expected.paid, "pay of {}", entry.miner);
-    let (Some(audit), Some(expected)) = (&entry.audit, &expected.audit) else {
-        assert!(entry.audit.is_none() && expected.audit.is_none());
+    compare_audit(entry.audit.as_ref(), expected.audit.as_ref());
+}
+
+fn compare_audit(audit: Option<&LedgerAudit>, expected: Option<&Audit>) {
+    let (Some(audit), Some(expected)) = (audit, expected) else {
+        assert!(audit.is_none() && expected.is_none());
         return;
     };
     assert_eq!(audit.served, expected.served);
     assert_eq!(audit.disputed, expected.disputed);
     let opened = audit.opened.iter().map(|leaf| (leaf.index, leaf.state));
     assert!(opened.eq(expected.opened.iter().map(|(leaf, state)| (*leaf, *state))));
+    assert_eq!(audit.panel.len(), expected.panel.len());
     for seat in &audit.panel {
         let expected = &expected.panel[&seat.validator];
         assert_eq!(
@@ -193,4 +236,30 @@ fn compare_entry(entry: &LedgerEntry, expected: &Entry) {
             (expected.commitment, &expected.verdict)
         );
     }
+}
+
+fn compare_second_audits(record: &RoundRecord, round: &Round) {
+    let mut votes = 0;
+    for entry in &record.entries {
+        let expected = round.entries[&entry.miner].second.as_ref();
+        let (Some(second), Some(expected)) = (&entry.reaudit, expected) else {
+            assert!(entry.reaudit.is_none() && expected.is_none());
+            continue;
+        };
+        assert_eq!(
+            (second.phase, second.outcome),
+            (expected.phase, expected.outcome)
+        );
+        if second.phase != Phase::Closed {
+            let deadline = second.deadline.nanos();
+            assert_eq!(deadline, expected.deadline, "of {}", second.phase);
+        }
+        assert_eq!(
+            (second.slashed.uremes(), second.paid.uremes()),
+            (expected.slashed, expected.paid)
+        );
+        compare_audit(second.audit.as_ref(), expected.audit.as_ref());
+        votes += expected.audit.as_ref().map_or(0, |audit| audit.votes.len());
+    }
+    assert_eq!(record.second_court.len(), votes, "votes in second courts");
 }

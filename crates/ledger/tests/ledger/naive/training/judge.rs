@@ -9,9 +9,10 @@ use super::answers::VERDICT;
 use super::court::{Case, Ruling};
 use super::model::{Look, Naive};
 use super::round::{Audit, Entry, Round};
+use super::stakes::Work;
 
 /// What a vote with the court weighs among a validator's duties.
-const COURT: u64 = 8;
+pub(super) const COURT: u64 = 8;
 
 impl Naive {
     /// Takes the ledger's draws, if they are of the kind that may be drawn.
@@ -37,15 +38,13 @@ impl Naive {
                 continue;
             };
             let (steps, panel) = (audit.steps.to_vec(), audit.panel.iter());
+            self.check_steps(&steps);
             let panel: BTreeMap<_, _> = panel
                 .map(|seat| (seat.validator, Default::default()))
                 .collect();
             assert_eq!(panel.len(), others.min(self.params.panel as usize));
             assert!(panel.keys().all(|who| round.duties.contains_key(who)));
             assert!(!panel.contains_key(&drawn.miner), "nobody judges itself");
-            assert_eq!(steps.len() as u32, self.params.drawn_steps + 1);
-            assert!(steps.is_sorted_by(|a, b| a < b));
-            assert_eq!(steps.last(), Some(&self.params.steps));
             round.owed += panel.len() as u64 * VERDICT;
             entry.audit = Some(Audit {
                 steps,
@@ -60,16 +59,25 @@ impl Naive {
         assert!(ranked.len() <= most, "{ranked:?}");
         let penalty = self.params.penalties.proposer.uremes();
         for who in &ranked {
-            self.stakes.lock(who, round.number, Role::Proposer, penalty);
+            let work = Work::Round(round.number, Role::Proposer);
+            self.stakes.lock(who, work, penalty);
         }
         round.proposers = ranked;
+    }
+
+    /// As many as there should be, each once, and the packaging.
+    pub(super) fn check_steps(&self, steps: &[u32]) {
+        assert_eq!(steps.len() as u32, self.params.drawn_steps + 1);
+        assert!(steps.is_sorted_by(|a, b| a < b));
+        assert_eq!(steps.last(), Some(&self.params.steps));
     }
 
     fn convict(&mut self, number: u32, miner: &Address, entry: &mut Entry) -> u64 {
         entry.outcome = Some(Outcome::Fraudulent);
         self.broken(miner);
         let penalty = self.params.penalties.miner.uremes();
-        self.stakes.forfeit(miner, number, Role::Miner, penalty)
+        let work = Work::Round(number, Role::Miner);
+        self.stakes.forfeit(miner, work, penalty)
     }
 
     pub(super) fn compare(&mut self, round: &mut Round) {
@@ -90,12 +98,19 @@ impl Naive {
         round.entries = entries;
     }
 
-    fn case<'a>(&self, round: &Round, entry: &'a Entry, audit: &'a Audit) -> Case<'a> {
+    pub(super) fn case<'a>(&self, round: &Round, entry: &'a Entry, audit: &'a Audit) -> Case<'a> {
         Case {
             entry,
             audit,
             start: round.start.state,
             steps: self.params.steps,
+        }
+    }
+
+    /// A run whose back ends differ opens no further round.
+    pub(super) fn pause_if_split(&mut self, ruling: &Ruling) {
+        if *ruling == Ruling::Split && self.status == RunStatus::Active {
+            self.status = RunStatus::Paused;
         }
     }
 
@@ -114,9 +129,7 @@ impl Naive {
             } = ruling
             else {
                 entry.outcome = Some(Outcome::Undecided);
-                if ruling == Ruling::Split && self.status == RunStatus::Active {
-                    self.status = RunStatus::Paused;
-                }
+                self.pause_if_split(&ruling);
                 continue;
             };
             for who in &upheld {
@@ -135,9 +148,8 @@ impl Naive {
                 let duty = round.duties.get_mut(who).unwrap();
                 if !std::mem::replace(&mut duty.refuted, true) {
                     let penalty = self.params.penalties.validator.uremes();
-                    round.slashed +=
-                        self.stakes
-                            .forfeit(who, round.number, Role::Validator, penalty);
+                    let work = Work::Round(round.number, Role::Validator);
+                    round.slashed += self.stakes.forfeit(who, work, penalty);
                     self.broken(who);
                 }
             }

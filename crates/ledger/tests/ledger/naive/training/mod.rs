@@ -1,19 +1,26 @@
-//! Training: rounds from their opening to their pay, with everything that nodes may say in them.
+//! Training: rounds from their opening to their pay, with everything that nodes may say in them, and
+//! what comes after: second audits, stake on its way back, slashes and appeals, pay that vests; while an
+//! authority changes how long all that takes.
 
 mod answers;
 mod compare;
 mod court;
 mod judge;
 mod model;
+mod purse;
 mod round;
+mod second;
+mod sent;
 mod stakes;
 mod steps;
+mod stories;
 
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use r3mes_ledger::bank::SUPPLY;
 use r3mes_ledger::genesis::{self, Genesis};
+use r3mes_ledger::governance;
 use r3mes_types::bank::Balance;
 use r3mes_types::nodes::MsgRegister;
 use r3mes_types::training::{QueryRound, RunParams, TrainingMessage};
@@ -22,8 +29,10 @@ use r3mes_types::{Amount, Message, Millis, Ppm, Role};
 
 use self::compare::compare;
 use self::model::Naive;
+use self::purse::Purse;
+use self::sent::{answers, odd};
 use self::stakes::{Node, Stakes};
-use self::steps::{Choice, Mood, Step, answers, odd, scene};
+use self::steps::{Choice, Mood, Step, scene};
 use super::config;
 use crate::chain::{CHAIN_ID, FEE, START, address, spec};
 use crate::lane::run_params;
@@ -50,12 +59,19 @@ const REWARD: u64 = 100_003;
 /// What may be issued: the reward of the last round is cut.
 const ROOM: u64 = 250_000;
 
+/// What there is at genesis.
+const SUPPLY_AT_FIRST: u64 = (NODES.len() as u64 + 1) * START.uremes();
+
 /// What differs from one run to another.
 #[derive(Clone, Copy, Debug)]
 struct Scene {
     audited: Ppm,
     drawn: u32,
     panel: u32,
+    reaudited: Ppm,
+    kept_rounds: u32,
+    /// For how long pay vests at first.
+    vesting: Millis,
 }
 
 fn params(scene: Scene) -> RunParams {
@@ -65,16 +81,17 @@ fn params(scene: Scene) -> RunParams {
     params.audited_share = scene.audited;
     params.drawn_steps = scene.drawn;
     params.panel = scene.panel;
+    params.reaudited_share = scene.reaudited;
     params.penalties.miner = Amount::remes(2);
     params.penalties.proposer = Amount::remes(2);
     params.min_miners = 2;
     params.min_validators = 2;
     params.proposers = 2;
-    params.kept_rounds = 1;
+    params.kept_rounds = scene.kept_rounds;
     params
 }
 
-fn founding(params: RunParams) -> Genesis {
+fn founding(scene: Scene) -> Genesis {
     let balances: Vec<Balance> = (0..=NODES.len() as u8)
         .map(|index| Balance {
             address: address(index),
@@ -86,20 +103,25 @@ fn founding(params: RunParams) -> Genesis {
         spec: spec(roles, Amount::remes(stake)),
     });
     let mut genesis = genesis::development(CHAIN_ID, address(0), &balances);
-    let supply = START.uremes() * balances.len() as u64;
-    genesis.params.rewards.max_supply = Amount::new(supply + ROOM);
+    genesis.params.rewards.max_supply = Amount::new(SUPPLY_AT_FIRST + ROOM);
     genesis.models = List::new(vec![model("tiny", b"model")]).unwrap();
     genesis.datasets = List::new(vec![dataset("texts")]).unwrap();
     genesis.nodes = List::new(nodes.to_vec()).unwrap();
-    genesis.runs = List::new(vec![params]).unwrap();
+    genesis.params.rewards.vesting = scene.vesting;
+    genesis.runs = List::new(vec![params(scene)]).unwrap();
     genesis
+}
+
+/// A node's roles, and its stake at first.
+fn founder(who: u8) -> (&'static [Role], Amount) {
+    let (_, roles, stake) = NODES[usize::from(who) - 1];
+    (roles, Amount::remes(stake))
 }
 
 /// The network, the model, and how everybody behaves.
 struct Theatre {
     play: Play,
     naive: Naive,
-    start: u64,
     moods: BTreeMap<u8, Mood>,
     /// What each node sent last.
     said: BTreeMap<u8, TrainingMessage>,
@@ -107,26 +129,24 @@ struct Theatre {
 
 impl Theatre {
     fn new(scene: Scene) -> Self {
-        let params = params(scene);
-        let genesis = founding(params.clone());
+        let genesis = founding(scene);
         let mut play = Play::found(&genesis);
         play.crowd = 1;
-        let mut stakes = Stakes::default();
-        stakes.balances.insert(address(0), START.uremes());
-        for (index, roles, stake) in NODES {
-            let stake = Amount::remes(stake).uremes();
-            stakes.nodes.insert(address(index), Node::new(roles, stake));
-            let left = START.uremes() - stake;
-            stakes.balances.insert(address(index), left);
-        }
+        let stakes =
+            NODES.map(|(index, roles, stake)| (index, roles, Amount::remes(stake).uremes()));
+        let mut balances = BTreeMap::from([(address(0), START.uremes())]);
+        balances.extend(stakes.map(|(index, _, stake)| (address(index), START.uremes() - stake)));
         let supply = SUPPLY.get(&play.chain.view()).unwrap().unwrap();
         let max_supply = genesis.params.rewards.max_supply.uremes();
-        let naive = Naive::new(params, stakes, supply.uremes(), max_supply);
-        let start = genesis.time.nanos() / 1_000_000;
+        let mut purse = Purse::new(balances, supply.uremes(), max_supply);
+        purse.vests_for = scene.vesting.millis() * 1_000_000;
+        let mut held = Stakes::new(purse);
+        let nodes = stakes.map(|(index, roles, stake)| (address(index), Node::new(roles, stake)));
+        held.nodes.extend(nodes);
+        let naive = Naive::new(params(scene), held);
         let mut theatre = Self {
             play,
             naive,
-            start,
             moods: BTreeMap::new(),
             said: BTreeMap::new(),
         };
@@ -138,7 +158,7 @@ impl Theatre {
     /// The model sees the time of the block.
     fn begin(&mut self) {
         let chain = &self.play.chain;
-        self.naive.stakes.now = chain.time.nanos() / 1_000_000 - self.start;
+        self.naive.stakes.now = chain.time.nanos();
         self.naive.height = chain.height;
     }
 
@@ -162,7 +182,11 @@ impl Theatre {
             }
             Choice::Unasked => {
                 let round = self.naive.open()?.number;
-                Some(steps::serves_nothing(index, round))
+                Some(sent::serves_nothing(index, round))
+            }
+            Choice::Mixed => {
+                let message = answers(&self.play, index, &owed(index)?, mood);
+                Some(sent::of_the_other_audit(message))
             }
             Choice::Again => self.said.get(&index).cloned(),
             Choice::Meddle(other) => {
@@ -186,12 +210,18 @@ impl Theatre {
         let results = chain.block(txs);
         self.begin();
         for (place, ((index, message), result)) in sent.iter().zip(results).enumerate() {
-            self.naive.stakes.charge(&address(*index), FEE.uremes());
+            let purse = &mut self.naive.stakes.purse;
+            purse.charge(&address(*index), FEE.uremes());
             let expected = expect(&mut self.naive, place);
             let done = result.code == 0;
             assert_eq!(done, expected, "{message:?} of {index}: {}", result.log);
         }
         self.end();
+    }
+
+    /// A block with one message about stakes and coins; whether it succeeds.
+    fn send(&mut self, who: u8, message: Message, done: impl Fn(&mut Stakes) -> bool) {
+        self.block(vec![(who, message)], |naive, _| done(&mut naive.stakes));
     }
 
     fn turn(&mut self, choices: &[Choice]) {
@@ -215,6 +245,13 @@ impl Theatre {
         self.said.extend(said);
     }
 
+    /// Everybody answers until the first round is closed.
+    fn close_a_round(&mut self) {
+        while self.naive.next() == 0 {
+            self.turn(&[Choice::Answer; NODES.len()]);
+        }
+    }
+
     fn step(&mut self, step: &Step) {
         match step {
             Step::Turn(choices) => self.turn(choices),
@@ -234,19 +271,54 @@ impl Theatre {
                 self.block(Vec::new(), |_, _| true);
             }
             Step::Leave { who } => {
-                let message = steps::leave(*who);
-                self.block(vec![(*who, message)], |naive, _| {
-                    naive.stakes.leave(&address(*who))
+                self.send(*who, sent::leave(*who), |stakes| {
+                    stakes.leave(&address(*who))
+                });
+            }
+            Step::ComeBack { who } => {
+                let (roles, stake) = founder(*who);
+                let message = sent::come_back(*who, roles, stake);
+                self.send(*who, message, |stakes| {
+                    stakes.come_back(&address(*who), stake.uremes())
+                });
+            }
+            Step::Declare { who, stake } => {
+                let (roles, _) = founder(*who);
+                let message = sent::declare(*who, roles, *stake);
+                self.send(*who, message, |stakes| {
+                    stakes.declare(&address(*who), stake.uremes())
                 });
             }
             Step::Unjail { who } => {
-                let message = steps::unjail(*who);
-                self.block(vec![(*who, message)], |naive, _| {
-                    naive.stakes.unjail(&address(*who))
+                self.send(*who, sent::unjail(*who), |stakes| {
+                    stakes.unjail(&address(*who))
+                });
+            }
+            Step::Appeal { who, slash } => {
+                let message = sent::appeal(*who, *slash);
+                self.send(*who, message, |stakes| {
+                    stakes.appeal(&address(*who), *slash as usize)
+                });
+            }
+            Step::Decide { slash, revert } => {
+                let message = sent::decide(*slash, *revert);
+                self.send(0, message, |stakes| stakes.decide(*slash as usize, *revert));
+            }
+            Step::Times(times) => {
+                let now = governance::params(&self.play.chain.view()).unwrap().nodes;
+                let message = sent::change_times(now, *times);
+                self.send(0, message, |stakes| stakes.change(*times));
+            }
+            Step::Rewards { room, vesting } => {
+                let message = sent::change_rewards(SUPPLY_AT_FIRST + room, *vesting);
+                self.send(0, message, |stakes| {
+                    stakes.purse.max_supply = SUPPLY_AT_FIRST + room;
+                    stakes.purse.vests_for = vesting.millis() * 1_000_000;
+                    true
                 });
             }
             Step::Switch { who, paused } => {
-                let message = steps::switch(*who, *paused);
+                let message = sent::switch(*who, *paused);
                 self.block(vec![(*who, message)], |naive, _| {
                     *who == 0 && naive.switch(*paused)
                 });
@@ -264,6 +336,22 @@ proptest! {
         steps in prop::collection::vec(steps::step(), 1..70),
     ) {
         let mut theatre = Theatre::new(scene);
+        for step in &steps {
+            theatre.step(step);
+        }
+    }
+
+    #[test]
+    fn what_comes_after_a_round_is_what_the_naive_model_says(
+        scene in scene(),
+        liars in prop::collection::vec(steps::lie(), 0..3),
+        steps in prop::collection::vec(steps::step_after_a_round(), 30..90),
+    ) {
+        let mut theatre = Theatre::new(scene);
+        for lie in &liars {
+            theatre.step(lie);
+        }
+        theatre.close_a_round();
         for step in &steps {
             theatre.step(step);
         }

@@ -9,7 +9,8 @@ use r3mes_types::{Address, Hash, Millis, Ppm, Role};
 
 use super::court::is_quorum;
 use super::round::{Duty, Entry, Round};
-use super::stakes::Stakes;
+use super::second::Drawing;
+use super::stakes::{Stakes, Work};
 use crate::naive::rewards::model::Record;
 
 /// What other duties of a validator weigh.
@@ -23,8 +24,6 @@ pub(super) struct Naive {
     pub(super) params: RunParams,
     pub(super) height: u64,
     pub(super) stakes: Stakes,
-    pub(super) supply: u64,
-    pub(super) max_supply: u64,
     pub(super) status: RunStatus,
     /// By number; the last may be open.
     pub(super) rounds: Vec<Round>,
@@ -33,29 +32,40 @@ pub(super) struct Naive {
     pub(super) versions: u32,
     pub(super) records: BTreeMap<Address, Record>,
     /// What each miner's newest accepted package left, and in which round.
-    feedback: BTreeMap<Address, (u32, Hash)>,
+    pub(super) feedback: BTreeMap<Address, (u32, Hash)>,
+    /// Nodes that have begun to take stake back and wait to be looked at, with the height since which
+    /// they do.
+    pub(super) waiting: BTreeMap<Address, u64>,
+    /// Miners whose second audits are to be drawn.
+    pub(super) drawing: BTreeMap<Address, Drawing>,
 }
 
 /// A part of a whole, rounded down.
-fn share(amount: u64, part: Ppm) -> u64 {
+pub(super) fn share(amount: u64, part: Ppm) -> u64 {
     (u128::from(amount) * u128::from(part.millionths()) / 1_000_000) as u64
 }
 
+/// `count / of` of an amount, rounded down.
+pub(super) fn proportion(amount: u64, count: u64, of: u64) -> u64 {
+    let part = u128::from(amount) * u128::from(count);
+    part.checked_div(u128::from(of)).unwrap_or(0) as u64
+}
+
 impl Naive {
-    pub(super) fn new(params: RunParams, stakes: Stakes, supply: u64, max_supply: u64) -> Self {
+    pub(super) fn new(params: RunParams, stakes: Stakes) -> Self {
         Self {
             adapter: params.initial.clone(),
             params,
             height: 0,
             stakes,
-            supply,
-            max_supply,
             status: RunStatus::Active,
             rounds: Vec::new(),
             oldest_kept: 0,
             versions: 0,
             records: BTreeMap::new(),
             feedback: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            drawing: BTreeMap::new(),
         }
     }
 
@@ -70,7 +80,7 @@ impl Naive {
         self.rounds.len() as u32 - u32::from(self.open().is_some())
     }
 
-    fn note(&mut self, who: &Address, deed: Deed) {
+    pub(super) fn note(&mut self, who: &Address, deed: Deed) {
         self.records.entry(*who).or_default().note(deed);
     }
 
@@ -91,11 +101,17 @@ impl Naive {
 
     /// Everything goes as far as it can.
     pub(super) fn end_block(&mut self, look: Look<'_>) {
-        self.stakes.end_block();
+        self.wait_for_draws();
+        let held = self.held();
+        self.stakes.end_block(|who| held.contains(who));
+        self.play_rounds(look);
+        self.audit_again(look);
+    }
+
+    fn play_rounds(&mut self, look: Look<'_>) {
         loop {
             if self.open().is_none() {
-                let old = self.next().saturating_sub(self.params.kept_rounds);
-                self.oldest_kept = self.oldest_kept.max(old);
+                self.prune();
                 if self.status != RunStatus::Active || !self.open_round() {
                     return;
                 }
@@ -110,7 +126,34 @@ impl Naive {
                 return;
             }
             self.settle(look);
+            if self.open().is_none() {
+                // The stake that stood behind the round is free, and not behind the next one yet.
+                self.seat_panels(look);
+            }
         }
+    }
+
+    /// Lets rounds go that nobody needs in full.
+    fn prune(&mut self) {
+        while self.oldest_kept < self.next()
+            && self.is_old(self.oldest_kept)
+            && !self.is_audited_again(self.oldest_kept)
+        {
+            self.oldest_kept += 1;
+        }
+    }
+
+    /// Whether enough rounds have come after a closed one; or, in a run that is finished, could have, its
+    /// stake could be paid out and its pay has vested.
+    fn is_old(&self, number: u32) -> bool {
+        let kept = self.params.kept_rounds;
+        let windows = u64::from(kept) * self.all_windows();
+        let vesting = self.stakes.purse.vests_for / 1_000_000;
+        let vesting = (vesting + vesting.div_ceil(16)) * 1_000_000;
+        let times = [windows, self.stakes.times.unbonding, vesting];
+        let gone = self.stakes.now - self.rounds[number as usize].closed;
+        let finished = self.status == RunStatus::Finished;
+        number + kept < self.next() || finished && times.iter().all(|time| *time <= gone)
     }
 
     /// Members are active, and have free stake for each of their roles.
@@ -156,6 +199,8 @@ impl Naive {
         self.rounds.push(Round {
             number,
             phase: Phase::Assign,
+            opened: self.stakes.now,
+            closed: 0,
             deadline: self.stakes.now,
             start: self.adapter.clone(),
             entries: miners.iter().map(|who| (*who, entry(who))).collect(),
@@ -234,15 +279,15 @@ impl Naive {
             }
         };
         if next != Phase::Closed {
-            round.deadline = self.stakes.now + self.window(next).millis();
+            round.deadline = self.stakes.now + self.window(next);
         }
         round.phase = next;
         self.rounds.push(round);
     }
 
-    fn window(&self, phase: Phase) -> Millis {
+    pub(super) fn window(&self, phase: Phase) -> u64 {
         let windows = &self.params.windows;
-        match phase {
+        let window = match phase {
             Phase::Commit => windows.commit,
             Phase::Reveal => windows.reveal,
             Phase::Availability => windows.availability,
@@ -253,19 +298,27 @@ impl Naive {
             Phase::Court => windows.court,
             Phase::Aggregate => windows.aggregate,
             Phase::Assign | Phase::Draw | Phase::Pay | Phase::Closed => Millis::default(),
-        }
+        };
+        window.millis() * 1_000_000
+    }
+
+    /// All windows of a round together.
+    pub(super) fn all_windows(&self) -> u64 {
+        let windows = Phase::ALL.iter().map(|phase| self.window(*phase));
+        windows.sum()
     }
 
     fn assign(&mut self, round: &mut Round) {
         let penalties = self.params.penalties.clone();
         for who in round.entries.keys() {
             let penalty = penalties.miner.uremes();
-            self.stakes.lock(who, round.number, Role::Miner, penalty);
+            let work = Work::Round(round.number, Role::Miner);
+            self.stakes.lock(who, work, penalty);
         }
         for who in round.duties.keys() {
             let penalty = penalties.validator.uremes();
-            self.stakes
-                .lock(who, round.number, Role::Validator, penalty);
+            let work = Work::Round(round.number, Role::Validator);
+            self.stakes.lock(who, work, penalty);
             round.owed += HOLDING + AGGREGATE;
         }
     }
@@ -280,32 +333,35 @@ impl Naive {
     }
 
     /// Pays, once, and ends the locks.
-    pub(super) fn close(&mut self, round: &mut Round) {
+    fn close(&mut self, round: &mut Round) {
+        let (number, height, now) = (round.number, self.height, self.stakes.now);
+        round.closed = now;
         let reward = self.params.reward.uremes();
         let split = self.params.split.clone();
-        let issued = reward.min(self.max_supply.saturating_sub(self.supply));
-        self.supply += issued;
-        let mut left = issued;
+        let mut left = self.stakes.purse.issue(reward);
         let mut part = |pool: Ppm, count: u64, of: u64| {
-            let pool = u128::from(share(reward, pool));
-            let part = (pool * u128::from(count) / u128::from(of)) as u64;
-            let part = part.min(left);
+            let part = proportion(share(reward, pool), count, of).min(left);
             left -= part;
             part
         };
-        let number = round.number;
         let assigned = round.entries.len() as u64;
         for (miner, entry) in &mut round.entries {
             if entry.outcome.is_none() {
                 entry.outcome = Some(Outcome::Accepted);
+                entry.accepted = Some(height);
                 entry.paid = part(split.miners, 1, assigned);
-                self.stakes.pay(miner, entry.paid);
+                self.stakes.purse.pay(miner, entry.paid, now);
                 round.paid += entry.paid;
                 let package = entry.package.as_ref().unwrap();
                 self.feedback.insert(*miner, (number, package.feedback));
                 self.records.entry(*miner).or_default().note(Deed::Kept);
+                let parts = &self.stakes.nodes[miner].unbonding;
+                if parts.iter().any(|part| part.since >= round.opened) {
+                    // The stake that stood behind this work is on its way back.
+                    self.waiting.entry(*miner).or_insert(height);
+                }
             }
-            self.stakes.unlock(miner, number, Role::Miner);
+            self.stakes.unlock(miner, Work::Round(number, Role::Miner));
         }
         for (who, duty) in &mut round.duties {
             if !duty.refuted {
@@ -313,7 +369,7 @@ impl Naive {
                     duty.done += AGGREGATE;
                 }
                 duty.paid = part(split.validators, duty.done, round.owed);
-                self.stakes.pay(who, duty.paid);
+                self.stakes.purse.pay(who, duty.paid, now);
                 round.paid += duty.paid;
                 let deed = if duty.done > 0 {
                     Deed::Kept
@@ -322,18 +378,19 @@ impl Naive {
                 };
                 self.records.entry(*who).or_default().note(deed);
             }
-            self.stakes.unlock(who, number, Role::Validator);
+            self.stakes
+                .unlock(who, Work::Round(number, Role::Validator));
         }
         if let Some((proposer, _)) = round.proposal.clone().filter(|_| round.aggregate.is_some()) {
             let paid = part(split.proposer, 1, 1);
-            self.stakes.pay(&proposer, paid);
+            self.stakes.purse.pay(&proposer, paid, now);
             round.paid += paid;
             self.note(&proposer, Deed::Kept);
         }
         for who in &round.proposers {
-            self.stakes.unlock(who, number, Role::Proposer);
+            self.stakes.unlock(who, Work::Round(number, Role::Proposer));
         }
-        self.stakes.treasury += left;
+        self.stakes.purse.treasury += left;
         if let Some(aggregate) = &round.aggregate {
             self.adapter = aggregate.clone();
             self.versions += 1;

@@ -27,6 +27,20 @@ pub(super) struct Audit {
     pub(super) votes: BTreeMap<Address, Verdict>,
 }
 
+/// What became of a package when its miner took stake back.
+#[derive(Clone, Debug)]
+pub(super) struct Second {
+    pub(super) phase: Phase,
+    pub(super) deadline: u64,
+    /// The panel is empty until it is seated.
+    pub(super) audit: Option<Audit>,
+    /// Who may sit in the panel and sits in the court, with their power.
+    pub(super) judges: BTreeMap<Address, u64>,
+    pub(super) outcome: Option<Outcome>,
+    pub(super) slashed: u64,
+    pub(super) paid: u64,
+}
+
 /// A miner's part.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Entry {
@@ -38,12 +52,32 @@ pub(super) struct Entry {
     pub(super) audit: Option<Audit>,
     pub(super) outcome: Option<Outcome>,
     pub(super) paid: u64,
+    /// The height of the block that accepted it.
+    pub(super) accepted: Option<u64>,
+    /// Once it was drawn for.
+    pub(super) second: Option<Second>,
 }
 
 impl Entry {
     /// Whether there is something that only the miner has: a state, or its old feedback.
     pub(super) fn must_serve(&self, audit: &Audit) -> bool {
         !served_steps(&audit.steps).is_empty() || self.feedback.is_some()
+    }
+
+    pub(super) fn audit(&self, second: bool) -> Option<&Audit> {
+        if second {
+            self.second.as_ref()?.audit.as_ref()
+        } else {
+            self.audit.as_ref()
+        }
+    }
+
+    pub(super) fn audit_mut(&mut self, second: bool) -> Option<&mut Audit> {
+        if second {
+            self.second.as_mut()?.audit.as_mut()
+        } else {
+            self.audit.as_mut()
+        }
     }
 }
 
@@ -63,6 +97,8 @@ pub(super) struct Duty {
 pub(super) struct Round {
     pub(super) number: u32,
     pub(super) phase: Phase,
+    pub(super) opened: u64,
+    pub(super) closed: u64,
     pub(super) deadline: u64,
     pub(super) start: AdapterRef,
     pub(super) entries: BTreeMap<Address, Entry>,
@@ -146,31 +182,36 @@ impl Round {
 
     fn owed_about(&self, who: &Address, miner: &Address, entry: &Entry) -> Option<Kind> {
         let mine = who == miner;
-        let audit = entry.audit.as_ref();
-        let seat = audit.and_then(|audit| audit.panel.get(who));
         match self.phase {
             Phase::Commit => (mine && entry.commitment.is_none()).then_some(Kind::Commit),
             Phase::Reveal => (mine && entry.package.is_none()).then_some(Kind::Reveal),
-            Phase::Serve => {
-                let audit = audit?;
-                let owes = mine && audit.served.is_none() && entry.must_serve(audit);
-                owes.then_some(Kind::Serve)
-            }
-            Phase::Verify => seat?.commitment.is_none().then_some(Kind::CommitVerdict),
-            Phase::Verdict => {
-                let seat = seat?;
-                let owes = seat.commitment.is_some() && seat.verdict.is_none();
-                owes.then_some(Kind::RevealVerdict)
-            }
-            Phase::Open => (mine && audit?.opened.is_empty()).then_some(Kind::Open),
-            Phase::Court => {
-                let audit = audit?;
+            phase => {
                 let judges = self.court(miner).contains_key(who);
-                let owes = audit.disputed && judges && !audit.votes.contains_key(who);
-                owes.then_some(Kind::Court)
+                owed_in_audit(phase, who, (miner, entry), entry.audit.as_ref()?, judges)
             }
-            _ => None,
         }
+    }
+
+    /// What a node owes now in second audits of packages of this round, and about whom.
+    pub(super) fn owed_again_by(&self, who: &Address) -> Vec<(Kind, Address)> {
+        let owed = self.entries.iter().filter_map(|(miner, entry)| {
+            let second = entry.second.as_ref()?;
+            let judges = second.judges.contains_key(who);
+            let audit = second.audit.as_ref()?;
+            let kind = owed_in_audit(second.phase, who, (miner, entry), audit, judges)?;
+            Some((kind, *miner))
+        });
+        owed.collect()
+    }
+
+    /// The miners of this round with second audits that are not over.
+    pub(super) fn heard(&self) -> Vec<Address> {
+        let open = |entry: &Entry| {
+            let second = entry.second.as_ref();
+            second.is_some_and(|second| second.phase != Phase::Closed)
+        };
+        let open = self.entries.iter().filter(|(_, entry)| open(entry));
+        open.map(|(miner, _)| *miner).collect()
     }
 
     /// Whether all who owe something have answered.
@@ -186,4 +227,37 @@ impl Round {
         let nodes = self.entries.keys().chain(self.duties.keys());
         nodes.into_iter().all(|who| self.owed_by(who).is_empty())
     }
+}
+
+/// What a node owes about an audit in this phase of it.
+fn owed_in_audit(
+    phase: Phase,
+    who: &Address,
+    (miner, entry): (&Address, &Entry),
+    audit: &Audit,
+    judges: bool,
+) -> Option<Kind> {
+    let mine = who == miner;
+    let seat = audit.panel.get(who);
+    let (owes, kind) = match phase {
+        Phase::Serve => {
+            let owes = mine && audit.served.is_none() && entry.must_serve(audit);
+            (owes, Kind::Serve)
+        }
+        Phase::Verify => {
+            let owes = seat.is_some_and(|seat| seat.commitment.is_none());
+            (owes, Kind::CommitVerdict)
+        }
+        Phase::Verdict => {
+            let said = |seat: &Seat| seat.commitment.is_some() && seat.verdict.is_none();
+            (seat.is_some_and(said), Kind::RevealVerdict)
+        }
+        Phase::Open => (mine && audit.opened.is_empty(), Kind::Open),
+        Phase::Court => {
+            let owes = audit.disputed && judges && !audit.votes.contains_key(who);
+            (owes, Kind::Court)
+        }
+        _ => return None,
+    };
+    owes.then_some(kind)
 }

@@ -1,17 +1,11 @@
-//! What nodes do, as the test generates it and as the ledger is sent it.
+//! What nodes and the authority do, as the test generates it.
 
 use proptest::prelude::*;
-use r3mes_types::nodes::{MsgLeave, MsgUnjail};
-use r3mes_types::training::{
-    Backend, MsgPauseRun, MsgResumeRun, MsgServeStates, Obligation, Served, TrainingMessage,
-    Verdict,
-};
-use r3mes_types::wire::{List, Text, Value};
-use r3mes_types::{Cid, Hash, Message, Ppm};
+use r3mes_types::{Amount, Millis, Ppm};
 
-use super::{NODES, RUN, Scene};
-use crate::chain::address;
-use crate::play::{Play, STEPS};
+use super::stakes::{SECOND, Times};
+use super::{NODES, Scene};
+use crate::play::STEPS;
 
 /// What a node does with what it owes.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +20,8 @@ pub(super) enum Choice {
     Meddle(u8),
     /// It serves nothing, whether it owes something or not.
     Unasked,
+    /// It answers as if its package were audited for the other time.
+    Mixed,
 }
 
 /// What a validator finds.
@@ -59,8 +55,32 @@ pub(super) enum Step {
     Leave {
         who: u8,
     },
+    /// A node that has left, or has not, registers with the stake of the beginning.
+    ComeBack {
+        who: u8,
+    },
+    Declare {
+        who: u8,
+        stake: Amount,
+    },
     Unjail {
         who: u8,
+    },
+    Appeal {
+        who: u8,
+        slash: u64,
+    },
+    /// The authority decides on an appeal.
+    Decide {
+        slash: u64,
+        revert: bool,
+    },
+    /// The authority changes how long things take.
+    Times(Times),
+    /// The authority changes how much may be issued, and for how long pay vests.
+    Rewards {
+        room: u64,
+        vesting: Millis,
     },
     /// Somebody pauses the run, or resumes it.
     Switch {
@@ -69,18 +89,37 @@ pub(super) enum Step {
     },
 }
 
-pub(super) fn scene() -> impl Strategy<Value = Scene> {
-    let audited = prop_oneof![3 => Just(Ppm::ONE), 1 => Just(Ppm::percent(50))];
-    let drawn = prop_oneof![2 => 1..=3u32, 1 => Just(STEPS)];
-    (audited, drawn, 1..=3u32).prop_map(|(audited, drawn, panel)| Scene {
-        audited,
-        drawn,
-        panel,
-    })
+fn vesting() -> impl Strategy<Value = Millis> {
+    let vesting = prop_oneof![2 => Just(0), 1 => 1..5u64, 3 => 1..400_000u64];
+    vesting.prop_map(Millis::new)
 }
 
-pub(super) fn step() -> impl Strategy<Value = Step> {
-    let who = || 1..=NODES.len() as u8;
+pub(super) fn scene() -> impl Strategy<Value = Scene> {
+    let audited = prop_oneof![2 => Just(Ppm::ONE), 2 => Just(Ppm::percent(30))];
+    let drawn = prop_oneof![2 => 1..=3u32, 1 => Just(STEPS)];
+    let reaudited = prop_oneof![
+        3 => Just(Ppm::ONE),
+        2 => Just(Ppm::percent(50)),
+        1 => Just(Ppm::ZERO),
+    ];
+    (audited, drawn, 1..=3u32, reaudited, 1..=2u32, vesting()).prop_map(
+        |(audited, drawn, panel, reaudited, kept_rounds, vesting)| Scene {
+            audited,
+            drawn,
+            panel,
+            reaudited,
+            kept_rounds,
+            vesting,
+        },
+    )
+}
+
+fn who() -> impl Strategy<Value = u8> {
+    1..=NODES.len() as u8
+}
+
+/// A block with what everybody chooses to say.
+fn turn() -> impl Strategy<Value = Step> {
     let choice = prop_oneof![
         30 => Just(Choice::Answer),
         2 => Just(Choice::Silent),
@@ -88,174 +127,95 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => Just(Choice::Again),
         1 => who().prop_map(Choice::Meddle),
         1 => Just(Choice::Unasked),
+        1 => Just(Choice::Mixed),
     ];
-    let turn = prop::collection::vec(choice, NODES.len());
-    let honest = vec![Choice::Answer; NODES.len()];
+    prop::collection::vec(choice, NODES.len()).prop_map(Step::Turn)
+}
+
+/// A block in which everybody answers.
+fn honest() -> impl Strategy<Value = Step> {
+    Just(Step::Turn(vec![Choice::Answer; NODES.len()]))
+}
+
+pub(super) fn lie() -> impl Strategy<Value = Step> {
     let from = prop_oneof![1 => Just(None), 2 => (0..STEPS).prop_map(Some)];
+    (1..=3u8, from).prop_map(|(who, from)| Step::Lie { who, from })
+}
+
+fn mood() -> impl Strategy<Value = Step> {
     let mood = prop_oneof![
         2 => Just(Mood::Honest),
         1 => Just(Mood::Accuses),
         1 => Just(Mood::Misses),
         1 => Just(Mood::Buggy),
     ];
+    (3..=6u8, mood).prop_map(|(who, mood)| Step::Mood { who, mood })
+}
+
+fn switch_run() -> impl Strategy<Value = Step> {
+    (0..2u8, any::<bool>()).prop_map(|(who, paused)| Step::Switch { who, paused })
+}
+
+/// A node's own stake, more or less of it, or nearly nothing.
+fn declaration() -> impl Strategy<Value = Step> {
+    let percent = prop_oneof![1 => Just(1), 1 => Just(100), 4 => 60..130u64];
+    (who(), percent).prop_map(|(who, percent)| {
+        let (_, _, stake) = NODES[usize::from(who) - 1];
+        let stake = Amount::new(Amount::remes(stake).uremes() / 100 * percent);
+        Step::Declare { who, stake }
+    })
+}
+
+fn times() -> impl Strategy<Value = Step> {
+    let times = (5..400u64, 5..200u64, 0..200u64);
+    times.prop_map(|(unbonding, appeals, jail)| {
+        Step::Times(Times {
+            unbonding: unbonding * SECOND,
+            appeals: appeals * SECOND,
+            jail: jail * SECOND,
+        })
+    })
+}
+
+/// What authority and slashed nodes do.
+fn affairs() -> impl Strategy<Value = Step> {
+    let slash = || 1..6u64;
     prop_oneof![
-        20 => turn.prop_map(Step::Turn),
-        12 => Just(Step::Turn(honest)),
-        2 => (1..=3u8, from).prop_map(|(who, from)| Step::Lie { who, from }),
-        2 => (3..=6u8, mood).prop_map(|(who, mood)| Step::Mood { who, mood }),
-        2 => (0..70_000u64).prop_map(|millis| Step::Wait { millis }),
-        1 => who().prop_map(|who| Step::Leave { who }),
-        2 => who().prop_map(|who| Step::Unjail { who }),
-        1 => (0..2u8, any::<bool>()).prop_map(|(who, paused)| Step::Switch { who, paused }),
+        2 => (who(), slash()).prop_map(|(who, slash)| Step::Appeal { who, slash }),
+        2 => (slash(), any::<bool>()).prop_map(|(slash, revert)| Step::Decide { slash, revert }),
+        2 => times(),
+        1 => (0..600_000u64, vesting()).prop_map(|(room, vesting)| Step::Rewards { room, vesting }),
     ]
 }
 
-pub(super) fn leave(who: u8) -> Message {
-    let address = address(who);
-    MsgLeave { address }.into()
+pub(super) fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        20 => turn(),
+        12 => honest(),
+        2 => lie(),
+        2 => mood(),
+        2 => (0..70_000u64).prop_map(|millis| Step::Wait { millis }),
+        1 => who().prop_map(|who| Step::Leave { who }),
+        1 => declaration(),
+        2 => who().prop_map(|who| Step::Unjail { who }),
+        1 => affairs(),
+        1 => switch_run(),
+    ]
 }
 
-pub(super) fn unjail(who: u8) -> Message {
-    let address = address(who);
-    MsgUnjail { address }.into()
-}
-
-/// Serves nothing.
-pub(super) fn serves_nothing(who: u8, round: u32) -> TrainingMessage {
-    MsgServeStates {
-        miner: address(who),
-        run: RUN,
-        round,
-        served: Served {
-            states: List::default(),
-            feedback: None,
-        },
-        second: false,
-    }
-    .into()
-}
-
-pub(super) fn switch(who: u8, paused: bool) -> Message {
-    let authority = address(who);
-    let message: TrainingMessage = if paused {
-        let reason = Text::new("test").unwrap();
-        MsgPauseRun {
-            authority,
-            run: RUN,
-            reason,
-        }
-        .into()
-    } else {
-        let run = RUN;
-        MsgResumeRun { authority, run }.into()
-    };
-    message.into()
-}
-
-fn coloured(mut verdict: Verdict, owed: &Obligation, mood: Mood) -> Verdict {
-    let mut steps = verdict.steps.to_vec();
-    let last = steps.last_mut().unwrap();
-    let has_feedback = owed.task.as_ref().unwrap().feedback.is_some();
-    match mood {
-        Mood::Misses if has_feedback => {
-            verdict.feedback_withheld = true;
-            last.after = Hash::ZERO;
-        }
-        Mood::Honest | Mood::Misses => {}
-        Mood::Accuses => last.after = Hash::of(b"another"),
-        Mood::Buggy => {
-            verdict.backend = Backend::Neon;
-            last.after = Hash::of(b"bug");
-        }
-    }
-    verdict.steps = List::new(steps).unwrap();
-    verdict
-}
-
-/// What a node answers to what it, or another, owes.
-pub(super) fn answers(play: &Play, index: u8, owed: &Obligation, mood: Mood) -> TrainingMessage {
-    let verdict = || coloured(play.verdict(index, owed), owed, mood);
-    let mut message = play.answer(index, owed);
-    match &mut message {
-        TrainingMessage::CommitVerdict(m) => {
-            let nonce = Hash::of(&[index, 0]);
-            let work = owed.task.as_ref().unwrap().work();
-            m.commitment = verdict().commitment(&work, &m.validator, &nonce);
-        }
-        TrainingMessage::RevealVerdict(m) => m.verdict = verdict(),
-        TrainingMessage::VoteCourt(m) => m.verdict = verdict(),
-        _ => {}
-    }
-    message
-}
-
-fn without_last<T: Clone + Value, const MAX: usize>(list: &List<T, MAX>) -> List<T, MAX> {
-    let mut items = list.to_vec();
-    items.pop();
-    List::new(items).unwrap()
-}
-
-/// The same, a little wrong, in one of four ways.
-pub(super) fn odd(mut message: TrainingMessage, how: u8) -> TrainingMessage {
-    use TrainingMessage as Said;
-    let other = Hash::of(&[how]);
-    match (&mut message, how) {
-        (Said::CommitStates(m), 0) => m.round += 1,
-        (Said::CommitStates(m), 1) => m.feedback_lost = true,
-        (Said::CommitStates(m), _) => m.root = other,
-        (Said::RevealPackage(m), 0) => m.package.bytes = 0,
-        (Said::RevealPackage(m), 1) => m.package.hash = other,
-        (Said::RevealPackage(m), 2) => m.end.index -= 1,
-        (Said::RevealPackage(m), _) => m.start.salt = other,
-        (Said::AttestPackages(m), 0) => m.held = List::default(),
-        (Said::AttestPackages(m), 1) => m.held = without_last(&m.held),
-        (Said::AttestPackages(m), _) => {
-            let mut held = m.held.to_vec();
-            held.push(if how == 2 { address(7) } else { address(1) });
-            m.held = List::new(held).unwrap();
-        }
-        (Said::ServeStates(m), 0) => m.served.states = without_last(&m.served.states),
-        (Said::ServeStates(m), 1) => {
-            let known = m.served.feedback.take();
-            m.served.feedback = known.is_none().then(|| Cid::raw(b"feedback"));
-        }
-        (Said::ServeStates(m), _) => {
-            let mut states = m.served.states.to_vec();
-            if let Some(last) = states.last_mut() {
-                last.state = other;
-            }
-            m.served.states = List::new(states).unwrap();
-        }
-        (Said::CommitVerdict(m), 0) => m.round += 1,
-        (Said::CommitVerdict(m), 1) => m.miner = address(7),
-        (Said::CommitVerdict(m), _) => m.commitment = other,
-        (Said::RevealVerdict(m), 0) => m.nonce = other,
-        (Said::RevealVerdict(m), _) => wrong(&mut m.verdict, how),
-        (Said::OpenLeaves(m), 0) => m.openings = without_last(&m.openings),
-        (Said::OpenLeaves(m), _) => {
-            let mut openings = m.openings.to_vec();
-            openings[0].state = other;
-            m.openings = List::new(openings).unwrap();
-        }
-        (Said::VoteCourt(m), _) => wrong(&mut m.verdict, how),
-        (Said::ProposeAggregate(m), 0) => m.aggregate.cid = None,
-        (Said::ProposeAggregate(m), _) => m.aggregate.adapter = Hash::of(b"other"),
-        (Said::AttestAggregate(m), 0) => m.aggregate.cid = None,
-        (Said::AttestAggregate(m), _) => m.aggregate.adapter = Hash::of(b"other"),
-        _ => {}
-    }
-    message
-}
-
-fn wrong(verdict: &mut Verdict, how: u8) {
-    let mut steps = verdict.steps.to_vec();
-    match how {
-        0 => verdict.backend = Backend::Scalar,
-        1 => {
-            steps.remove(0);
-        }
-        2 => verdict.feedback_withheld = true,
-        _ => steps[0].before = Hash::of(b"elsewhere"),
-    }
-    verdict.steps = List::new(steps).unwrap();
+/// Miners take stake back more often.
+pub(super) fn step_after_a_round() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => turn(),
+        24 => honest(),
+        1 => lie(),
+        2 => mood(),
+        2 => (0..70_000u64).prop_map(|millis| Step::Wait { millis }),
+        2 => (1..=3u8).prop_map(|who| Step::Leave { who }),
+        1 => who().prop_map(|who| Step::ComeBack { who }),
+        3 => declaration(),
+        2 => who().prop_map(|who| Step::Unjail { who }),
+        4 => affairs(),
+        1 => switch_run(),
+    ]
 }

@@ -1,0 +1,177 @@
+//! What a run keeps when it is finished, and for how long.
+
+use r3mes_ledger::training::{self, RUNS};
+use r3mes_ledger::{Genesis, Ledger};
+use r3mes_types::rewards::QueryVesting;
+use r3mes_types::training::{
+    ObligationKind as Kind, Phase, QueryObligations, QueryRound, RunParams, RunStatus,
+};
+use r3mes_types::wire::List;
+use r3mes_types::{Millis, Time};
+
+use crate::chain::address;
+use crate::play::*;
+
+/// All windows of a round of [`params`].
+const WINDOWS: Millis = Millis::seconds(9 * 60);
+
+/// A run of two rounds, of which it keeps one.
+fn two_rounds() -> Genesis {
+    founding(RunParams {
+        rounds: 2,
+        ..params()
+    })
+}
+
+/// Both rounds are closed, and the run is finished.
+fn finished(genesis: &Genesis) -> Play {
+    let mut play = Play::found(genesis);
+    play.close(1);
+    assert_eq!(play.run().status, RunStatus::Finished);
+    play
+}
+
+/// The tables of training with how many entries each has.
+fn records(play: &Play) -> Vec<(String, usize)> {
+    let keys = play.chain.state.keys();
+    let keys = keys.map(|key| String::from_utf8_lossy(key).into_owned());
+    let mut records: Vec<(String, usize)> = Vec::new();
+    for key in keys.filter(|key| key.starts_with("training/")) {
+        let table = key.split('/').nth(1).unwrap().to_owned();
+        match records.last_mut().filter(|(last, _)| *last == table) {
+            Some((_, count)) => *count += 1,
+            None => records.push((table, 1)),
+        }
+    }
+    records
+}
+
+fn tables(play: &Play) -> Vec<String> {
+    let records = records(play).into_iter();
+    records.map(|(table, _)| table).collect()
+}
+
+/// When the last round was closed.
+fn closed_at(play: &Play) -> Time {
+    let record = play.chain.query(&QueryRound { run: 1, round: 1 });
+    record.summary.unwrap().closed_at
+}
+
+/// A block at this time.
+fn block_at(play: &mut Play, time: Time) {
+    // A block is a millisecond after the one before.
+    play.chain.time = Time::from_nanos(time.nanos() - 1_000_000);
+    play.chain.block(Vec::new());
+}
+
+#[test]
+fn a_finished_run_keeps_its_summaries_alone_when_all_windows_are_over() {
+    let mut play = finished(&two_rounds());
+    let end = closed_at(&play).after(WINDOWS);
+    block_at(&mut play, Time::from_nanos(end.nanos() - 1));
+    assert_eq!(play.run().oldest_kept, 1);
+    assert!(tables(&play).contains(&"entry".to_owned()));
+    // A block is asked for when the round may go, and not before.
+    let next = Ledger::next_deadline(&play.chain.state).unwrap();
+    assert_eq!(next, Some(end));
+
+    block_at(&mut play, end);
+    assert_eq!(play.run().oldest_kept, 2);
+    let kept = [("next_run", 1), ("run", 1), ("summary", 2)];
+    let kept = kept.map(|(table, count)| (table.to_owned(), count));
+    assert_eq!(records(&play), kept);
+    let next = Ledger::next_deadline(&play.chain.state).unwrap();
+    assert_eq!(next, None);
+
+    // What is asked about it is answered.
+    let record = play.chain.query(&QueryRound { run: 1, round: 1 });
+    assert_eq!(record.head, None);
+    assert_eq!(record.summary.unwrap().accepted, 2);
+    assert_eq!(play.run().adapter, aggregate(1));
+    for index in EVERYBODY {
+        let address = address(index);
+        let owed = play.chain.query(&QueryObligations { address });
+        assert_eq!(owed.obligations.to_vec(), []);
+    }
+}
+
+#[test]
+fn what_a_package_left_goes_with_its_round() {
+    let mut play = Play::new(params());
+    play.close(0);
+    // A miner that comes no more.
+    play.silent.insert((LEAVER, Kind::Commit));
+    play.close(2);
+    play.chain.block(Vec::new());
+    assert_eq!(play.run().oldest_kept, 2);
+    let feedback = records(&play)
+        .into_iter()
+        .find(|(table, _)| table == "feedback");
+    assert_eq!(feedback, Some(("feedback".to_owned(), 1)));
+}
+
+#[test]
+fn a_second_audit_keeps_the_round_of_a_finished_run() {
+    let mut play = finished(&two_rounds());
+    let end = closed_at(&play).after(WINDOWS);
+    block_at(&mut play, Time::from_nanos(end.nanos() - 1));
+    play.leave(LEAVER);
+    play.holds = true;
+    play.until("the second audit", |play| {
+        play.reaudit(1, LEAVER)
+            .is_some_and(|reaudit| reaudit.phase == Phase::Verify)
+    });
+    assert!(play.chain.time > end);
+    assert_eq!(play.run().oldest_kept, 1);
+    play.holds = false;
+    play.until("the end", |play| play.run().oldest_kept == 2);
+    assert!(!tables(&play).contains(&"reaudit".to_owned()));
+    assert!(!tables(&play).contains(&"judges".to_owned()));
+    play.until_paid_out();
+}
+
+#[test]
+fn a_round_of_a_finished_run_is_kept_until_its_pay_has_vested_and_its_stake_could_be_paid_out() {
+    let mut vests = two_rounds();
+    vests.params.rewards.vesting = Millis::seconds(3 * 3600);
+    let mut unbonds = two_rounds();
+    unbonds.params.nodes.unbonding = Millis::seconds(3 * 3600);
+    for genesis in [vests, unbonds] {
+        let mut play = finished(&genesis);
+        let closed = closed_at(&play);
+        play.until("pruning", |play| play.run().oldest_kept == 2);
+        assert!(play.chain.time >= closed.after(Millis::seconds(3 * 3600)));
+        for index in EVERYBODY {
+            let address = address(index);
+            let vesting = play.chain.query(&QueryVesting { address });
+            assert_eq!(vesting.parts, List::default());
+        }
+    }
+}
+
+#[test]
+fn runs_that_are_done_with_make_room_for_others() {
+    let mut play = Play::found(&two_rounds());
+    let start = |play: &mut Play, min_miners: u32| {
+        let params = RunParams {
+            min_miners,
+            ..params()
+        };
+        play.chain.act(|ctx| training::start(ctx, params))
+    };
+    // They wait for miners that never come.
+    for number in 2..=64 {
+        assert_eq!(start(&mut play, 4).unwrap(), number);
+    }
+    let refused = start(&mut play, 2).unwrap_err();
+    assert_eq!(refused.code(), Some(("training", 15)));
+
+    play.close(1);
+    play.until("pruning", |play| play.run().oldest_kept == 2);
+    assert_eq!(start(&mut play, 2).unwrap(), 65);
+    play.chain.block(Vec::new());
+    let last = RUNS.get(&play.chain.view(), &65).unwrap().unwrap();
+    assert!(last.open, "the run after 64 others trains");
+    let owed = play.owed(MINERS[0]);
+    assert_eq!(owed.first().map(|owed| owed.run), Some(65));
+}

@@ -16,6 +16,8 @@ mod stop;
 pub mod exact;
 mod verify;
 
+pub mod agent;
+
 pub use engine::{
     Alternative, Answer, Completion, Engine, Event, Generation, GenerationError, Load, Piece,
     ServedModel, TokenInfo,

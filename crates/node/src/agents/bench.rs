@@ -19,6 +19,8 @@ use super::{depot::Depot, models::ModelFiles};
 
 /// Longest shard that is fetched, in bytes.
 const MAX_SHARD_BYTES: u64 = 1 << 30;
+/// Longest adapter that is fetched, in bytes.
+pub const MAX_ADAPTER_BYTES: u64 = 4 * r3mes_model::MAX_ADAPTER_NUMBERS as u64;
 /// Shards kept in memory; a role works on few at a time.
 const MAX_KEPT_SHARDS: usize = 8;
 /// Pin of the shards, which all rounds share.
@@ -144,9 +146,8 @@ pub async fn fetch_adapter(
     adapter: &AdapterRef,
     pin: &str,
 ) -> anyhow::Result<Option<Vec<u8>>> {
-    let limit = 4 * r3mes_model::MAX_ADAPTER_NUMBERS as u64;
     match adapter.cid {
-        Some(cid) => Ok(Some(depot.get(cid, limit, None, pin).await?)),
+        Some(cid) => Ok(Some(depot.get(cid, MAX_ADAPTER_BYTES, None, pin).await?)),
         None => Ok(None),
     }
 }

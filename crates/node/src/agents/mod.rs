@@ -17,10 +17,11 @@ pub mod models;
 mod registration;
 mod rounds;
 pub mod serving;
+mod turns;
 mod workfiles;
 mod workshop;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use r3mes_blobs::{BlobStore, DiskOptions, DiskStore};
@@ -46,9 +47,6 @@ use crate::{
     keyring::Keyring,
     process,
 };
-
-/// Pause before the ledger is asked again after it did not answer.
-pub const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// One role of a node, played by this process.
 pub struct Agent<'a> {
@@ -130,7 +128,8 @@ impl Agent<'_> {
                 sender,
                 released: None,
             };
-            rounds::follow(workshop, facts, role).await
+            rounds::follow(workshop, facts, role).await;
+            Ok(())
         };
         shutdown.cancel();
         while listening.join_next().await.is_some() {}

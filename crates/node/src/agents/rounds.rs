@@ -1,6 +1,4 @@
-//! The loop of the training roles: ask what is owed, plan, act.
-
-use std::time::Duration;
+//! The turns of the training roles: ask what is owed, plan, act.
 
 use r3mes_training::agent::{Action, Facts, plan};
 use r3mes_types::{
@@ -8,40 +6,16 @@ use r3mes_types::{
     training::{Obligation, ObligationKind, QueryObligations},
 };
 
-use super::workshop::Workshop;
-
-/// First pause after something failed; doubles with each failure in a row.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// Longest pause after something failed.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+use super::{turns, workshop::Workshop};
 
 /// Answers what the node owes in one role until shutdown. The ledger is asked before each plan, so
-/// nothing is sent twice; what fails is planned again after a pause.
-pub(super) async fn follow(
-    mut workshop: Workshop,
-    mut facts: Facts,
-    role: Role,
-) -> anyhow::Result<()> {
+/// nothing is sent twice.
+pub(super) async fn follow(mut workshop: Workshop, mut facts: Facts, role: Role) {
     super::ready();
     let shutdown = workshop.agent.shutdown.clone();
     let mut height = 0;
-    let mut pause = FIRST_PAUSE;
-    while !shutdown.is_cancelled() {
-        let outcome = tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            outcome = turn(&mut workshop, &mut facts, role, &mut height) => outcome,
-        };
-        if let Err(error) = outcome {
-            tracing::warn!("will try again: {error:#}");
-            tokio::select! {
-                () = shutdown.cancelled() => return Ok(()),
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
-            }
-        } else {
-            pause = FIRST_PAUSE;
-        }
-    }
-    Ok(())
+    let next = async || turn(&mut workshop, &mut facts, role, &mut height).await;
+    turns::repeat(&shutdown, next).await;
 }
 
 /// Asks, plans and acts once; waits for a block when nothing is owed. One action that fails does not

@@ -6,22 +6,24 @@ use anyhow::Context as _;
 use r3mes_exact::Cpu;
 use r3mes_gateway::openai::{self, ApiLimits};
 use r3mes_http::{metrics::Metrics, server::serve};
-use r3mes_inference::exact::{self, ExactEngine, Limits, Parts};
-use r3mes_model::{Model, Tokenizer};
+use r3mes_inference::{
+    agent::{Action, Facts, Fetched, choose, plan},
+    exact::{self, ExactEngine, Limits, Parts, Worker},
+};
+use r3mes_model::{Adapter, AdapterError, LoraConfig, Model, Tokenizer};
 use r3mes_training::job::adapter_layout;
 use r3mes_types::{
     Hash, SecretKey,
     models::{ModelSpec, QueryModel, Version},
-    task::AdapterRef,
-    training::QueryRun,
+    training::{QueryRun, Run},
 };
 
 use super::{
-    RETRY_PAUSE, bench,
+    bench::MAX_ADAPTER_BYTES,
     context::Context,
     listen,
     models::{self, ModelFiles},
-    ready,
+    ready, turns,
 };
 use crate::config::RoleConfig;
 
@@ -40,28 +42,12 @@ pub(super) async fn run(
     key: SecretKey,
     files: &ModelFiles,
 ) -> anyhow::Result<()> {
-    let spec = served_model(&agent, settings.model.as_deref()).await?;
-    let packed = files.open(&agent.depot, &agent.chain, spec.id).await?;
-    let bytes = agent
-        .depot
-        .get(spec.tokenizer, MAX_TOKENIZER_BYTES, None, PIN)
-        .await?;
-    let tokenizer = Tokenizer::from_bytes(&bytes)?;
-    anyhow::ensure!(
-        tokenizer.hash() == spec.tokenizer_hash,
-        "the tokenizer fetched is not the one on the ledger"
-    );
-    let (engine, worker) = exact::engine(Parts {
-        model: Arc::new(Model::load(device, &packed)),
-        tokenizer: Arc::new(tokenizer),
-        template: packed
-            .chat_template()
-            .with_context(|| format!("the model {} cannot be conversed with", spec.name))?,
-        name: spec.name.to_string(),
-        key,
-        limits: Limits::default(),
-    });
-    let engine = Arc::new(engine);
+    let models = models::registered(&agent.chain).await?;
+    let chosen = choose(&models, settings.model.as_deref()).context(
+        "there is nothing to serve: `r3mes query models` lists the models, and roles.serving.model in the configuration names one of them",
+    )?;
+    let spec = chosen.spec.clone();
+    let (engine, worker) = open(&agent, device, &spec, key, files).await?;
     let thread = std::thread::Builder::new()
         .name("engine".to_owned())
         .spawn(move || worker.run())?;
@@ -72,14 +58,20 @@ pub(super) async fn run(
     let listener = listen(address, "roles.serving.api_listen").await?;
     let metrics = Metrics::new();
     let api = openai::Api::new(
-        engine.clone(),
+        Arc::new(engine.clone()),
         Arc::clone(agent.depot.store()),
         &metrics,
         ApiLimits::default(),
     )?;
     let router = api.router().merge(metrics.router());
     let serving = tokio::spawn(serve(listener, router, agent.shutdown.clone()));
-    follow(&agent, &engine, &spec).await;
+    let host = Host {
+        agent,
+        engine: engine.clone(),
+        spec,
+        checked: None,
+    };
+    host.follow().await;
     serving.await?;
     engine.stop();
     tokio::task::spawn_blocking(move || thread.join())
@@ -87,90 +79,148 @@ pub(super) async fn run(
         .map_err(|_| anyhow::anyhow!("the engine panicked"))
 }
 
-/// Swaps the adapter whenever the ledger has a newer one; requests that run keep theirs.
-async fn follow(agent: &Context, engine: &ExactEngine<Cpu>, spec: &ModelSpec) {
-    let mut served = None;
-    let mut announced = false;
-    let mut height = 0;
-    loop {
-        let turn = async {
-            match swap(agent, engine, spec, &mut served).await {
-                Ok(()) if !announced => {
-                    ready();
-                    announced = true;
+/// Fetches a model with its tokenizer, and makes an engine of them.
+async fn open(
+    agent: &Context,
+    device: Cpu,
+    spec: &ModelSpec,
+    key: SecretKey,
+    files: &ModelFiles,
+) -> anyhow::Result<(ExactEngine<Cpu>, Worker<Cpu>)> {
+    let packed = files.open(&agent.depot, &agent.chain, spec.id).await?;
+    let bytes = agent
+        .depot
+        .get(spec.tokenizer, MAX_TOKENIZER_BYTES, None, PIN)
+        .await?;
+    let tokenizer = Tokenizer::from_bytes(&bytes)?;
+    anyhow::ensure!(
+        tokenizer.hash() == spec.tokenizer_hash,
+        "the tokenizer fetched is not the one on the ledger"
+    );
+    Ok(exact::engine(Parts {
+        model: Arc::new(Model::load(device, &packed)),
+        tokenizer: Arc::new(tokenizer),
+        template: packed
+            .chat_template()
+            .with_context(|| format!("the model {} cannot be conversed with", spec.name))?,
+        name: spec.name.to_string(),
+        key,
+        limits: Limits::default(),
+    }))
+}
+
+/// Does what the plan says for an engine that answers already.
+struct Host {
+    agent: Context,
+    engine: ExactEngine<Cpu>,
+    spec: ModelSpec,
+    /// What became of the adapter of [`Facts::fetched`].
+    checked: Option<Result<(LoraConfig, Adapter), Unusable>>,
+}
+
+impl Host {
+    /// Asks, plans and acts until shutdown.
+    async fn follow(mut self) {
+        let shutdown = self.agent.shutdown.clone();
+        let (mut facts, mut height) = (Facts::default(), 0);
+        let next = async || self.turn(&mut facts, &mut height).await;
+        turns::repeat(&shutdown, next).await;
+    }
+
+    /// Asks, plans and acts once; waits for a block when there is nothing to do.
+    async fn turn(&mut self, facts: &mut Facts, height: &mut u64) -> anyhow::Result<()> {
+        let question = QueryModel { id: self.spec.id };
+        let seen = self.agent.chain.query(&question).await?;
+        match plan(facts, &seen) {
+            Some(action) => self.execute(facts, action).await?,
+            None => *height = self.agent.chain.wait_height(*height).await?,
+        }
+        Ok(())
+    }
+
+    /// Does one action and keeps its outcome in `facts`.
+    async fn execute(&mut self, facts: &mut Facts, action: Action) -> anyhow::Result<()> {
+        match action {
+            Action::Fetch(version) => {
+                let fetched = self.fetch(&version).await;
+                let fetched = fetched.context("cannot fetch the newest adapter")?;
+                facts.fetched = Some(fetched);
+            }
+            Action::Serve(version) => {
+                let Some(Ok((lora, adapter))) = &self.checked else {
+                    anyhow::bail!("no adapter is ready");
+                };
+                let name = format!("{}{TUNED}", self.spec.name.as_str());
+                let round = Some(version.round);
+                self.engine.serve_adapter(&name, *lora, adapter, round)?;
+                tracing::info!(round = version.round, adapter = %version.adapter_hash, "serving a new adapter");
+                facts.served = Some(version.number);
+                self.checked = None;
+            }
+            Action::GiveUp(version) => {
+                if let Some(Err(error)) = self.checked.take() {
+                    let error = anyhow::Error::new(error);
+                    tracing::error!(
+                        round = version.round,
+                        adapter = %version.adapter,
+                        "what was served so far goes on, for the newest adapter cannot be: {error:#}"
+                    );
                 }
-                Ok(()) => {}
-                Err(error) => tracing::warn!("cannot take the newest adapter: {error:#}"),
+                facts.given_up = Some(version.number);
             }
-            match agent.chain.wait_height(height).await {
-                Ok(newest) => height = newest,
-                Err(_) => tokio::time::sleep(RETRY_PAUSE).await,
+            Action::Announce => {
+                ready();
+                facts.announced = true;
             }
+        }
+        Ok(())
+    }
+
+    /// Fetches and pins a version's adapter, and checks it.
+    async fn fetch(&mut self, version: &Version) -> anyhow::Result<Fetched> {
+        let Context { chain, depot, .. } = &self.agent;
+        let run = chain.query(&QueryRun { run: version.run }).await?;
+        let bytes = depot
+            .get(version.adapter, MAX_ADAPTER_BYTES, None, PIN)
+            .await?;
+        let checked = self.check(&run, version, &bytes);
+        let fetched = Fetched {
+            number: version.number,
+            fits: checked.is_ok(),
         };
-        tokio::select! {
-            () = agent.shutdown.cancelled() => return,
-            () = turn => {}
+        self.checked = Some(checked);
+        Ok(fetched)
+    }
+
+    /// Holds an adapter's bytes against the ledger and the model.
+    fn check(
+        &self,
+        run: &Run,
+        version: &Version,
+        bytes: &[u8],
+    ) -> Result<(LoraConfig, Adapter), Unusable> {
+        let layout = adapter_layout(self.engine.model().config(), &run.params.hyper)?;
+        let adapter = Adapter::from_bytes(&layout, bytes)?;
+        let (found, recorded) = (adapter.hash(), version.adapter_hash);
+        match found == recorded {
+            true => Ok((*layout.config(), adapter)),
+            false => Err(Unusable::Hash { found, recorded }),
         }
     }
 }
 
-async fn swap(
-    agent: &Context,
-    engine: &ExactEngine<Cpu>,
-    spec: &ModelSpec,
-    served: &mut Option<Hash>,
-) -> anyhow::Result<()> {
-    let newest = agent.chain.query(&QueryModel { id: spec.id }).await?.newest;
-    let Some(version) = newest.filter(|version| *served != Some(version.adapter_hash)) else {
-        return Ok(());
-    };
-    let hash = version.adapter_hash;
-    load(agent, engine, spec, &version).await?;
-    tracing::info!(round = version.round, adapter = %hash, "serving a new adapter");
-    *served = Some(hash);
-    Ok(())
-}
-
-async fn load(
-    agent: &Context,
-    engine: &ExactEngine<Cpu>,
-    spec: &ModelSpec,
-    version: &Version,
-) -> anyhow::Result<()> {
-    let run = agent.chain.query(&QueryRun { run: version.run }).await?;
-    let reference = AdapterRef {
-        cid: Some(version.adapter),
-        adapter: version.adapter_hash,
-        state: Hash::ZERO,
-    };
-    let bytes = bench::fetch_adapter(&agent.depot, &reference, PIN)
-        .await?
-        .unwrap_or_default();
-    let layout = adapter_layout(engine.model().config(), &run.params.hyper)?;
-    let adapter = r3mes_model::Adapter::from_bytes(&layout, &bytes)?;
-    anyhow::ensure!(
-        adapter.hash() == version.adapter_hash,
-        "the adapter fetched is not the one on the ledger"
-    );
-    let name = format!("{}{TUNED}", spec.name.as_str());
-    engine.serve_adapter(&name, *layout.config(), &adapter, Some(version.round))?;
-    Ok(())
-}
-
-/// The model to serve: that of the name, or the first one that was registered, whatever came later.
-async fn served_model(agent: &Context, name: Option<&str>) -> anyhow::Result<ModelSpec> {
-    let models = models::registered(&agent.chain).await?;
-    let chosen = match name {
-        Some(name) => {
-            let named = models.iter().find(|model| *model.spec.name == *name);
-            named.with_context(|| format!(
-                "no model is registered under the name {name:?}, which roles.serving.model in the configuration asks for; `r3mes query models` lists what there is"
-            ))?
-        }
-        None => models
-            .iter()
-            .min_by_key(|model| (model.registered_at, model.spec.id))
-            .context("no model is registered on the ledger")?,
-    };
-    Ok(chosen.spec.clone())
+/// Why an adapter that is here can never be served.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    /// It has another form.
+    #[error("the adapter does not fit the served model")]
+    Form(#[from] AdapterError),
+    /// It is another one.
+    #[error("the adapter has hash {found}, and the ledger says {recorded}")]
+    Hash {
+        /// Hash of its numbers.
+        found: Hash,
+        /// What the ledger says.
+        recorded: Hash,
+    },
 }

@@ -1,6 +1,9 @@
 //! The gateway's process: the public API, routed to whoever serves.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use r3mes_gateway::{
     openai::{self, NetworkLimits, ServingNode},
@@ -16,6 +19,8 @@ use crate::{agents, config::Config, home::Home, process};
 
 /// Serving nodes that are asked at most.
 const MAX_NODES: u32 = 64;
+/// Pause before the ledger is asked again after it did not answer.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs the gateway until `shutdown`.
 ///
@@ -110,7 +115,7 @@ async fn follow(directory: Arc<LedgerDirectory>, chain: rpc::Client, shutdown: C
             directory.learn(ask(&chain).await);
             match chain.wait_height(height).await {
                 Ok(newest) => height = newest,
-                Err(_) => tokio::time::sleep(agents::RETRY_PAUSE).await,
+                Err(_) => tokio::time::sleep(RETRY_PAUSE).await,
             }
         };
         tokio::select! {

@@ -1,9 +1,11 @@
 //! Chains on this machine, used from the command line: proofs from far away, and networks that go on
-//! under another name, training that an operator begins, training over Arrow Flight only, files for the
-//! chain registry, one service alone, and calls that an escrow pays for.
+//! under another name, training that an operator begins and a conversation with what came of it,
+//! training over Arrow Flight only, files for the chain registry, one service alone, and calls that an
+//! escrow pays for.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod chat;
 #[path = "../support/checkpoint.rs"]
 mod checkpoint;
 mod escrow;

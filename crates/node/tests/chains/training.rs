@@ -1,7 +1,8 @@
 //! Training from the command line: an operator registers a model, proposes a dataset and starts a run.
 //! A miner and a validator without a ledger of their own, who believe only what is proved to them, take
-//! part in its rounds and are paid. The miner's blobs are in a Kubo node. Then the miner leaves, and before
-//! its stake is paid out its packages are audited a second time by another panel.
+//! part in its rounds and are paid. The miner's blobs are in a Kubo node. A serving node answers with the
+//! model, by its own template. Then the miner leaves, and before its stake is paid out its packages are
+//! audited a second time by another panel.
 
 use std::{fs, ops::Range, path::Path};
 
@@ -12,7 +13,7 @@ use r3mes_node::{
 use serde_json::Value;
 
 use super::{
-    checkpoint,
+    chat, checkpoint,
     homes::{Home, complaint, json, json_alone, until},
     kubo::Kubo,
 };
@@ -214,6 +215,7 @@ fn a_run_begun_by_its_operator_trains_far_from_the_ledger_and_is_audited_again_w
     if let Some(kubo) = &kubo {
         has_packages(kubo, &founder, &miner);
     }
+    chat::is_held_with_the_registered_model(&founder, &validator, folder.path());
 
     json(&miner.dir, &["tx", "leave"]);
     for round in 0..ROUNDS {

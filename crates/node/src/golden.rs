@@ -60,6 +60,15 @@ pub enum Unfit {
         #[source]
         source: NotFinite,
     },
+    /// The base model, which is part of this program, cannot go on from a prompt.
+    #[error("the base model generates nothing with {isa} kernels. {}", advice(*isa))]
+    Silent {
+        /// The back end.
+        isa: Isa,
+        /// What failed.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 /// What every machine must compute.
@@ -76,7 +85,7 @@ pub fn pinned() -> Hashes {
 ///
 /// # Errors
 /// When the machine cannot compute them at all.
-pub fn hashes(device: &Cpu) -> anyhow::Result<Hashes> {
+pub fn hashes(device: &Cpu) -> Result<Hashes, Unfit> {
     let mut all = kernels(device)?;
     all.extend([
         (STEP_NAME.to_owned(), step_hash(device.clone()).to_string()),
@@ -84,7 +93,7 @@ pub fn hashes(device: &Cpu) -> anyhow::Result<Hashes> {
             ROUND_NAME.to_owned(),
             round_hash(device.clone()).to_string(),
         ),
-        (GENERATION_NAME.to_owned(), generation(device.clone())?),
+        (GENERATION_NAME.to_owned(), generation(device)?),
     ]);
     Ok(all)
 }
@@ -93,20 +102,20 @@ pub fn hashes(device: &Cpu) -> anyhow::Result<Hashes> {
 /// training step, or a generation where the role serves.
 ///
 /// # Errors
-/// [`Unfit`] when a hash differs; else when the machine cannot compute them at all.
-pub fn require(device: &Cpu, role: Role, pinned: &Hashes) -> anyhow::Result<()> {
+/// When a hash differs, or the machine cannot compute them at all.
+pub fn require(device: &Cpu, role: Role, pinned: &Hashes) -> Result<(), Unfit> {
     compare(device.isa(), &kernels(device)?, pinned)?;
     let whole = match role {
-        Role::Serving => (GENERATION_NAME, generation(device.clone())?),
+        Role::Serving => (GENERATION_NAME, generation(device)?),
         Role::Miner | Role::Validator | Role::Proposer => {
             (STEP_NAME, step_hash(device.clone()).to_string())
         }
     };
-    Ok(compare(
+    compare(
         device.isa(),
         &Hashes::from([(whole.0.to_owned(), whole.1)]),
         pinned,
-    )?)
+    )
 }
 
 /// Compares hashes that this machine computed with the `pinned` ones of the same names.
@@ -164,7 +173,14 @@ fn advice(isa: Isa) -> &'static str {
 }
 
 /// The chained hash over every hidden state of a sampled generation on the base model.
-fn generation(device: Cpu) -> anyhow::Result<String> {
+fn generation(device: &Cpu) -> Result<String, Unfit> {
+    generate(device.clone()).map_err(|source| Unfit::Silent {
+        isa: device.isa(),
+        source,
+    })
+}
+
+fn generate(device: Cpu) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
     let packed = PackedModel::from_bytes(&Bytes::from_slice(assets::BASE_MODEL))?;
     let (engine, worker) = exact::engine(Parts {
         model: Arc::new(Model::load(device, &packed)),
@@ -192,13 +208,9 @@ fn generation(device: Cpu) -> anyhow::Result<String> {
     };
     let answer = engine.submit(request)?.blocking_answer()?;
     engine.stop();
-    thread
-        .join()
-        .map_err(|_| anyhow::anyhow!("the engine panicked"))?;
-    let receipt = answer
-        .completion
-        .receipt
-        .ok_or_else(|| anyhow::anyhow!("the engine gave no receipt"))?;
+    thread.join().map_err(|_| "the engine panicked")?;
+    let receipt = answer.completion.receipt;
+    let receipt = receipt.ok_or("the engine gave no receipt")?;
     Ok(receipt.claim.transcript.to_string())
 }
 

@@ -2,20 +2,45 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter,
+    filter::ParseError,
+    fmt,
+    layer::SubscriberExt,
+    util::{SubscriberInitExt, TryInitError},
+};
 
 use crate::config::Log;
+
+/// Why nothing can be logged.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The level is no filter.
+    #[error("log.level {level:?} is no filter; try info or info,r3mes_node=debug")]
+    Level {
+        /// What the configuration says.
+        level: String,
+        /// What is wrong with it.
+        #[source]
+        source: ParseError,
+    },
+    /// Logging was started before.
+    #[error("logging was started twice")]
+    Twice {
+        /// What is there already.
+        #[from]
+        source: TryInitError,
+    },
+}
 
 /// Starts logging for this process.
 ///
 /// # Errors
 /// When the level is no valid filter, or logging was started before.
-pub fn start(log: &Log) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&log.level).map_err(|error| {
-        anyhow::anyhow!(
-            "log.level {:?}: {error}; try info or info,r3mes_node=debug",
-            log.level
-        )
+pub fn start(log: &Log) -> Result<(), TelemetryError> {
+    let filter = EnvFilter::try_new(&log.level).map_err(|source| TelemetryError::Level {
+        level: log.level.clone(),
+        source,
     })?;
     let registry = tracing_subscriber::registry().with(filter);
     if log.json {

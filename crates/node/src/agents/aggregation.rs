@@ -8,7 +8,7 @@ use r3mes_training::{
     state::{StepState, encode_floats, hash_floats},
 };
 use r3mes_types::{
-    Hash,
+    Address, Hash,
     task::AdapterRef,
     training::{MinerPackage, Obligation},
 };
@@ -16,8 +16,46 @@ use r3mes_types::{
 use super::{
     bench::{Bench, fetch_adapter},
     context::Context,
+    depot::DepotError,
     workshop::{adapter_pin, pin},
 };
+
+/// Why a miner's package is not here.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PackageError {
+    /// It was not to be had.
+    #[error("the package of {miner} is not here")]
+    Absent {
+        /// Whose package.
+        miner: Address,
+        /// Why not.
+        #[source]
+        source: DepotError,
+    },
+    /// It is another one.
+    #[error(
+        "the package of {miner} has hash {} and {} bytes, the ledger says {} and {}",
+        found.0, found.1, recorded.0, recorded.1
+    )]
+    Another {
+        /// Whose package.
+        miner: Address,
+        /// Its hash and its length.
+        found: (Hash, u64),
+        /// What the ledger says of them.
+        recorded: (Hash, u64),
+    },
+}
+
+impl PackageError {
+    /// Whether it lies with the miner, and with nothing of this node.
+    pub(super) fn is_of_the_miner(&self) -> bool {
+        match self {
+            Self::Absent { source, .. } => source.is_of_others(),
+            Self::Another { .. } => true,
+        }
+    }
+}
 
 /// Fetches a miner's package and checks it against its recorded hash.
 ///
@@ -27,22 +65,23 @@ pub(super) async fn fetch_package(
     agent: &Context,
     package: &MinerPackage,
     pin: &str,
-) -> anyhow::Result<Vec<u8>> {
-    let recorded = &package.package;
-    let bytes = agent
-        .depot
-        .get(recorded.cid, recorded.bytes, Some(package.miner), pin)
-        .await?;
-    let hash = Hash::of(&bytes);
-    anyhow::ensure!(
-        hash == recorded.hash && bytes.len() as u64 == recorded.bytes,
-        "the package of {} has hash {hash} and {} bytes, the ledger says {} and {}",
-        package.miner,
-        bytes.len(),
-        recorded.hash,
-        recorded.bytes
-    );
-    Ok(bytes)
+) -> Result<Vec<u8>, PackageError> {
+    let (miner, recorded) = (package.miner, &package.package);
+    let depot = &agent.depot;
+    let got = depot.get(recorded.cid, recorded.bytes, Some(miner), pin);
+    let bytes = got
+        .await
+        .map_err(|source| PackageError::Absent { miner, source })?;
+    let found = (Hash::of(&bytes), bytes.len() as u64);
+    let recorded = (recorded.hash, recorded.bytes);
+    match found == recorded {
+        true => Ok(bytes),
+        false => Err(PackageError::Another {
+            miner,
+            found,
+            recorded,
+        }),
+    }
 }
 
 /// Computes the aggregate that an obligation asks for and stores its bytes.

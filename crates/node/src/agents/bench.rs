@@ -15,7 +15,10 @@ use r3mes_types::{
     task::{AdapterRef, HyperParameters, Task},
 };
 
-use super::{depot::Depot, models::ModelFiles};
+use super::{
+    depot::{Depot, DepotError},
+    models::ModelFiles,
+};
 
 /// Longest shard that is fetched, in bytes.
 const MAX_SHARD_BYTES: u64 = 1 << 30;
@@ -145,7 +148,7 @@ pub async fn fetch_adapter(
     depot: &Depot,
     adapter: &AdapterRef,
     pin: &str,
-) -> anyhow::Result<Option<Vec<u8>>> {
+) -> Result<Option<Vec<u8>>, DepotError> {
     match adapter.cid {
         Some(cid) => Ok(Some(depot.get(cid, MAX_ADAPTER_BYTES, None, pin).await?)),
         None => Ok(None),

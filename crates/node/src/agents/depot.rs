@@ -1,14 +1,18 @@
 //! A role's blobs: its own store, and everybody else's by CID.
 
+mod error;
+
 use std::{fs::File, io::Write, sync::Arc};
 
-use r3mes_blobs::{BlobStore, FileReader, PinName};
+use r3mes_blobs::{BlobStore, FileReader, GetError, PinName, StoreError};
 use r3mes_gateway::{flight::Peers, ipfs, rpc};
 use r3mes_types::{
     Address, Cid,
     nodes::{Node, NodeStatus, QueryNode, QueryNodes},
     query::PageRequest,
 };
+
+pub use error::DepotError;
 
 use crate::{config::Config, flight, home::Home};
 
@@ -67,11 +71,12 @@ impl Depot {
     ///
     /// # Errors
     /// When the store refuses, for instance because the disk is full.
-    pub async fn put(&self, bytes: Vec<u8>, pin: &str) -> anyhow::Result<Cid> {
+    pub async fn put(&self, bytes: Vec<u8>, pin: &str) -> Result<Cid, DepotError> {
         let pin = PinName::new(pin)?;
         self.blocking(move |store| {
-            let cid = store.put(&bytes)?;
-            store.pin(&cid, &pin)?;
+            let put = store.put(&bytes);
+            let cid = put.map_err(|source| DepotError::Put { source })?;
+            store.pin(&cid, &pin).map_err(of_store)?;
             Ok(cid)
         })
         .await
@@ -88,10 +93,13 @@ impl Depot {
         max_bytes: u64,
         holder: Option<Address>,
         pin: &str,
-    ) -> anyhow::Result<Vec<u8>> {
+    ) -> Result<Vec<u8>, DepotError> {
         self.fetch_pinned(cid, max_bytes, holder, pin).await?;
-        self.blocking(move |store| Ok(store.get(&cid, max_bytes)?))
-            .await
+        self.blocking(move |store| {
+            let got = store.get(&cid, max_bytes);
+            got.map_err(|source| unread(cid, source))
+        })
+        .await
     }
 
     /// As [`Depot::get`], and leaves the bytes in the store.
@@ -104,14 +112,19 @@ impl Depot {
         max_bytes: u64,
         holder: Option<Address>,
         pin: &str,
-    ) -> anyhow::Result<()> {
+    ) -> Result<(), DepotError> {
         let pin = PinName::new(pin)?;
         let kept = pin.clone();
         // Also what is here, perhaps under the pin of a round that is let go of earlier.
         let here = self
             .blocking(move |store| {
-                store.pin(&cid, &kept)?;
-                Ok(store.missing(&cid)?.is_empty())
+                store.pin(&cid, &kept).map_err(of_store)?;
+                let missing = store.missing(&cid);
+                let missing = missing.map_err(|source| DepotError::Walk {
+                    cid,
+                    source: Box::new(source),
+                })?;
+                Ok(missing.is_empty())
             })
             .await?;
         if !here {
@@ -119,8 +132,8 @@ impl Depot {
             self.blocking(move |store| {
                 match fetched {
                     // A back end may be able to pin only what is complete.
-                    Ok(()) => store.pin(&cid, &pin)?,
-                    Err(_) => drop(store.unpin(&cid, &pin)?),
+                    Ok(()) => store.pin(&cid, &pin).map_err(of_store)?,
+                    Err(_) => drop(store.unpin(&cid, &pin).map_err(of_store)?),
                 }
                 fetched
             })
@@ -133,46 +146,62 @@ impl Depot {
     ///
     /// # Errors
     /// When it is not here or longer than `max_bytes`, or cannot be read or written.
-    pub fn copy(&self, cid: &Cid, max_bytes: u64, file: &mut File) -> anyhow::Result<()> {
-        let mut blob = FileReader::open(&*self.store, cid)?;
-        anyhow::ensure!(
-            blob.size() <= max_bytes,
-            "{cid} has {} bytes, the ledger says {max_bytes}",
-            blob.size()
-        );
-        while let Some(chunk) = blob.next_chunk()? {
-            file.write_all(&chunk)?;
+    pub fn copy(&self, cid: Cid, max_bytes: u64, file: &mut File) -> Result<(), DepotError> {
+        let unread = |source| unread(cid, source);
+        let mut blob = FileReader::open(&*self.store, cid).map_err(unread)?;
+        if blob.size() > max_bytes {
+            return Err(DepotError::Longer {
+                cid,
+                bytes: blob.size(),
+                recorded: max_bytes,
+            });
+        }
+        while let Some(chunk) = blob.next_chunk().map_err(unread)? {
+            let written = file.write_all(&chunk);
+            written.map_err(|source| DepotError::Copy { cid, source })?;
         }
         Ok(())
     }
 
     /// Asks the holder and the bootstrap stores, then every node.
-    async fn fetch(&self, cid: Cid, max_bytes: u64, holder: Option<Address>) -> anyhow::Result<()> {
-        let sources = self.sources(holder).await?;
-        self.fetcher.fetch(&cid, &sources, max_bytes).await?;
-        Ok(())
+    async fn fetch(
+        &self,
+        cid: Cid,
+        max_bytes: u64,
+        holder: Option<Address>,
+    ) -> Result<(), DepotError> {
+        let sources = self.sources(holder).await;
+        let sources = sources.map_err(|source| DepotError::Ledger {
+            cid,
+            source: Box::new(source),
+        })?;
+        match self.fetcher.fetch(&cid, &sources, max_bytes).await {
+            Ok(_) => Ok(()),
+            Err(source) => Err(DepotError::Fetch {
+                cid,
+                source: Box::new(source),
+            }),
+        }
     }
 
     /// Keeps a blob.
     ///
     /// # Errors
     /// When the store refuses.
-    pub async fn pin(&self, cid: Cid, pin: &str) -> anyhow::Result<()> {
+    pub async fn pin(&self, cid: Cid, pin: &str) -> Result<(), DepotError> {
         let pin = PinName::new(pin)?;
-        self.blocking(move |store| Ok(store.pin(&cid, &pin)?)).await
+        self.blocking(move |store| store.pin(&cid, &pin).map_err(of_store))
+            .await
     }
 
     /// Lets a blob go, unless it is kept under another pin.
     ///
     /// # Errors
     /// When the store refuses.
-    pub async fn unpin(&self, cid: Cid, pin: &str) -> anyhow::Result<()> {
+    pub async fn unpin(&self, cid: Cid, pin: &str) -> Result<(), DepotError> {
         let pin = PinName::new(pin)?;
-        self.blocking(move |store| {
-            store.unpin(&cid, &pin)?;
-            Ok(())
-        })
-        .await
+        self.blocking(move |store| store.unpin(&cid, &pin).map(drop).map_err(of_store))
+            .await
     }
 
     /// Keeps a blob while the ledger is told of it, and lets it go when the ledger refuses. An answer
@@ -185,7 +214,7 @@ impl Depot {
         cid: Cid,
         pin: &str,
         sending: impl Future<Output = Result<T, rpc::SendError>>,
-    ) -> anyhow::Result<Result<T, rpc::SendError>> {
+    ) -> Result<Result<T, rpc::SendError>, DepotError> {
         self.pin(cid, pin).await?;
         let sent = sending.await;
         if let Err(rpc::SendError::Refused { .. }) = &sent {
@@ -201,10 +230,11 @@ impl Depot {
     pub async fn release(
         &self,
         ended: impl Fn(&PinName) -> bool + Send + 'static,
-    ) -> anyhow::Result<()> {
+    ) -> Result<(), DepotError> {
         self.blocking(move |store| {
-            for pin in store.pins()?.iter().filter(|pin| ended(&pin.name)) {
-                store.unpin(&pin.root, &pin.name)?;
+            let pins = store.pins().map_err(of_store)?;
+            for pin in pins.iter().filter(|pin| ended(&pin.name)) {
+                store.unpin(&pin.root, &pin.name).map_err(of_store)?;
             }
             Ok(())
         })
@@ -213,15 +243,19 @@ impl Depot {
 
     async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&dyn BlobStore) -> anyhow::Result<T> + Send + 'static,
-    ) -> anyhow::Result<T> {
+        work: impl FnOnce(&dyn BlobStore) -> Result<T, DepotError> + Send + 'static,
+    ) -> Result<T, DepotError> {
         let store = Arc::clone(&self.store);
-        tokio::task::spawn_blocking(move || work(store.as_ref())).await?
+        let done = tokio::task::spawn_blocking(move || work(store.as_ref())).await;
+        done.map_err(|source| DepotError::Stopped { source })?
     }
 
     /// Everybody to ask, in order: the holder, the bootstrap stores, every active node. All in one
     /// list, since a fetch pauses only after nobody on its list had a block.
-    async fn sources(&self, holder: Option<Address>) -> anyhow::Result<Vec<ipfs::Source>> {
+    async fn sources(
+        &self,
+        holder: Option<Address>,
+    ) -> Result<Vec<ipfs::Source>, rpc::ClientError> {
         let question = QueryNodes {
             role: None,
             page: Some(PageRequest {
@@ -247,6 +281,17 @@ impl Depot {
         sources.extend(active.flat_map(node_sources));
         Ok(sources)
     }
+}
+
+fn unread(cid: Cid, source: GetError) -> DepotError {
+    DepotError::Read {
+        cid,
+        source: Box::new(source),
+    }
+}
+
+fn of_store(source: StoreError) -> DepotError {
+    DepotError::Store { source }
 }
 
 /// Where a node's blobs are; an endpoint that is no usable address is passed over.
@@ -295,8 +340,29 @@ mod tests {
         let depot = depot();
         let absent = Cid::raw(b"nobody has this");
         let got = depot.get(absent, LIMIT, None, "run-1-round-1").await;
-        assert!(got.is_err());
+        assert!(matches!(got, Err(DepotError::Ledger { .. })));
         assert!(pins(&depot).is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_fails_on_this_node_is_told_from_what_others_owe() {
+        let depot = depot();
+        let absent = Cid::raw(b"nobody has this");
+        let unasked = depot.get(absent, LIMIT, None, "served").await;
+        assert!(
+            !unasked.unwrap_err().is_of_others(),
+            "the ledger is silent, and the holder was never asked"
+        );
+        let cid = depot.put(vec![7; 10], "served").await.unwrap();
+        let longer = depot.get(cid, 9, None, "served").await.unwrap_err();
+        assert!(longer.is_of_others(), "{longer}");
+        let sources: [ipfs::Source; 1] = ["http://127.0.0.1:1".parse().unwrap()];
+        let source = depot.fetcher.fetch(&absent, &sources, LIMIT).await;
+        let missing = DepotError::Fetch {
+            cid: absent,
+            source: Box::new(source.unwrap_err()),
+        };
+        assert!(missing.is_of_others(), "{missing}");
     }
 
     #[tokio::test]

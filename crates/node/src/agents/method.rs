@@ -16,15 +16,25 @@ pub(super) enum Method {
     WrongFeedback,
 }
 
-impl std::str::FromStr for Method {
-    type Err = anyhow::Error;
+/// A way to cheat that there is not.
+#[derive(Debug, thiserror::Error)]
+#[error("unknown lie {name:?}: skip-steps, forge-moments or wrong-feedback")]
+pub(super) struct UnknownLie {
+    /// What was asked for.
+    name: String,
+}
 
-    fn from_str(name: &str) -> anyhow::Result<Self> {
+impl std::str::FromStr for Method {
+    type Err = UnknownLie;
+
+    fn from_str(name: &str) -> Result<Self, UnknownLie> {
         match name {
             "skip-steps" => Ok(Self::SkipSteps),
             "forge-moments" => Ok(Self::ForgeMoments),
             "wrong-feedback" => Ok(Self::WrongFeedback),
-            _ => anyhow::bail!("unknown lie {name:?}: skip-steps, forge-moments or wrong-feedback"),
+            _ => Err(UnknownLie {
+                name: name.to_owned(),
+            }),
         }
     }
 }

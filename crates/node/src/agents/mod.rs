@@ -141,7 +141,7 @@ impl Agent<'_> {
         let device = device(self.config)?;
         let (role, golden) = (self.role, self.golden.clone());
         let proof = move || golden::require(&device, role, &golden).map(|()| device);
-        tokio::task::spawn_blocking(proof).await?
+        Ok(tokio::task::spawn_blocking(proof).await??)
     }
 }
 

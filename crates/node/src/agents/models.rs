@@ -119,7 +119,7 @@ impl ModelFiles {
         fs::create_dir_all(&self.folder)?;
         let partial = path.with_extension(format!("{}.partial", self.writer));
         let written = create(&partial).map_err(Into::into).and_then(|mut file| {
-            depot.copy(&spec.base, spec.base_bytes, &mut file)?;
+            depot.copy(spec.base, spec.base_bytes, &mut file)?;
             Ok(fs::rename(&partial, path)?)
         });
         if written.is_err() {

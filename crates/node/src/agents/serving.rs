@@ -214,7 +214,11 @@ impl Host {
 enum Unusable {
     /// It has another form.
     #[error("the adapter does not fit the served model")]
-    Form(#[from] AdapterError),
+    Form {
+        /// What is wrong with it.
+        #[from]
+        source: AdapterError,
+    },
     /// It is another one.
     #[error("the adapter has hash {found}, and the ledger says {recorded}")]
     Hash {

@@ -7,7 +7,7 @@ use r3mes_blobs::PinName;
 use r3mes_exact::Isa;
 use r3mes_gateway::rpc::TxClient;
 use r3mes_training::{
-    agent::{Action, AuditKey, Facts, Fetched, RoundKey},
+    agent::{Action, Facts, Fetched, RoundKey},
     state::StepState,
 };
 use r3mes_types::{
@@ -17,7 +17,13 @@ use r3mes_types::{
 };
 use zeroize::Zeroizing;
 
-use super::{aggregation, bench::Bench, context::Context, method::Method, workfiles};
+use super::{
+    aggregation::{self, PackageError},
+    bench::Bench,
+    context::Context,
+    method::Method,
+    workfiles,
+};
 
 /// A training role's tools.
 pub(super) struct Workshop {
@@ -66,13 +72,7 @@ impl Workshop {
                     .await?;
             }
             Action::GiveUp { round } => {
-                tracing::error!(
-                    run = round.run,
-                    round = round.round,
-                    "this round is given up: its files were lost after the commitment, and trained again \
-                     it comes out otherwise, because the error feedback that it began with is lost too. \
-                     Nothing more is answered in it; an audit of it costs stake"
-                );
+                tell_given_up(round);
                 facts.given_up.insert(round);
             }
             Action::Publish {
@@ -88,29 +88,16 @@ impl Workshop {
             }
             Action::Fetch { round, packages } => {
                 let fetched = facts.fetched.entry(round).or_default();
-                self.fetch(round, &packages, fetched).await;
+                let all_tried = self.fetch(round, &packages, fetched).await;
                 self.let_go(facts, round, round.round).await?;
+                all_tried?;
             }
             Action::Audit(owed) => {
-                let (task, key) = owed
-                    .task
-                    .as_ref()
-                    .zip(AuditKey::of(&owed))
-                    .context("the ledger named no task to verify")?;
-                let verdict = self
-                    .judge(task, &owed.steps, owed.served.as_ref(), true)
-                    .await?;
+                let (key, verdict) = self.judge_owed(&owed, true).await?;
                 facts.verdicts.insert(key, verdict);
             }
             Action::Replay(owed) => {
-                let (task, key) = owed
-                    .task
-                    .as_ref()
-                    .zip(AuditKey::of(&owed))
-                    .context("the ledger named no task to replay")?;
-                let verdict = self
-                    .judge(task, &owed.steps, owed.served.as_ref(), false)
-                    .await?;
+                let (key, verdict) = self.judge_owed(&owed, false).await?;
                 facts.replays.insert(key, verdict);
             }
             Action::Aggregate(owed) => {
@@ -139,16 +126,31 @@ impl Workshop {
     }
 
     /// Fetches and pins a round's packages; what cannot be had, or is not what was recorded, is given up.
-    async fn fetch(&self, round: RoundKey, packages: &[MinerPackage], fetched: &mut Fetched) {
+    ///
+    /// # Errors
+    /// When something of this node failed: no miner is given up for that, and what is neither held nor
+    /// given up is fetched again.
+    async fn fetch(
+        &self,
+        round: RoundKey,
+        packages: &[MinerPackage],
+        fetched: &mut Fetched,
+    ) -> Result<(), PackageError> {
+        let mut failed = Ok(());
         for package in packages {
             match aggregation::fetch_package(&self.agent, package, &pin(round)).await {
-                Ok(_) => fetched.held.insert(package.miner),
-                Err(error) => {
-                    tracing::warn!(miner = %package.miner, "a package is not available: {error:#}");
-                    fetched.given_up.insert(package.miner)
+                Ok(_) => {
+                    fetched.held.insert(package.miner);
                 }
-            };
+                Err(error) if error.is_of_the_miner() => {
+                    let error = anyhow::Error::new(error);
+                    tracing::warn!(miner = %package.miner, "a package is not available: {error:#}");
+                    fetched.given_up.insert(package.miner);
+                }
+                Err(error) => failed = Err(error),
+            }
         }
+        failed
     }
 
     /// Lets go of what belongs to rounds before `needed` that no second audit can ask for, and of the
@@ -191,6 +193,16 @@ impl Workshop {
             .copied()
             .with_context(|| format!("the ledger does not know the back end {}", self.isa))
     }
+}
+
+fn tell_given_up(round: RoundKey) {
+    tracing::error!(
+        run = round.run,
+        round = round.round,
+        "this round is given up: its files were lost after the commitment, and trained again it comes \
+         out otherwise, because the error feedback that it began with is lost too. Nothing more is \
+         answered in it; an audit of it costs stake"
+    );
 }
 
 /// Pin of everything that a round needs.

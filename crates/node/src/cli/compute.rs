@@ -5,14 +5,14 @@ use std::{path::Path, sync::Arc};
 use anyhow::Context;
 use r3mes_exact::Bytes;
 use r3mes_inference::{
-    Engine, FinishReason, Prompt, Request, Sampling,
+    Answer, Engine, FinishReason, Prompt, Request, Sampling,
     exact::{self, Limits, Parts},
 };
 use r3mes_model::{
     Adapter, AdapterLayout, Checkpoint, LoraConfig, Model, PackedModel, Tokenizer,
     pack as pack_model,
 };
-use r3mes_types::SecretKey;
+use r3mes_types::{Hash, SecretKey};
 use serde::Serialize;
 
 use super::{
@@ -94,20 +94,29 @@ pub(super) fn generate(
     thread
         .join()
         .map_err(|_| anyhow::anyhow!("the engine panicked"))?;
+    tell(&answer, typed, packed.id(), model.config().context, out)
+}
+
+/// Says what was generated.
+fn tell(
+    answer: &Answer,
+    typed: &Generate,
+    model: Hash,
+    context: usize,
+    out: &Output,
+) -> anyhow::Result<()> {
     let end = &answer.completion;
     let generated = Generated {
         text: answer.text.clone(),
         tokens: end.completion_tokens,
         finish_reason: end.finish.name(),
         seed: typed.seed,
-        model: packed.id().to_string(),
+        model: model.to_string(),
     };
     if end.finish == FinishReason::Length && generated.tokens < typed.max_tokens as usize {
         eprintln!(
-            "stopped after {} of {} tokens: the model holds {} tokens, prompt and answer together",
-            generated.tokens,
-            typed.max_tokens,
-            model.config().context
+            "stopped after {} of {} tokens: the model holds {context} tokens, prompt and answer together",
+            generated.tokens, typed.max_tokens
         );
     }
     out.show(&generated, || format!("{}{}", typed.prompt, answer.text))

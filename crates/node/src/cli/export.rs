@@ -8,7 +8,7 @@ use r3mes_ledger::{
     export::{self, OpenRounds},
     genesis::{Genesis, GenesisValidator},
 };
-use r3mes_state::Storage;
+use r3mes_state::{Snapshot, Storage};
 use r3mes_types::{
     Hash, Role, UREMES_PER_REMES, beacon::HashChain, nodes::QueryNode, query::Query, wire::Wire,
 };
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     clock,
-    config::{CometBft, Config, Engine},
+    config::{CometBft, Config, Engine, Ledger},
     genesis,
     home::Home,
     keyring::Keyring,
@@ -46,59 +46,9 @@ pub(super) fn run(
 ) -> anyhow::Result<()> {
     let config = super::load(home, overrides)?;
     let _lock = HomeLock::take(home).context("stop the node before its ledger is exported")?;
-    let path = home.data("ledger").join("state.redb");
-    anyhow::ensure!(
-        path.is_file(),
-        "{} holds no ledger of its own: export where the network's ledger runs",
-        home.root().display()
-    );
     let settings = config.services.ledger.unwrap_or_default();
-    let mut options = storage_options();
-    options.keep_versions = settings.keep_versions;
-    let storage = Storage::open(path, options)?;
-    let state = storage.latest()?;
-    let version = storage.version()?.with_context(|| {
-        format!(
-            "the ledger of {} has not begun: start it first",
-            home.root().display()
-        )
-    })?;
-    match settings.engine {
-        Engine::Local => require_all_blocks(&home.data("ledger").join("blocks.redb"), version)?,
-        Engine::Cometbft => {
-            let first = genesis::read(home)?.initial_height();
-            super::runtime()?.block_on(async {
-                let blocks = Inspected::open(home, &settings)?;
-                has_same_state(blocks, version, state.root(), first).await
-            })?;
-        }
-    }
-    let keyring = Keyring::new(home);
-    let length = genesis::beacon_chain(&genesis::read(home)?)?;
-    let secret = genesis::continued_secret(&*keyring.beacon_seed()?, &typed.chain_id);
-    let key = keyring.consensus_key()?;
-    let operator = keyring.account_address()?;
-    let question = QueryNode { address: operator }.encode();
-    let node = r3mes_ledger::Ledger::query(&state, QueryNode::PATH, &question)?;
-    let node = <QueryNode as Query>::Answer::decode(&node.value)?.node;
-    // Where nodes sign blocks by their stake, this one's power is its own.
-    let signs =
-        node.filter(|node| node.is_active(Role::Validator) && node.spec.consensus_key == Some(key));
-    let plan = export::Plan {
-        chain_id: typed.chain_id.clone(),
-        time: clock::now(),
-        validators: vec![GenesisValidator {
-            operator,
-            key,
-            power: signs.map_or(1, |node| (node.bonded.uremes() / UREMES_PER_REMES).max(1)),
-            chain_end: HashChain::new(&secret, length).end(),
-            chain_length: length,
-        }],
-        open_rounds: match typed.abort_rounds {
-            true => OpenRounds::Abort,
-            false => OpenRounds::Refuse,
-        },
-    };
+    let state = open_state(home, &settings)?.latest()?;
+    let plan = plan(home, typed, &state)?;
     let genesis = export::export(&state, &plan)
         .context("cannot export; --abort-rounds ends rounds that are open")?;
     let bytes = genesis.encode();
@@ -123,6 +73,67 @@ pub(super) fn run(
             exported.hash,
             home.root().display()
         )
+    })
+}
+
+/// Opens the state of this home's ledger, and sees that it is that of the newest block.
+fn open_state(home: &Home, settings: &Ledger) -> anyhow::Result<Storage> {
+    let path = home.data("ledger").join("state.redb");
+    anyhow::ensure!(
+        path.is_file(),
+        "{} holds no ledger of its own: export where the network's ledger runs",
+        home.root().display()
+    );
+    let mut options = storage_options();
+    options.keep_versions = settings.keep_versions;
+    let storage = Storage::open(path, options)?;
+    let version = storage.version()?.with_context(|| {
+        format!(
+            "the ledger of {} has not begun: start it first",
+            home.root().display()
+        )
+    })?;
+    match settings.engine {
+        Engine::Local => require_all_blocks(&home.data("ledger").join("blocks.redb"), version)?,
+        Engine::Cometbft => {
+            let first = genesis::read(home)?.initial_height();
+            let root = storage.latest()?.root();
+            super::runtime()?.block_on(async {
+                let blocks = Inspected::open(home, settings)?;
+                has_same_state(blocks, version, root, first).await
+            })?;
+        }
+    }
+    Ok(storage)
+}
+
+/// What the network begins with that goes on from a state: this home signs its first blocks.
+fn plan(home: &Home, typed: &Export, state: &Snapshot) -> anyhow::Result<export::Plan> {
+    let keyring = Keyring::new(home);
+    let length = genesis::beacon_chain(&genesis::read(home)?)?;
+    let secret = genesis::continued_secret(&*keyring.beacon_seed()?, &typed.chain_id);
+    let key = keyring.consensus_key()?;
+    let operator = keyring.account_address()?;
+    let question = QueryNode { address: operator }.encode();
+    let node = r3mes_ledger::Ledger::query(state, QueryNode::PATH, &question)?;
+    let node = <QueryNode as Query>::Answer::decode(&node.value)?.node;
+    // Where nodes sign blocks by their stake, this one's power is its own.
+    let signs =
+        node.filter(|node| node.is_active(Role::Validator) && node.spec.consensus_key == Some(key));
+    Ok(export::Plan {
+        chain_id: typed.chain_id.clone(),
+        time: clock::now(),
+        validators: vec![GenesisValidator {
+            operator,
+            key,
+            power: signs.map_or(1, |node| (node.bonded.uremes() / UREMES_PER_REMES).max(1)),
+            chain_end: HashChain::new(&secret, length).end(),
+            chain_length: length,
+        }],
+        open_rounds: match typed.abort_rounds {
+            true => OpenRounds::Abort,
+            false => OpenRounds::Refuse,
+        },
     })
 }
 

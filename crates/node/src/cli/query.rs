@@ -24,6 +24,12 @@ use super::{
 };
 use crate::{agents, config::Config, home::Home, keyring::Keyring};
 
+/// As many runs as one answer has.
+const ALL_RUNS: QueryRuns = QueryRuns {
+    after: None,
+    limit: 0,
+};
+
 /// `r3mes query`
 pub(super) fn run(
     home: &Home,
@@ -43,26 +49,10 @@ async fn answer(home: &Home, config: &Config, command: &QueryCommand) -> anyhow:
         None => own_address(home),
     };
     match command {
-        QueryCommand::Account { address } => {
-            let address = or_own(address)?;
-            let account = ask(&client, QueryAccount { address }).await?;
-            let balance = ask(&client, QueryBalance { address }).await?;
-            let vesting = ask(&client, QueryVesting { address }).await?;
-            Ok(Shown::Record(vec![
-                ("address", Shown::Text(address.to_string())),
-                ("account", account),
-                ("balance", balance),
-                ("vesting", vesting),
-            ]))
-        }
+        QueryCommand::Account { address } => account(&client, or_own(address)?).await,
         QueryCommand::Node { address } => {
-            ask(
-                &client,
-                QueryNode {
-                    address: or_own(address)?,
-                },
-            )
-            .await
+            let address = or_own(address)?;
+            ask(&client, QueryNode { address }).await
         }
         QueryCommand::Nodes => ask(&client, QueryNodes::default()).await,
         QueryCommand::Models => ask(&client, QueryModels::default()).await,
@@ -71,29 +61,15 @@ async fn answer(home: &Home, config: &Config, command: &QueryCommand) -> anyhow:
         QueryCommand::Run { run } => Ok(run_of(&client, *run).await?.shown()),
         QueryCommand::Proposals => ask(&client, QueryProposals::default()).await,
         QueryCommand::Params => ask(&client, QueryParams {}).await,
-        QueryCommand::Runs => {
-            ask(
-                &client,
-                QueryRuns {
-                    after: None,
-                    limit: 0,
-                },
-            )
-            .await
-        }
+        QueryCommand::Runs => ask(&client, ALL_RUNS).await,
         QueryCommand::Round { round, run } => {
             let run = run_of(&client, *run).await?;
             let round = known_round(&run, *round)?;
             ask(&client, QueryRound { run: run.id, round }).await
         }
         QueryCommand::Obligations { address } => {
-            ask(
-                &client,
-                QueryObligations {
-                    address: or_own(address)?,
-                },
-            )
-            .await
+            let address = or_own(address)?;
+            ask(&client, QueryObligations { address }).await
         }
         QueryCommand::Escrow { escrow } => ask(&client, QueryEscrow { escrow: *escrow }).await,
         QueryCommand::Escrows { address } => {
@@ -108,9 +84,7 @@ async fn answer(home: &Home, config: &Config, command: &QueryCommand) -> anyhow:
                 true => None,
                 false => Some(or_own(address)?),
             };
-            let slashes = super::tx::slashes(&client, node).await?;
-            let slashes = slashes.iter().map(Wire::shown).collect();
-            Ok(Shown::Record(vec![("slashes", Shown::List(slashes))]))
+            slashes(&client, node).await
         }
         QueryCommand::Grants { address } => {
             let granter = or_own(address)?;
@@ -119,6 +93,26 @@ async fn answer(home: &Home, config: &Config, command: &QueryCommand) -> anyhow:
         QueryCommand::Transaction { hash } => transaction(&client, hash).await,
         QueryCommand::ChainRegistry(typed) => registry::write(&client, home, config, typed).await,
     }
+}
+
+/// All that an account has.
+async fn account(client: &rpc::Client, address: Address) -> anyhow::Result<Shown> {
+    let account = ask(client, QueryAccount { address }).await?;
+    let balance = ask(client, QueryBalance { address }).await?;
+    let vesting = ask(client, QueryVesting { address }).await?;
+    Ok(Shown::Record(vec![
+        ("address", Shown::Text(address.to_string())),
+        ("account", account),
+        ("balance", balance),
+        ("vesting", vesting),
+    ]))
+}
+
+/// The slashes of a node, or of all.
+async fn slashes(client: &rpc::Client, node: Option<Address>) -> anyhow::Result<Shown> {
+    let slashes = super::tx::slashes(client, node).await?;
+    let slashes = slashes.iter().map(Wire::shown).collect();
+    Ok(Shown::Record(vec![("slashes", Shown::List(slashes))]))
 }
 
 async fn ask<Q: LedgerQuery>(client: &rpc::Client, question: Q) -> anyhow::Result<Shown> {
@@ -131,11 +125,7 @@ async fn run_of(client: &rpc::Client, run: u64) -> anyhow::Result<Run> {
         Err(refused @ ClientError::Query { .. }) => refused,
         answer => return Ok(answer?),
     };
-    let all = QueryRuns {
-        after: None,
-        limit: 0,
-    };
-    let runs = client.query(&all).await?.runs;
+    let runs = client.query(&ALL_RUNS).await?.runs;
     let ids: Vec<_> = runs.iter().map(|run| run.id).collect();
     Err(anyhow::Error::new(refused).context(no_run(run, &ids)))
 }

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use anyhow::Context;
-use r3mes_gateway::openai;
-use r3mes_inference::{Evidence, Receipt, verify as verify_receipt};
+use r3mes_exact::Cpu;
+use r3mes_gateway::{openai, rpc};
+use r3mes_inference::{AdapterTerms, Evidence, Receipt, verify as verify_receipt};
 use r3mes_model::{Adapter, AdapterLayout, LinearSet, LoadedAdapter, LoraConfig, Model, Tokenizer};
 use r3mes_types::{
     Cid, Hash,
@@ -13,13 +14,15 @@ use r3mes_types::{
 use serde::Serialize;
 
 use crate::{
-    agents::{self, depot::Depot, models::ModelFiles},
+    agents::{self, bench::MAX_ADAPTER_BYTES, depot::Depot, models::ModelFiles},
     config::Config,
     home::Home,
 };
 
 /// Disk that fetched blobs may take, in MiB.
 const STORAGE_MB: u64 = 4096;
+/// Pin of what is fetched for one command.
+const PIN: &str = "verify";
 
 /// What recomputing an answer found, when everything agreed.
 #[derive(Debug, Serialize)]
@@ -77,42 +80,13 @@ pub(crate) async fn verify(
         .context("the model is not registered")?
         .spec;
     let tokenizer = depot
-        .get(
-            spec.tokenizer,
-            r3mes_model::MAX_TOKENIZER_BYTES,
-            None,
-            "verify",
-        )
+        .get(spec.tokenizer, r3mes_model::MAX_TOKENIZER_BYTES, None, PIN)
         .await?;
     let tokenizer = Tokenizer::from_bytes(&tokenizer)?;
     let model = Model::load(agents::device(config)?, &packed);
     let adapter = match &claim.adapter {
         None => None,
-        Some(terms) => {
-            let cid = adapter_cid(&client, claim.model, terms.hash).await?;
-            let bytes = depot
-                .get(
-                    cid,
-                    4 * r3mes_model::MAX_ADAPTER_NUMBERS as u64,
-                    None,
-                    "verify",
-                )
-                .await?;
-            let targets = u8::try_from(terms.targets)
-                .ok()
-                .and_then(LinearSet::from_bits);
-            let lora = LoraConfig {
-                rank: terms.rank as usize,
-                alpha: f32::from_bits(terms.alpha),
-                targets: targets.context("the receipt names linear layers that do not exist")?,
-            };
-            let layout = AdapterLayout::new(model.config(), lora)?;
-            let adapter = Adapter::from_bytes(&layout, &bytes)?;
-            Some((
-                LoadedAdapter::new(model.device(), &layout, &adapter)?,
-                adapter.hash(),
-            ))
-        }
+        Some(terms) => Some(load_adapter(&client, &depot, &model, terms).await?),
     };
     let evidence = Evidence {
         model: &model,
@@ -130,12 +104,31 @@ pub(crate) async fn verify(
     })
 }
 
+/// Fetches the adapter that a receipt names, and loads it with its hash.
+async fn load_adapter(
+    client: &rpc::Client,
+    depot: &Depot,
+    model: &Model<Cpu>,
+    terms: &AdapterTerms,
+) -> anyhow::Result<(LoadedAdapter<Cpu>, Hash)> {
+    let cid = adapter_cid(client, model.id(), terms.hash).await?;
+    let bytes = depot.get(cid, MAX_ADAPTER_BYTES, None, PIN).await?;
+    let targets = u8::try_from(terms.targets)
+        .ok()
+        .and_then(LinearSet::from_bits);
+    let lora = LoraConfig {
+        rank: terms.rank as usize,
+        alpha: f32::from_bits(terms.alpha),
+        targets: targets.context("the receipt names linear layers that do not exist")?,
+    };
+    let layout = AdapterLayout::new(model.config(), lora)?;
+    let adapter = Adapter::from_bytes(&layout, &bytes)?;
+    let loaded = LoadedAdapter::new(model.device(), &layout, &adapter)?;
+    Ok((loaded, adapter.hash()))
+}
+
 /// Where an adapter lies that the network trained.
-async fn adapter_cid(
-    client: &r3mes_gateway::rpc::Client,
-    model: Hash,
-    adapter: Hash,
-) -> anyhow::Result<Cid> {
+async fn adapter_cid(client: &rpc::Client, model: Hash, adapter: Hash) -> anyhow::Result<Cid> {
     let mut page = None;
     loop {
         let answer = client

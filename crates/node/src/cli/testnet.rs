@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     config::Log,
+    demo::figures::Check,
     telemetry,
     testnet::{self, Options, Running, Testnet, parse_hosts},
 };
@@ -29,27 +30,7 @@ pub(super) fn run(typed: &Typed, overrides: &Overrides, out: &Output) -> anyhow:
         json: out.json,
     };
     telemetry::start(&log)?;
-    let hosts = match &typed.hosts {
-        None => Vec::new(),
-        Some(file) => {
-            let text = std::fs::read_to_string(file)
-                .with_context(|| format!("cannot read {}", file.display()))?;
-            parse_hosts(&text).with_context(|| format!("{} names no hosts", file.display()))?
-        }
-    };
-    let options = Options {
-        validators: match hosts.len() {
-            0 => typed.validators.into(),
-            _ => hosts.iter().filter(|host| host.validates()).count(),
-        },
-        hosts,
-        dir: typed.dir.clone(),
-        port: typed.port,
-        block_interval: Duration::from_millis(typed.block_interval_ms),
-        rounds: typed.rounds,
-        authority: !typed.no_authority,
-        child_args: overrides.to_args_of_any_home(),
-    };
+    let options = options(typed, overrides)?;
     let (testnet, made) = Testnet::open_or_make(&options)?;
     anyhow::ensure!(
         !typed.check || testnet.nodes.len() >= FEWEST_CHECKED,
@@ -77,19 +58,50 @@ pub(super) fn run(typed: &Typed, overrides: &Overrides, out: &Output) -> anyhow:
         };
         testnet::run(&testnet, &options, typed.check, shutdown, say).await
     })?;
-    if typed.check {
-        let lines = || {
-            let lines = checks.iter().map(|check| {
-                let verdict = if check.holds { "ok    " } else { "FAILED" };
-                format!("{verdict} {}: {}", check.name, check.found)
-            });
-            lines.collect::<Vec<_>>().join("\n")
-        };
-        out.show(&checks, lines)?;
-        let failed: Vec<&str> = checks.iter().filter(|c| !c.holds).map(|c| c.name).collect();
-        anyhow::ensure!(!checks.is_empty(), "stopped before everything was checked");
-        anyhow::ensure!(failed.is_empty(), "does not hold: {}", failed.join("; "));
+    match typed.check {
+        true => judge(&checks, out),
+        false => Ok(()),
     }
+}
+
+/// The network that was asked for.
+fn options(typed: &Typed, overrides: &Overrides) -> anyhow::Result<Options> {
+    let hosts = match &typed.hosts {
+        None => Vec::new(),
+        Some(file) => {
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("cannot read {}", file.display()))?;
+            parse_hosts(&text).with_context(|| format!("{} names no hosts", file.display()))?
+        }
+    };
+    Ok(Options {
+        validators: match hosts.len() {
+            0 => typed.validators.into(),
+            _ => hosts.iter().filter(|host| host.validates()).count(),
+        },
+        hosts,
+        dir: typed.dir.clone(),
+        port: typed.port,
+        block_interval: Duration::from_millis(typed.block_interval_ms),
+        rounds: typed.rounds,
+        authority: !typed.no_authority,
+        child_args: overrides.to_args_of_any_home(),
+    })
+}
+
+/// Shows what was checked; an error unless all of it holds.
+fn judge(checks: &[Check], out: &Output) -> anyhow::Result<()> {
+    let lines = || {
+        let lines = checks.iter().map(|check| {
+            let verdict = if check.holds { "ok    " } else { "FAILED" };
+            format!("{verdict} {}: {}", check.name, check.found)
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    out.show(&checks, lines)?;
+    let failed: Vec<&str> = checks.iter().filter(|c| !c.holds).map(|c| c.name).collect();
+    anyhow::ensure!(!checks.is_empty(), "stopped before everything was checked");
+    anyhow::ensure!(failed.is_empty(), "does not hold: {}", failed.join("; "));
     Ok(())
 }
 

@@ -9,7 +9,7 @@ mod run;
 mod settings;
 
 use anyhow::Context;
-use r3mes_gateway::rpc::{Client, TxOutcome};
+use r3mes_gateway::rpc::{Client, SendError, TxOutcome};
 use r3mes_types::{
     Address, Message, Role, RoleSet, SecretKey,
     bank::{MsgFaucet, MsgSend},
@@ -154,7 +154,7 @@ impl<'a> Account<'a> {
         message: Message,
         submit: &Submit,
         content: Vec<(&'static str, Shown)>,
-    ) -> anyhow::Result<Shown> {
+    ) -> Result<Shown, SendError> {
         let sender = agents::chain::sender(&self.client, self.key.clone());
         let gas = sender.simulate(vec![message.clone()]).await?;
         if submit.dry_run {

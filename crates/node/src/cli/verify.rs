@@ -112,10 +112,8 @@ async fn verify_recorded_round(
     let layout = adapter_layout(packed.config(), &run.params.hyper)?;
     let initial = initial_adapter(&layout, &run.params.adapter_seed).into_numbers();
     let handle = tokio::runtime::Handle::current();
-    let fetch = |cid: &Cid, limit: usize| {
-        let got = handle.block_on(depot.get(*cid, limit as u64, None, "verify"));
-        got.map_err(FetchFailed)
-    };
+    let fetch =
+        |cid: &Cid, limit: usize| handle.block_on(depot.get(*cid, limit as u64, None, "verify"));
     let verified = tokio::task::block_in_place(|| {
         verify_round(head, &record.entries, &run.params.hyper, &initial, fetch)
     })?;
@@ -242,15 +240,3 @@ async fn old_feedback(
     );
     Ok(floats_from_bytes(&bytes))
 }
-
-/// A blob that could not be had, as the recomputation reports it.
-#[derive(Debug)]
-struct FetchFailed(anyhow::Error);
-
-impl std::fmt::Display for FetchFailed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:#}", self.0)
-    }
-}
-
-impl std::error::Error for FetchFailed {}

@@ -70,12 +70,15 @@ impl Light {
     ///
     /// # Errors
     /// When the trusted hash is not one.
-    pub fn settings(&self, file: Option<PathBuf>) -> anyhow::Result<light::Settings> {
+    pub fn settings(&self, file: Option<PathBuf>) -> Result<light::Settings, TrustError> {
         let root = match &self.trust {
             None => light::Root::Genesis,
             Some(trusted) => {
                 let mut hash = [0; 32];
-                hex::decode_to_slice(&trusted.hash, &mut hash)?;
+                hex::decode_to_slice(&trusted.hash, &mut hash).map_err(|source| TrustError {
+                    hash: trusted.hash.clone(),
+                    source,
+                })?;
                 light::Root::Header {
                     height: trusted.height,
                     hash,
@@ -94,6 +97,17 @@ impl Light {
             file,
         })
     }
+}
+
+/// A trusted header's hash that is none, which a checked configuration does not have.
+#[derive(Debug, thiserror::Error)]
+#[error("network.light.trust.hash {hash:?} is no hash: 64 hexadecimal digits")]
+pub struct TrustError {
+    /// What is there.
+    pub hash: String,
+    /// What is wrong with it.
+    #[source]
+    pub source: hex::FromHexError,
 }
 
 /// A header that is trusted, from a source that is.

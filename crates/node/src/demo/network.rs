@@ -103,47 +103,12 @@ impl Network {
         require_space(&dir, options.rounds)?;
         let mut members = members(&dir, options.liar);
         let mut ports = ports.into_iter();
-        let mut next = || ports.next().context("too few ports");
-
-        let mut config = Config::default();
-        let (rpc, blobs, api, p2p) = (next()?, next()?, next()?, next()?);
-        config.network.chain_id = CHAIN_ID.to_owned();
-        config.network.rpc = format!("http://{}", loopback(rpc));
-        config.network.bootstrap_blobs = vec![format!("http://{}", loopback(blobs))];
-        for member in &mut members {
-            member.config.network = config.network.clone();
-            member.config.node.moniker = member.label.clone();
-            member.config.node.stake = Some(STAKE.to_string());
-            let settings = RoleConfig {
-                blobs_listen: Some(loopback(next()?)),
-                api_listen: (member.role == Role::Serving).then_some(loopback(next()?)),
-                memory_mb: MEMORY_MB,
-                durable: false,
-                ..RoleConfig::default()
-            };
-            member.config.set_roles(&[member.role]);
-            if let Some(role) = member.config.role_mut(member.role) {
-                *role = settings;
-            }
+        let config = configure(options, &mut members, || {
+            ports.next().context("too few ports")
+        })?;
+        for member in &members {
             init_home(&member.home, &member.config)?;
         }
-        config.services.ledger = Some(Ledger {
-            rpc_listen: loopback(rpc),
-            grpc_listen: Some(loopback(next()?)),
-            rest_listen: Some(loopback(next()?)),
-            blobs_listen: Some(loopback(blobs)),
-            engine: options.engine,
-            block_interval_ms: Some(BLOCK_INTERVAL_MS),
-            cometbft: Some(CometBft {
-                p2p_listen: loopback(p2p),
-                ..CometBft::default()
-            }),
-            ..Ledger::default()
-        });
-        config.services.gateway = Some(Gateway {
-            listen: loopback(if options.port == 0 { api } else { options.port }),
-            ..Gateway::default()
-        });
         let home = Home::new(dir.join("network"));
         init_home(&home, &config)?;
         let keyring = Keyring::new(&home);
@@ -319,6 +284,54 @@ impl Network {
         }
         Ok(())
     }
+}
+
+/// Configures the members, and gives the configuration of the network's services; `next` gives a free
+/// port each time.
+fn configure(
+    options: &Options,
+    members: &mut [Member],
+    mut next: impl FnMut() -> anyhow::Result<u16>,
+) -> anyhow::Result<Config> {
+    let mut config = Config::default();
+    let (rpc, blobs, api, p2p) = (next()?, next()?, next()?, next()?);
+    config.network.chain_id = CHAIN_ID.to_owned();
+    config.network.rpc = format!("http://{}", loopback(rpc));
+    config.network.bootstrap_blobs = vec![format!("http://{}", loopback(blobs))];
+    for member in members {
+        member.config.network = config.network.clone();
+        member.config.node.moniker = member.label.clone();
+        member.config.node.stake = Some(STAKE.to_string());
+        let settings = RoleConfig {
+            blobs_listen: Some(loopback(next()?)),
+            api_listen: (member.role == Role::Serving).then_some(loopback(next()?)),
+            memory_mb: MEMORY_MB,
+            durable: false,
+            ..RoleConfig::default()
+        };
+        member.config.set_roles(&[member.role]);
+        if let Some(role) = member.config.role_mut(member.role) {
+            *role = settings;
+        }
+    }
+    config.services.ledger = Some(Ledger {
+        rpc_listen: loopback(rpc),
+        grpc_listen: Some(loopback(next()?)),
+        rest_listen: Some(loopback(next()?)),
+        blobs_listen: Some(loopback(blobs)),
+        engine: options.engine,
+        block_interval_ms: Some(BLOCK_INTERVAL_MS),
+        cometbft: Some(CometBft {
+            p2p_listen: loopback(p2p),
+            ..CometBft::default()
+        }),
+        ..Ledger::default()
+    });
+    config.services.gateway = Some(Gateway {
+        listen: loopback(if options.port == 0 { api } else { options.port }),
+        ..Gateway::default()
+    });
+    Ok(config)
 }
 
 fn members(dir: &Path, liar: bool) -> Vec<Member> {

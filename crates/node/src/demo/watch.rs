@@ -108,7 +108,7 @@ async fn adapter_bytes(depot: &Depot, record: &RoundRecord) -> anyhow::Result<Op
         .summary
         .as_ref()
         .context("the round closed without a summary")?;
-    agents::bench::fetch_adapter(depot, &summary.adapter, "demo").await
+    Ok(agents::bench::fetch_adapter(depot, &summary.adapter, "demo").await?)
 }
 
 fn round_figures(

@@ -5,7 +5,6 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::Context;
 use futures::{FutureExt, future::BoxFuture};
 use r3mes_blobs::{BlobStore, FileReader, GetError};
 use r3mes_gateway::{
@@ -17,7 +16,7 @@ use r3mes_training::job::adapter_layout;
 use r3mes_types::{
     Address, Cid, Hash,
     models::{QueryModel, QueryModels, QueryVersions, Version},
-    query::{MAX_PAGE_KEY, PageRequest},
+    query::{MAX_PAGE_KEY, PageRequest, Query},
     training::{Entry, QueryRound, QueryRun, QueryRuns, Run},
     wire::Blob,
 };
@@ -75,7 +74,7 @@ impl LedgerCatalogue {
         }
     }
 
-    async fn facts(&self, cid: Cid) -> anyhow::Result<Option<AdapterFacts>> {
+    async fn facts(&self, cid: Cid) -> Result<Option<AdapterFacts>, CatalogueError> {
         let mut versions = self.versions.lock().await;
         if !versions.by_adapter.contains_key(&cid) {
             self.read_versions(&mut versions).await?;
@@ -84,10 +83,12 @@ impl LedgerCatalogue {
             return Ok(None);
         };
         drop(versions);
-        let run = self.chain.query(&QueryRun { run: version.run }).await?;
-        let model = self.chain.query(&QueryModel { id: version.model }).await?;
-        let model = model.model.context("the ledger has no such model")?.spec;
-        let layout = adapter_layout(&self.shape(model.base).await?, &run.params.hyper)?;
+        let run = self.ask(&QueryRun { run: version.run }).await?;
+        let model = self.ask(&QueryModel { id: version.model }).await?.model;
+        let model = model.ok_or_else(|| silent("the ledger has no such model"))?;
+        let model = model.spec;
+        let shape = self.shape(model.base).await?;
+        let layout = adapter_layout(&shape, &run.params.hyper).map_err(silent)?;
         let details = vec![
             ("model", model.name.to_string()),
             ("version", version.number.to_string()),
@@ -98,26 +99,28 @@ impl LedgerCatalogue {
     }
 
     /// The shape of the model whose packed file is `base`.
-    async fn shape(&self, base: Cid) -> anyhow::Result<ModelConfig> {
+    async fn shape(&self, base: Cid) -> Result<ModelConfig, CatalogueError> {
         let store = Arc::clone(&self.store);
-        let read = tokio::task::spawn_blocking(move || -> anyhow::Result<ModelConfig> {
+        let read = tokio::task::spawn_blocking(move || {
             let mut file = match FileReader::open(&*store, base) {
-                Err(GetError::Missing { .. }) => {
-                    return Err(CatalogueError::NoModel { base }.into());
-                }
-                opened => opened?,
+                Err(GetError::Missing { .. }) => return Err(CatalogueError::NoModel { base }),
+                opened => opened.map_err(silent)?,
             };
-            Ok(PackedModel::read_config(&mut file)?)
+            PackedModel::read_config(&mut file).map_err(silent)
         });
-        read.await?
-            .with_context(|| format!("reading the model's packed file {base}"))
+        read.await.map_err(silent)?
+    }
+
+    /// Asks the ledger.
+    async fn ask<Q: Query>(&self, question: &Q) -> Result<Q::Answer, CatalogueError> {
+        self.chain.query(question).await.map_err(silent)
     }
 
     /// Reads the versions that have come since the last time.
-    async fn read_versions(&self, versions: &mut Versions) -> anyhow::Result<()> {
+    async fn read_versions(&self, versions: &mut Versions) -> Result<(), CatalogueError> {
         let mut page = PageRequest::default();
         loop {
-            let answer = self.chain.query(&QueryModels { page: Some(page) }).await?;
+            let answer = self.ask(&QueryModels { page: Some(page) }).await?;
             for model in &answer.models {
                 self.read_versions_of(model.spec.id, versions).await?;
             }
@@ -131,7 +134,11 @@ impl LedgerCatalogue {
         }
     }
 
-    async fn read_versions_of(&self, model: Hash, versions: &mut Versions) -> anyhow::Result<()> {
+    async fn read_versions_of(
+        &self,
+        model: Hash,
+        versions: &mut Versions,
+    ) -> Result<(), CatalogueError> {
         loop {
             let after = versions.last_pages.get(&model).cloned();
             let page = PageRequest {
@@ -142,7 +149,7 @@ impl LedgerCatalogue {
                 model,
                 page: Some(page),
             };
-            let answer = self.chain.query(&question).await?;
+            let answer = self.ask(&question).await?;
             versions.remember(answer.versions.iter().cloned(), REMEMBERED_VERSIONS);
             if answer.next.is_empty() {
                 return Ok(());
@@ -151,11 +158,11 @@ impl LedgerCatalogue {
         }
     }
 
-    async fn newest_run(&self) -> anyhow::Result<Option<Run>> {
+    async fn newest_run(&self) -> Result<Option<Run>, CatalogueError> {
         let mut newest: Option<Run> = None;
         loop {
             let after = newest.as_ref().map(|run| run.id);
-            let answer = self.chain.query(&QueryRuns { after, limit: 0 }).await?;
+            let answer = self.ask(&QueryRuns { after, limit: 0 }).await?;
             match answer.runs.iter().last() {
                 Some(last) => newest = Some(last.clone()),
                 None => return Ok(newest),
@@ -164,15 +171,15 @@ impl LedgerCatalogue {
     }
 
     /// The miners' parts in a round; none when it has not begun.
-    async fn entries(&self, run: u64, round: u32) -> anyhow::Result<Vec<Entry>> {
+    async fn entries(&self, run: u64, round: u32) -> Result<Vec<Entry>, CatalogueError> {
         match self.chain.query(&QueryRound { run, round }).await {
             Ok(record) => Ok(record.entries.iter().cloned().collect()),
             Err(ClientError::Query { codespace, .. }) if codespace == "training" => Ok(Vec::new()),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(silent(error)),
         }
     }
 
-    async fn package_of(&self, miner: Address, round: u32) -> anyhow::Result<Option<Cid>> {
+    async fn package_of(&self, miner: Address, round: u32) -> Result<Option<Cid>, CatalogueError> {
         let Some(run) = self.newest_run().await? else {
             return Ok(None);
         };
@@ -183,7 +190,7 @@ impl LedgerCatalogue {
             .map(|package| package.cid))
     }
 
-    async fn listed(&self) -> anyhow::Result<Vec<Listed>> {
+    async fn listed(&self) -> Result<Vec<Listed>, CatalogueError> {
         let mut versions = self.versions.lock().await;
         self.read_versions(&mut versions).await?;
         let mut known: Vec<&Version> = versions.by_adapter.values().collect();
@@ -217,11 +224,11 @@ impl LedgerCatalogue {
 
 impl Catalogue for LedgerCatalogue {
     fn list(&self) -> BoxFuture<'_, Result<Vec<Listed>, CatalogueError>> {
-        async { self.listed().await.map_err(silent) }.boxed()
+        self.listed().boxed()
     }
 
     fn adapter(&self, cid: Cid) -> BoxFuture<'_, Result<Option<AdapterFacts>, CatalogueError>> {
-        async move { self.facts(cid).await.map_err(silent) }.boxed()
+        self.facts(cid).boxed()
     }
 
     fn package(
@@ -229,16 +236,13 @@ impl Catalogue for LedgerCatalogue {
         miner: Address,
         round: u32,
     ) -> BoxFuture<'_, Result<Option<Cid>, CatalogueError>> {
-        async move { self.package_of(miner, round).await.map_err(silent) }.boxed()
+        self.package_of(miner, round).boxed()
     }
 }
 
-fn silent(error: anyhow::Error) -> CatalogueError {
-    match error.downcast_ref() {
-        Some(CatalogueError::NoModel { base }) => CatalogueError::NoModel { base: *base },
-        _ => CatalogueError::Silent {
-            source: error.into(),
-        },
+fn silent(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> CatalogueError {
+    CatalogueError::Silent {
+        source: source.into(),
     }
 }
 

@@ -3,9 +3,11 @@
 
 mod params;
 
-use std::path::Path;
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
-use anyhow::Context;
 use garde::Validate;
 use r3mes_training::presets;
 use r3mes_types::{
@@ -14,7 +16,7 @@ use r3mes_types::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use params::Subject;
+pub use params::{ParamsError, Subject};
 
 use crate::{
     config::{is_amount, is_hash},
@@ -30,6 +32,48 @@ const MIN_WINDOW_S: u64 = r3mes_types::MIN_WINDOW.millis() / 1000;
 const MAX_WINDOW_S: u64 = training::MAX_WINDOW.millis() / 1000;
 /// Most bytes that the file of a plan may have.
 const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// Why a file cannot be taken for the plan of a run.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanFileError {
+    /// It cannot be read.
+    #[error("cannot read {}", path.display())]
+    Unread {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        source: io::Error,
+    },
+    /// It is far too long for one.
+    #[error(
+        "{} has {bytes} bytes; the plan of a run has at most {MAX_FILE_BYTES}",
+        path.display()
+    )]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+    },
+    /// There are mistakes in it.
+    #[error("{} is no plan of a run", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// All of them.
+        #[source]
+        source: PlanError,
+    },
+}
+
+/// What is wrong with the text of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
+pub struct PlanError {
+    /// Every complaint, with line, column and the line itself.
+    pub problem: String,
+}
 
 /// Everything that defines a run, by the names of the ledger's `RunParams`. Shares are fractions of one,
 /// amounts are written as in `3000000uremes`.
@@ -352,24 +396,31 @@ impl Plan {
     ///
     /// # Errors
     /// When the file cannot be read, or with every complaint about it, its line included.
-    pub fn open(path: &Path) -> anyhow::Result<Self> {
-        let unread = || format!("cannot read {}", path.display());
-        let bytes = std::fs::metadata(path).with_context(unread)?.len();
-        anyhow::ensure!(
-            bytes <= MAX_FILE_BYTES,
-            "{} has {bytes} bytes; the plan of a run has at most {MAX_FILE_BYTES}",
-            path.display()
-        );
-        Self::parse(&std::fs::read_to_string(path).with_context(unread)?)
-            .with_context(|| format!("{} is no plan of a run", path.display()))
+    pub fn open(path: &Path) -> Result<Self, PlanFileError> {
+        let unread = |source| PlanFileError::Unread {
+            path: path.to_owned(),
+            source,
+        };
+        let bytes = fs::metadata(path).map_err(unread)?.len();
+        if bytes > MAX_FILE_BYTES {
+            return Err(PlanFileError::TooLarge {
+                path: path.to_owned(),
+                bytes,
+            });
+        }
+        let text = fs::read_to_string(path).map_err(unread)?;
+        Self::parse(&text).map_err(|source| PlanFileError::Malformed {
+            path: path.to_owned(),
+            source,
+        })
     }
 
     /// As [`Plan::open`], from the text itself.
     ///
     /// # Errors
     /// Every complaint, with its line.
-    pub fn parse(text: &str) -> anyhow::Result<Self> {
-        yaml::read(text).map_err(anyhow::Error::msg)
+    pub fn parse(text: &str) -> Result<Self, PlanError> {
+        yaml::read(text).map_err(|problem| PlanError { problem })
     }
 
     /// The plan as YAML.
@@ -417,7 +468,7 @@ mod tests {
     /// The plan that comes with the documentation.
     const EXAMPLE: &str = include_str!("../../../../docs/run.yaml");
 
-    fn params(plan: &Plan) -> anyhow::Result<RunParams> {
+    fn params(plan: &Plan) -> Result<RunParams, ParamsError> {
         let packed = SyntheticShape {
             context: 128,
             ..SyntheticShape::GOLDEN
@@ -465,7 +516,7 @@ mod tests {
             ("windows_s:\n  court: 7\n", "line 2", "four blocks"),
             ("windows_s: {serve: 604801}\n", "line 1", "a week"),
         ] {
-            let refusal = format!("{:#}", Plan::parse(text).unwrap_err());
+            let refusal = Plan::parse(text).unwrap_err().to_string();
             assert!(refusal.contains(line), "{refusal}");
             assert!(refusal.contains(named), "{refusal}");
         }

@@ -1,6 +1,6 @@
 //! The machines that homes are made for, as a file names them.
 
-use r3mes_types::Role;
+use r3mes_types::{Role, RoleError};
 
 /// A machine and what it does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,47 @@ impl Host {
     }
 }
 
+/// Why a file names no machines to make homes for.
+#[derive(Debug, thiserror::Error)]
+pub enum HostsError {
+    /// A line begins with something else than a machine.
+    #[error("line {line}: {name:?} is no name or IPv4 address of a machine, or stands there twice")]
+    Name {
+        /// Number of the line, from 1.
+        line: usize,
+        /// What it begins with.
+        name: String,
+    },
+    /// A machine is to play a role that there is not.
+    #[error("line {line} names a role that there is not")]
+    UnknownRole {
+        /// Number of the line, from 1.
+        line: usize,
+        /// What is there instead.
+        #[source]
+        source: RoleError,
+    },
+    /// A machine is given a role twice.
+    #[error("line {line}: {role} stands there twice")]
+    RoleTwice {
+        /// Number of the line, from 1.
+        line: usize,
+        /// The role.
+        role: Role,
+    },
+    /// No line names a machine.
+    #[error("there is no host in it: write one a line")]
+    Empty,
+    /// Nobody plays a role without which the network stands still.
+    #[error("{lacks}: write {role} behind a host")]
+    Lacks {
+        /// The role.
+        role: Role,
+        /// What would not be done.
+        lacks: &'static str,
+    },
+}
+
 /// The machines in a file, one a line without ports, each with its roles behind its name; `#` begins a
 /// remark. One without roles mines and validates. Where none is named to aggregate, or to answer
 /// prompts, the first validator does.
@@ -26,45 +67,43 @@ impl Host {
 /// # Errors
 /// Names the line that is no machine with roles; and nobody may be missing without whom no block is
 /// made or nothing is trained.
-pub fn parse_hosts(text: &str) -> anyhow::Result<Vec<Host>> {
+pub fn parse_hosts(text: &str) -> Result<Vec<Host>, HostsError> {
     let mut hosts: Vec<Host> = Vec::new();
-    for (number, line) in (1..).zip(text.lines()) {
-        let line = line.split('#').next().unwrap_or_default();
-        let mut words = line.split_whitespace();
+    for (line, written) in (1..).zip(text.lines()) {
+        let written = written.split('#').next().unwrap_or_default();
+        let mut words = written.split_whitespace();
         let Some(name) = words.next() else {
             continue;
         };
+        let name = name.to_owned();
         let known = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
-        anyhow::ensure!(
-            name.chars().all(known) && !hosts.iter().any(|other| other.name == name),
-            "line {number}: {name:?} is no name or IPv4 address of a machine, or stands there twice"
-        );
+        if !name.chars().all(known) || hosts.iter().any(|other| other.name == name) {
+            return Err(HostsError::Name { line, name });
+        }
         let mut roles = Vec::new();
         for word in words {
             let role = word.parse::<Role>();
-            let role = role.map_err(|error| anyhow::anyhow!("line {number}: {error}"))?;
-            anyhow::ensure!(
-                !roles.contains(&role),
-                "line {number}: {role} stands there twice"
-            );
+            let role = role.map_err(|source| HostsError::UnknownRole { line, source })?;
+            if roles.contains(&role) {
+                return Err(HostsError::RoleTwice { line, role });
+            }
             roles.push(role);
         }
         if roles.is_empty() {
             roles = vec![Role::Miner, Role::Validator];
         }
-        let name = name.to_owned();
         hosts.push(Host { name, roles });
     }
-    anyhow::ensure!(
-        !hosts.is_empty(),
-        "there is no host in it: write one a line"
-    );
+    if hosts.is_empty() {
+        return Err(HostsError::Empty);
+    }
     for (role, lacks) in [
         (Role::Validator, "nobody would sign blocks"),
         (Role::Miner, "nobody would train"),
     ] {
-        let plays = hosts.iter().any(|host| host.roles.contains(&role));
-        anyhow::ensure!(plays, "{lacks}: write {role} behind a host");
+        if !hosts.iter().any(|host| host.roles.contains(&role)) {
+            return Err(HostsError::Lacks { role, lacks });
+        }
     }
     for role in [Role::Serving, Role::Proposer] {
         let plays = hosts.iter().any(|host| host.roles.contains(&role));

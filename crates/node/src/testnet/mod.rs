@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub use homes::Testnet;
-pub use hosts::{Host, parse_hosts};
+pub use hosts::{Host, HostsError, parse_hosts};
 
 use crate::{
     agents,

@@ -126,11 +126,10 @@ impl Account<'_> {
         content: Vec<(&'static str, Shown)>,
     ) -> anyhow::Result<Shown> {
         let sent = self.submit(message, submit, content).await;
-        let refusal = sent.as_ref().err().and_then(|error| error.downcast_ref());
-        if let Some(SendError::Refused { .. }) = refusal {
+        if let Err(SendError::Refused { .. }) = &sent {
             shelf.take_back()?;
         }
-        sent
+        Ok(sent?)
     }
 }
 

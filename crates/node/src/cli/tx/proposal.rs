@@ -72,6 +72,6 @@ impl Account<'_> {
             title: Text::new(title).context("give a shorter title with --title")?,
             change,
         };
-        self.submit(message.into(), submit, Vec::new()).await
+        Ok(self.submit(message.into(), submit, Vec::new()).await?)
     }
 }

@@ -54,7 +54,7 @@ impl Account<'_> {
             RunCommand::Example => anyhow::bail!("the example needs no account"),
         };
         let message = self.message(self.way().await?, decision, submit)?;
-        self.submit(message, submit, Vec::new()).await
+        Ok(self.submit(message, submit, Vec::new()).await?)
     }
 
     async fn start_run(&self, typed: &RunStart) -> anyhow::Result<Shown> {
@@ -97,7 +97,7 @@ impl Account<'_> {
         };
         let message = self.message(way, decision, &typed.submit)?;
         let content = vec![("plan", Shown::Text(plan.to_yaml()))];
-        self.submit(message, &typed.submit, content).await
+        Ok(self.submit(message, &typed.submit, content).await?)
     }
 }
 

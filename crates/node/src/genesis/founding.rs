@@ -16,6 +16,7 @@ use r3mes_types::{
     wire::{List, Text, Wire},
 };
 
+use super::{BOOTSTRAP_STORAGE_MB, bootstrap_folder};
 use crate::{
     agents, assets,
     home::Home,
@@ -30,8 +31,6 @@ pub const BEACON_CHAIN: u64 = 1 << 20;
 pub const SEQUENCE: usize = 128;
 /// Number of the dataset that a founded network begins with.
 const FIRST_DATASET: u64 = 1;
-/// Disk that the bootstrap blob store may take, in MiB.
-pub const BOOTSTRAP_STORAGE_MB: u64 = 16 << 10;
 /// Most nodes that sign blocks, where the ledger's nodes decide that.
 const MAX_BLOCK_VALIDATORS: u32 = 100;
 /// Most that the faucet of a development network gives at once.
@@ -199,48 +198,6 @@ fn registrations(founders: &[Founder]) -> anyhow::Result<Vec<MsgRegister>> {
     Ok(all?)
 }
 
-/// Reads a home's genesis.
-///
-/// # Errors
-/// When the file is missing or is no genesis.
-pub fn read(home: &Home) -> anyhow::Result<Genesis> {
-    let path = home.genesis_file();
-    let bytes = std::fs::read(&path)
-        .with_context(|| format!("cannot read {}; run `r3mes init` first", path.display()))?;
-    Genesis::decode(&bytes).with_context(|| format!("{} is not a genesis", path.display()))
-}
-
-/// Blocks that each hash chain of the beacon lasts for: as many as those that the network began with.
-///
-/// # Errors
-/// When the genesis has no validator.
-pub fn beacon_chain(genesis: &Genesis) -> anyhow::Result<u64> {
-    let first = genesis.validators.first();
-    Ok(first.context("the genesis has no validator")?.chain_length)
-}
-
-/// The secret of this node's hash chains on the network of a genesis.
-///
-/// # Errors
-/// When the seed cannot be read.
-pub fn beacon_secret(keyring: &Keyring, genesis: &Genesis) -> anyhow::Result<[u8; 32]> {
-    let seed = keyring.beacon_seed()?;
-    Ok(match genesis.continued {
-        None => *seed,
-        Some(_) => continued_secret(&seed, &genesis.chain_id),
-    })
-}
-
-/// The secret of hash chains on a network that goes on from another, where elements of the seed's own
-/// chains were revealed.
-pub fn continued_secret(seed: &[u8; 32], chain_id: &str) -> [u8; 32] {
-    let secret = Hasher::new("r3mes continued beacon v1")
-        .part(seed)
-        .part(chain_id.as_bytes())
-        .finish();
-    *secret.as_bytes()
-}
-
 fn founding_model(shelf: &Shelf, packed: &PackedModel) -> anyhow::Result<ModelSpec> {
     let labels = ModelLabels {
         name: assets::BASE_MODEL_NAME,
@@ -269,11 +226,6 @@ fn founding_texts(
     };
     let texts = assets::TEXTS.map(|(_, text)| text);
     store_texts(shelf, tokenizer, &texts, cut, &labels)
-}
-
-/// The folder of the ledger's own blob store.
-pub fn bootstrap_folder(home: &Home) -> std::path::PathBuf {
-    home.data("ledger").join("blobs")
 }
 
 #[cfg(test)]

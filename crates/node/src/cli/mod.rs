@@ -3,6 +3,8 @@
 mod args;
 mod compute;
 mod demo;
+#[cfg(test)]
+mod documents;
 mod export;
 mod functions;
 mod init;

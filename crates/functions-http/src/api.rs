@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    http::{HeaderName, Method, header},
+    http::HeaderName,
     routing::{get, post},
 };
 use r3mes_functions::{
@@ -14,16 +14,11 @@ use r3mes_functions::{
 use r3mes_http::{metrics::Metrics, server};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tower_http::cors::{Any, CorsLayer};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::{
-    WebhookHosts, call, dashboard, figures,
-    jobs::Jobs,
-    kept::Kept,
-    limit::RateLimit,
-    lists, mcp, openapi, problem,
-    webhook::{self, Sender},
+    Origins, WebhookHosts, call, dashboard, figures, jobs::Jobs, kept::Kept, limit::RateLimit,
+    lists, mcp, openapi, problem, webhook::Sender,
 };
 
 /// Which call an answer belongs to.
@@ -46,6 +41,8 @@ pub struct HttpLimits {
     pub job_life: Duration,
     /// Who may be told that an asynchronous call is over.
     pub webhooks: WebhookHosts,
+    /// Pages of which origins may call from a browser.
+    pub origins: Origins,
 }
 
 impl Default for HttpLimits {
@@ -57,6 +54,7 @@ impl Default for HttpLimits {
             job_bytes: 256 << 20,
             job_life: Duration::from_secs(3600),
             webhooks: WebhookHosts::default(),
+            origins: Origins::default(),
         }
     }
 }
@@ -111,28 +109,8 @@ impl Functions {
 
     /// Everything that is answered over HTTP.
     pub fn router(&self) -> Router {
-        let cors = CorsLayer::new()
-            .allow_origin(Any)
-            .allow_methods([Method::GET, Method::POST, Method::DELETE])
-            .allow_headers([
-                header::ACCEPT,
-                header::AUTHORIZATION,
-                header::CONTENT_TYPE,
-                call::PREFER,
-                call::IDEMPOTENCY_KEY,
-                webhook::CALLBACK_URL,
-                mcp::PROTOCOL_VERSION,
-                mcp::METHOD,
-                mcp::NAME,
-            ])
-            .expose_headers([
-                CALL_HEADER,
-                header::AGE,
-                header::LOCATION,
-                header::RETRY_AFTER,
-            ]);
         let documentation = SwaggerUi::new("/docs").config(Config::from("/openapi.json"));
-        Router::new()
+        let router = Router::new()
             .route("/api/fn/{function}", post(call::by_function))
             .route("/api/{target}", post(call::by_node))
             .route("/api/nodes", get(lists::nodes))
@@ -150,8 +128,8 @@ impl Functions {
             .merge(documentation)
             .merge(dashboard::router())
             .merge(mcp::router(Arc::clone(&self.shared)))
-            .merge(self.metrics.router())
-            .layer(cors)
+            .merge(self.metrics.router());
+        self.shared.limits.origins.guard(router)
     }
 
     /// Serves HTTP and frames on `listener` until `shutdown`, over TLS if it is given.

@@ -17,6 +17,7 @@ mod limit;
 mod lists;
 mod mcp;
 mod openapi;
+mod origins;
 mod problem;
 mod values;
 mod webhook;
@@ -25,6 +26,7 @@ use self::api::{CALL_HEADER, Shared};
 pub use self::{
     api::{Functions, HttpLimits},
     arguments::arguments_of,
+    origins::{Origin, Origins},
     values::value_of,
     webhook::WebhookHosts,
 };

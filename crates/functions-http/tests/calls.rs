@@ -618,6 +618,9 @@ async fn what_there_is_can_be_read() {
     assert_eq!(metrics["gateway"]["error_rate"], 0.0);
     assert_eq!(metrics["nodes"][0]["functions_executed"], 1);
     assert_eq!(metrics["nodes"][0]["gpu_usage"], Value::Null);
+    assert!(metrics["nodes"][0]["data_transfer_rate"].as_f64().unwrap() > 0.0);
+    assert_eq!(metrics["nodes"][0]["revenue_generated"], Value::Null);
+    assert_eq!(metrics["billing"], Value::Null);
     let text = network
         .http
         .get(network.url("/metrics"))

@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use ed25519_consensus::SigningKey;
 use r3mes_functions::{
     Failure, Moment, Reason,
-    billing::{Bill, Price, Purse},
+    billing::{Bill, Price, Purse, Unpaid},
     broker::{Broker, Limits},
     node::{Invocation, Node, NodeConfig, answer},
     registry::{Access, FunctionInfo},
@@ -52,6 +52,10 @@ impl Purse for Deep {
     }
 
     fn settle(&mut self, _: &Bill, _: bool) {}
+
+    fn unpaid(&self) -> Unpaid {
+        Unpaid::default()
+    }
 }
 
 /// A gateway with two nodes, and a token of alice's, who is in the team.

@@ -30,6 +30,19 @@ pub struct Bill {
     pub price: Price,
 }
 
+/// What calls have cost and nobody has been paid for yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unpaid {
+    /// All of it, in uremes.
+    pub uremes: u64,
+    /// Escrows that the ledger refuses to have charged now.
+    pub refused_escrows: u64,
+    /// What they owe, in uremes.
+    pub refused_uremes: u64,
+    /// Of that, what is never asked for again, in uremes.
+    pub given_up_uremes: u64,
+}
+
 /// Pays for calls. It is asked while nobody else can drive the broker, and so answers at once.
 pub trait Purse: fmt::Debug + Send {
     /// Whether a node may ask this price here.
@@ -47,4 +60,7 @@ pub trait Purse: fmt::Debug + Send {
 
     /// A call has ended: its price is owed, or goes back to the user.
     fn settle(&mut self, bill: &Bill, owed: bool);
+
+    /// What is still to be paid.
+    fn unpaid(&self) -> Unpaid;
 }

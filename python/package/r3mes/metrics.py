@@ -66,10 +66,10 @@ class ComputeNodeMetrics:
         metadata=_by("Nobody measures it: a node that comes again is a new one to its gateway")
     )
     data_transfer_rate: float | None = field(
-        metadata=_by("Nobody measures it: gateways count bytes by caller and function (GET /api/usage), not by node")
+        metadata=_by("Gateway: bytes of arguments and results of the ended calls, by second since the node came")
     )
     revenue_generated: float | None = field(
-        metadata=_by("Nobody measures it: the ledger pays accounts, not nodes (r3mes query escrow)")
+        metadata=_by("Gateway: what the node's calls have cost its callers, in REMES; unknown while nothing has a price")
     )
     user_satisfaction: float | None = field(metadata=_by("Nobody measures it: no caller is asked"))
 

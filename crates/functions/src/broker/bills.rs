@@ -3,7 +3,7 @@
 use super::{Broker, calls::Call};
 use crate::{
     Moment,
-    billing::{Bill, Price, Purse},
+    billing::{Bill, Price, Purse, Unpaid},
     registry::FunctionInfo,
 };
 
@@ -34,10 +34,19 @@ pub(super) fn set_aside(
 }
 
 impl Broker {
-    /// What was set aside for a call is owed, or goes back.
-    pub(super) fn pay(&mut self, bill: Option<&Bill>, owed: bool) {
-        if let (Some(bill), Some(purse)) = (bill, &mut self.purse) {
-            purse.settle(bill, owed);
+    /// What calls have cost that nobody has been paid for; nothing is known where nothing pays.
+    pub fn unpaid(&self) -> Option<Unpaid> {
+        self.purse.as_ref().map(|purse| purse.unpaid())
+    }
+
+    /// What was set aside for a call that a node had is owed, or goes back.
+    pub(super) fn pay(&mut self, node: &str, bill: Option<&Bill>, owed: bool) {
+        let (Some(bill), Some(purse)) = (bill, &mut self.purse) else {
+            return;
+        };
+        purse.settle(bill, owed);
+        if let Some((_, node)) = self.nodes.get_mut(node).filter(|_| owed) {
+            node.earned_uremes += bill.price.uremes;
         }
     }
 

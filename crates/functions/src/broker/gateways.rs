@@ -198,6 +198,7 @@ impl Broker {
         {
             (node.running, node.load) = (known.running, known.load);
             (node.latency_us, node.functions) = (known.latency_us, known.functions);
+            (node.moved_bytes, node.earned_uremes) = (known.moved_bytes, known.earned_uremes);
         }
         node.offer(offered.functions, self.number_registration())?;
         self.nodes.insert(id, (peer, node));

@@ -36,6 +36,13 @@ pub struct NodeView {
     pub latency_s: Option<f64>,
     /// When it came, in microseconds since 1970.
     pub registered_at_us: u64,
+    /// Bytes of arguments and results of its calls that have ended since then.
+    #[serde(default)]
+    pub moved_bytes: u64,
+    /// What its calls have cost callers of the gateway that was asked since then, in uremes; absent when none
+    /// of its functions has a price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earned_uremes: Option<u64>,
 }
 
 /// A function on offer somewhere.
@@ -216,6 +223,8 @@ fn function_view(node: &Node, offer: &Offer, waiting: &Waiting<'_>, now: Moment)
 }
 
 fn view(node: &Node) -> NodeView {
+    let mut offers = node.functions.values();
+    let has_price = offers.any(|offer| offer.info.price.is_some());
     NodeView {
         id: node.id.clone(),
         capabilities: node.capabilities.clone(),
@@ -228,5 +237,7 @@ fn view(node: &Node) -> NodeView {
         gpu: node.load.gpu,
         latency_s: node.latency_us.map(|micros| micros / 1e6),
         registered_at_us: node.registered_at.0,
+        moved_bytes: node.moved_bytes,
+        earned_uremes: (has_price || node.earned_uremes > 0).then_some(node.earned_uremes),
     }
 }

@@ -45,6 +45,10 @@ pub struct Node {
     pub load: Load,
     /// Round trip of the newest pings in microseconds, each weighed a quarter; `None` before the first.
     pub latency_us: Option<f64>,
+    /// Bytes of arguments and results of its calls that have ended.
+    pub moved_bytes: u64,
+    /// What its calls have cost whoever called here, in uremes.
+    pub earned_uremes: u64,
     /// When it came.
     pub registered_at: Moment,
     /// The number of its list of functions, which no other list has at its broker; 0 before the first.
@@ -103,6 +107,8 @@ impl Node {
             gateway: None,
             load: Load::default(),
             latency_us: None,
+            moved_bytes: 0,
+            earned_uremes: 0,
             registered_at,
             registration: 0,
             functions: BTreeMap::new(),

@@ -8,7 +8,7 @@ use std::{
 
 use r3mes_functions::{
     Moment,
-    billing::{Bill, Price, Purse},
+    billing::{Bill, Price, Purse, Unpaid},
 };
 use r3mes_ledger::bank::MODULES;
 use r3mes_types::{
@@ -17,7 +17,11 @@ use r3mes_types::{
     wire::List,
 };
 
-use super::journal::{Earnings, EscrowKey, Journal, JournalError};
+use super::{
+    entry::Entry,
+    journal::{Earnings, EscrowKey, Journal, JournalError},
+    refusal::Refusal,
+};
 
 /// Most escrows of one user that are looked at: those that pay, with the most left, first. Anybody may
 /// open one for any user, and others must not keep a call from finding those.
@@ -43,70 +47,6 @@ struct Pages {
     before: Earnings,
     entries: BTreeMap<EscrowKey, Entry>,
     of_user: BTreeMap<String, Vec<EscrowKey>>,
-}
-
-/// An escrow, open or not: what was earned out of it is forgotten at its end, and not because an answer
-/// left it out.
-#[derive(Debug)]
-struct Entry {
-    escrow: Escrow,
-    /// Whether it was in the newest answer of the ledger.
-    listed: bool,
-    /// What each payee has earned since it was opened.
-    earned: BTreeMap<Address, Amount>,
-    /// Prices of calls that run.
-    reserved: BTreeMap<Address, Amount>,
-}
-
-impl Entry {
-    /// What is neither earned nor set aside.
-    fn left(&self) -> Amount {
-        let taken = self.earned.values().chain(self.reserved.values()).copied();
-        let taken = taken.fold(Amount::ZERO, Amount::saturating_add);
-        self.escrow.deposit.saturating_sub(taken)
-    }
-
-    /// Whether calls that end by then can be paid out of it, if it has enough left.
-    fn pays_until(&self, until: Time) -> bool {
-        self.escrow.voucher_key.is_none() && self.escrow.expires_at > until
-    }
-
-    /// Whether a record has room for this payee beside those who have earned, or may yet.
-    fn has_room_for(&self, payee: &Address) -> bool {
-        let is_new = |of: &Address| !self.earned.contains_key(of);
-        let awaited = self.reserved.keys().filter(|other| is_new(other)).count();
-        !is_new(payee)
-            || self.reserved.contains_key(payee)
-            || self.earned.len() + awaited < MAX_PAYEES
-    }
-
-    /// Ends what was set aside for a call.
-    fn free(&mut self, payee: &Address, amount: Amount) {
-        if let Some(reserved) = self.reserved.get_mut(payee) {
-            *reserved = reserved.saturating_sub(amount);
-            if reserved.is_zero() {
-                self.reserved.remove(payee);
-            }
-        }
-    }
-
-    /// What has been earned and not been paid yet.
-    fn owed(&self) -> impl Iterator<Item = Total> {
-        let earned = self.earned.iter();
-        earned
-            .filter(|(payee, amount)| **amount > self.escrow.paid_to(payee))
-            .map(|(payee, amount)| Total {
-                payee: *payee,
-                amount: *amount,
-            })
-    }
-
-    /// The sum that a charge would move now.
-    fn owed_in_all(&self) -> Amount {
-        let sums = self.owed();
-        let sums = sums.map(|owed| owed.amount.saturating_sub(self.escrow.paid_to(&owed.payee)));
-        sums.fold(Amount::ZERO, Amount::saturating_add)
-    }
 }
 
 impl Book {
@@ -155,16 +95,60 @@ impl Book {
         self.charges(Amount::new(u64::MAX), now)
     }
 
+    /// The ledger refuses to have this escrow charged: a later charge waits, or none is sent any more.
+    pub(super) fn refused(&self, escrow: u64, refusal: &Refusal, now: Time) {
+        let mut pages = self.pages();
+        let Some(entry) = pages.listed(escrow) else {
+            return;
+        };
+        let (owed, ends) = (entry.owed_in_all(), entry.escrow.expires_at);
+        let refused = entry.refused.get_or_insert_default();
+        refused.add(refusal, now, ends);
+        refused.tell(escrow, owed, now);
+    }
+
+    /// The ledger has charged this escrow.
+    pub(super) fn charged(&self, escrow: u64) {
+        if let Some(entry) = self.pages().listed(escrow) {
+            entry.refused = None;
+        }
+    }
+
     fn pages(&self) -> MutexGuard<'_, Pages> {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Pages {
+    /// The open escrow of this number.
+    fn listed(&mut self, escrow: u64) -> Option<&mut Entry> {
+        let first = (escrow, Time::from_nanos(0));
+        let last = (escrow, Time::from_nanos(u64::MAX));
+        let mut of_number = self.entries.range_mut(first..=last).map(|(_, entry)| entry);
+        of_number.find(|entry| entry.listed)
+    }
+
+    fn unpaid(&self) -> Unpaid {
+        let mut unpaid = Unpaid::default();
+        for entry in self.entries.values().filter(|entry| entry.listed) {
+            let owed = entry.owed_in_all().uremes();
+            unpaid.uremes = unpaid.uremes.saturating_add(owed);
+            if entry.refused.is_some() {
+                unpaid.refused_escrows += 1;
+                unpaid.refused_uremes = unpaid.refused_uremes.saturating_add(owed);
+            }
+            if entry.is_given_up() {
+                unpaid.given_up_uremes = unpaid.given_up_uremes.saturating_add(owed);
+            }
+        }
+        unpaid
+    }
+
     fn charges(&self, least: Amount, now: Time) -> Vec<MsgCharge> {
         let soon = later(now, self.margin);
         let mut charges = Vec::new();
-        for entry in self.entries.values().filter(|entry| entry.listed) {
+        let due = |entry: &&Entry| entry.listed && entry.is_due(now);
+        for entry in self.entries.values().filter(due) {
             if entry.owed_in_all() < least && entry.escrow.expires_at > soon {
                 continue;
             }
@@ -190,12 +174,12 @@ impl Pages {
                 continue;
             }
             let key = (escrow.id, escrow.expires_at);
-            let (mut earned, reserved) = match known.remove(&key) {
-                Some(entry) => (entry.earned, entry.reserved),
-                None => (
-                    self.before.remove(&key).unwrap_or_default(),
-                    BTreeMap::new(),
-                ),
+            let (mut earned, reserved, refused) = match known.remove(&key) {
+                Some(entry) => (entry.earned, entry.reserved, entry.refused),
+                None => {
+                    let earned = self.before.remove(&key).unwrap_or_default();
+                    (earned, BTreeMap::new(), None)
+                }
             };
             for paid in &escrow.totals {
                 let total = earned.entry(paid.payee).or_default();
@@ -210,6 +194,7 @@ impl Pages {
                 listed: true,
                 earned,
                 reserved,
+                refused,
             };
             self.entries.insert(key, entry);
         }
@@ -260,7 +245,12 @@ impl Pages {
                 continue;
             };
             let id = key.0;
-            if entry.escrow.expires_at <= until {
+            if let Some(refused) = entry.refused.as_ref().filter(|refused| refused.is_final()) {
+                why.insert(format!(
+                    "the ledger refuses to have escrow {id} charged: {}",
+                    refused.why()
+                ));
+            } else if entry.escrow.expires_at <= until {
                 why.insert(format!(
                     "escrow {id} ends before the call could and be settled: \
                      give the call a shorter deadline, or use an escrow that lasts longer"
@@ -326,7 +316,8 @@ impl Pages {
     }
 }
 
-fn later(than: Time, by: Duration) -> Time {
+/// So much after a time.
+pub(super) fn later(than: Time, by: Duration) -> Time {
     let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
     Time::from_nanos(than.nanos().saturating_add(nanos))
 }
@@ -355,6 +346,10 @@ impl Purse for Book {
 
     fn settle(&mut self, bill: &Bill, owed: bool) {
         self.pages().settle(bill, owed);
+    }
+
+    fn unpaid(&self) -> Unpaid {
+        self.pages().unpaid()
     }
 }
 

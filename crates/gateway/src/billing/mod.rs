@@ -7,7 +7,9 @@
 //! - [`Billing`]: reads the gateway's escrows from the ledger, and charges them.
 
 mod book;
+mod entry;
 mod journal;
+mod refusal;
 mod settle;
 
 pub use self::{

@@ -10,7 +10,7 @@ use r3mes_types::{
 };
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
-use super::Book;
+use super::{Book, refusal::Refusal};
 use crate::rpc::{ClientError, SendError, TxClient, TxOutcome};
 
 /// Transactions that are sent at a time.
@@ -170,13 +170,14 @@ impl Billing {
                     // One escrow that has ended must not keep the others from being charged.
                     Err(SendError::Refused { .. }) if several => {
                         for charge in charges {
-                            told(&[charge.escrow], self.send(&[charge]).await);
+                            let outcome = self.send(std::slice::from_ref(&charge)).await;
+                            self.note(&[charge.escrow], outcome);
                         }
                     }
                     outcome => {
                         let escrows: Vec<u64> =
                             charges.iter().map(|charge| charge.escrow).collect();
-                        told(&escrows, outcome);
+                        self.note(&escrows, outcome);
                     }
                 }
             });
@@ -187,17 +188,36 @@ impl Billing {
         let messages = charges.iter().cloned().map(Message::from);
         self.sender.send(messages.collect()).await
     }
-}
 
-fn told(escrows: &[u64], outcome: Result<TxOutcome, SendError>) {
-    match outcome {
-        Ok(outcome) => {
-            let height = outcome.height;
-            tracing::info!(?escrows, height, "functions.billing.settled");
-        }
-        Err(error) => {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(?escrows, error, "functions.billing.refused");
+    /// Tells what became of a charge, and has the book know of a refusal.
+    fn note(&self, escrows: &[u64], outcome: Result<TxOutcome, SendError>) {
+        match outcome {
+            Ok(outcome) => {
+                let height = outcome.height;
+                tracing::info!(?escrows, height, "functions.billing.settled");
+                for escrow in escrows {
+                    self.book.charged(*escrow);
+                }
+            }
+            Err(SendError::Refused {
+                codespace,
+                code,
+                log,
+            }) => {
+                let refusal = Refusal {
+                    codespace,
+                    code,
+                    log,
+                };
+                for escrow in escrows {
+                    self.book.refused(*escrow, &refusal, now());
+                }
+            }
+            // Whether the charge arrived, the next look at the ledger says.
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(?escrows, error, "functions.billing.unanswered");
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use r3mes_functions::{
     tokens::{Secret, Token},
     wire::messages::CallHead,
 };
-use r3mes_functions_http::{arguments_of, value_of};
+use r3mes_functions_http::{Origins, arguments_of, value_of};
 use r3mes_types::Amount;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -64,6 +64,11 @@ fn serve(home: &Home, typed: &Serve, overrides: &Overrides, out: &Output) -> any
     }
     if !typed.webhook_hosts.is_empty() {
         settings.webhook_hosts = Some(typed.webhook_hosts.clone());
+    }
+    if !typed.cors_origins.is_empty() {
+        Origins::listed(&typed.cors_origins)
+            .map_err(|error| anyhow::anyhow!("--cors-origins: {error}"))?;
+        settings.cors_origins.clone_from(&typed.cors_origins);
     }
     if !typed.nats.is_empty() {
         for url in &typed.nats {

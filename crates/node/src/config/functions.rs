@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf};
 
 use garde::Validate;
+use r3mes_functions_http::Origins;
 use serde::{Deserialize, Serialize};
 
 use super::loopback;
@@ -28,6 +29,11 @@ pub struct Functions {
     #[garde(inner(inner(length(min = 1, max = 260))))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook_hosts: Option<Vec<String>>,
+    /// Origins, each https://HOST or http://HOST:PORT, whose pages may call from a browser; `*` alone for all.
+    /// When absent or empty, only the gateway's own may.
+    #[garde(custom(are_origins))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cors_origins: Vec<String>,
     /// How calls of functions with a price are paid for: out of escrows on the network's ledger. There are
     /// no such functions when absent.
     #[garde(dive)]
@@ -51,6 +57,7 @@ impl Default for Functions {
             calls_per_minute: NonZeroU32::new(60_000).expect("it is not zero"),
             max_body_bytes: 64 << 20,
             webhook_hosts: None,
+            cors_origins: Vec::new(),
             billing: None,
             tls: None,
             nats: None,
@@ -127,6 +134,12 @@ impl Default for Nats {
             replicas: 1,
         }
     }
+}
+
+fn are_origins(texts: &[String], _: &()) -> garde::Result {
+    Origins::listed(texts)
+        .map(|_| ())
+        .map_err(garde::Error::new)
 }
 
 fn is_prefix(prefix: &str, _: &()) -> garde::Result {

@@ -19,7 +19,7 @@ use r3mes_functions::{
     tls::ServerTls,
     tokens::{Token, Tokens},
 };
-use r3mes_functions_http::{Functions, HttpLimits, WebhookHosts};
+use r3mes_functions_http::{Functions, HttpLimits, Origins, WebhookHosts};
 use r3mes_gateway::billing::Billing;
 use serde::{Deserialize, Serialize};
 use tokio::{sync::mpsc, time::MissedTickBehavior};
@@ -73,6 +73,8 @@ pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> a
             Some(hosts) => WebhookHosts::Only(hosts.clone()),
             None => WebhookHosts::Public,
         },
+        origins: Origins::listed(&settings.cors_origins)
+            .map_err(|error| anyhow::anyhow!("services.functions.cors_origins: {error}"))?,
         ..HttpLimits::default()
     };
     let following = follow_certificate(settings.tls.as_ref(), tls.clone());

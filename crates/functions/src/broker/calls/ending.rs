@@ -21,12 +21,15 @@ impl Broker {
         let owed = call.answered && !failure.reason.blames_node();
         self.deadlines.remove(&(call.deadline, id));
         let place = match &mut call.place {
-            Place::Running(running) => Some((running.peer, running.number, running.bill.take())),
+            Place::Running(running) => {
+                let bill = running.bill.take();
+                Some((running.node.clone(), running.peer, running.number, bill))
+            }
             Place::Waiting(_) => None,
         };
         match place {
-            Some((peer, number, bill)) => {
-                self.pay(bill.as_ref(), owed);
+            Some((node, peer, number, bill)) => {
+                self.pay(&node, bill.as_ref(), owed);
                 self.send(peer, Frame::bare(Kind::Cancel, number));
             }
             None => {
@@ -64,7 +67,7 @@ impl Broker {
             Some(frames) => {
                 let before = std::mem::replace(&mut call.place, Place::Waiting(frames));
                 if let Place::Running(running) = before {
-                    self.pay(running.bill.as_ref(), false);
+                    self.pay(&running.node, running.bill.as_ref(), false);
                 }
                 self.place(id, now);
             }
@@ -111,7 +114,7 @@ impl Broker {
             result_bytes: call.answer_bytes,
         };
         self.meter.add(call.user(), function, spent);
-        self.pay(running.bill.as_ref(), failure.is_none());
+        self.pay(&running.node, running.bill.as_ref(), failure.is_none());
         self.recent.ended(call.came, failure.is_some(), now);
         if let Some(quota) = running.quota {
             self.usage.end(call.user(), function, quota, busy_us, now);
@@ -132,6 +135,7 @@ impl Broker {
             return;
         };
         node.running = node.running.saturating_sub(1);
+        node.moved_bytes += spent.argument_bytes + spent.result_bytes;
         let Some(offer) = node.functions.get_mut(function) else {
             return;
         };

@@ -3,14 +3,25 @@
 use super::{BROKERS, Place, Running};
 use crate::{
     Moment,
-    broker::{Broker, CallId, bills::set_aside, queue::Waiting, session::Role},
+    billing::Bill,
+    broker::{Broker, CallId, PeerId, bills::set_aside, queue::Waiting, session::Role},
     failure::{Failure, Reason},
-    registry::{Ahead, Strategy},
+    registry::{Ahead, Quota, Strategy},
     wire::{
         Frame, Kind,
         messages::{CallHead, Caller, Queued, Started, Used},
     },
 };
+
+/// On which terms a call begins at a node.
+struct Allowed {
+    /// Whose use is counted.
+    quota: Option<Quota>,
+    /// What is set aside.
+    bill: Option<Bill>,
+    /// When it must have ended.
+    deadline: Moment,
+}
 
 impl Broker {
     /// Gives a call that waits to a node, or puts it into the queue.
@@ -71,42 +82,24 @@ impl Broker {
 
     /// Gives a waiting call to a node.
     fn give(&mut self, id: CallId, node_id: &str, waited: bool, now: Moment) {
+        let Allowed {
+            quota,
+            bill,
+            deadline,
+        } = match self.allowed(id, node_id, now) {
+            Some(Ok(allowed)) => allowed,
+            Some(Err(failure)) => return self.drop_waiting(id, &failure),
+            None => return,
+        };
         let (Some(call), Some((peer, node))) =
             (self.calls.get_mut(&id), self.nodes.get_mut(node_id))
         else {
             return;
         };
-        let Some(offer) = node.functions.get_mut(&call.target.function) else {
-            return;
-        };
-        let deadline = match offer.info.timeout_ms {
-            Some(ms) if !call.own_deadline => now.after(ms.saturating_mul(1000)),
-            _ => call.deadline,
-        };
-        let bill = match set_aside(&mut self.purse, call, offer.info.price.as_ref(), deadline) {
-            Ok(bill) => bill,
-            Err(words) => {
-                let failure = Failure::new(Reason::PaymentRequired, words);
-                return self.drop_waiting(id, &failure);
-            }
-        };
-        // Where the node is connected, its quotas are counted.
-        let quota = offer.info.quota.filter(|_| node.gateway.is_none());
-        if let Some(quota) = quota
-            && let Err(wait_ms) = self
-                .usage
-                .begin(call.user(), &call.target.function, quota, now)
-        {
-            let words = format!(
-                "your quota of {quota} for {} is used up",
-                call.target.function
-            );
-            let mut failure = Failure::new(Reason::QuotaExceeded, words);
-            failure.retry_after_ms = Some(wait_ms);
-            self.pay(bill.as_ref(), false);
-            return self.drop_waiting(id, &failure);
-        }
-        let Place::Waiting(frames) = &mut call.place else {
+        let (Some(offer), Place::Waiting(frames)) = (
+            node.functions.get_mut(&call.target.function),
+            &mut call.place,
+        ) else {
             return;
         };
         let frames = std::mem::take(frames);
@@ -125,20 +118,7 @@ impl Broker {
         self.deadlines.remove(&(call.deadline, id));
         call.deadline = deadline;
         self.deadlines.insert((deadline, id));
-        let caller = Caller {
-            user: call.user.clone(),
-            groups: call.groups.clone(),
-            call: format!("{id:016x}"),
-        };
-        let (peer, client, forwarded) = (*peer, call.client, call.forwarded);
-        let registration = node.registration;
-        let used = quota.map(|quota| Used {
-            user: call.user().to_owned(),
-            function: call.target.function.clone(),
-            quota,
-            calls: 1,
-            micros: 0,
-        });
+        let (peer, registration) = (*peer, node.registration);
         let Some(connection) = self.peers.get_mut(&peer) else {
             return;
         };
@@ -158,25 +138,16 @@ impl Broker {
             quota,
             bill,
         });
-        for frame in frames {
-            let head = match frame.kind {
-                Kind::Call if !forwarded => CallHead::with_caller(&frame.head, &caller),
-                _ => Ok(frame.head.clone()),
-            };
-            match head {
-                Ok(head) => self.send(
-                    peer,
-                    Frame {
-                        call: number,
-                        head,
-                        ..frame
-                    },
-                ),
-                Err(error) => {
-                    let failure = Failure::new(Reason::Invalid, error.to_string());
-                    return self.end(id, Some(&failure), now);
-                }
-            }
+        let client = call.client;
+        let used = quota.map(|quota| Used {
+            user: call.user().to_owned(),
+            function: call.target.function.clone(),
+            quota,
+            calls: 1,
+            micros: 0,
+        });
+        if let Err(failure) = self.send_given(id, (peer, number), frames) {
+            return self.end(id, Some(&failure), now);
         }
         if let (true, Some((peer, number))) = (waited, client) {
             let node = node_id.to_owned();
@@ -186,6 +157,75 @@ impl Broker {
         if let Some(used) = used {
             self.tell_used(&used);
         }
+    }
+
+    /// On which terms a waiting call begins at this node, or why it may not. Nothing where the call or the
+    /// node is gone.
+    fn allowed(
+        &mut self,
+        id: CallId,
+        node_id: &str,
+        now: Moment,
+    ) -> Option<Result<Allowed, Failure>> {
+        let (call, (_, node)) = (self.calls.get(&id)?, self.nodes.get(node_id)?);
+        let offer = node.functions.get(&call.target.function)?;
+        let deadline = match offer.info.timeout_ms {
+            Some(ms) if !call.own_deadline => now.after(ms.saturating_mul(1000)),
+            _ => call.deadline,
+        };
+        let bill = match set_aside(&mut self.purse, call, offer.info.price.as_ref(), deadline) {
+            Ok(bill) => bill,
+            Err(words) => return Some(Err(Failure::new(Reason::PaymentRequired, words))),
+        };
+        // Where the node is connected, its quotas are counted.
+        let quota = offer.info.quota.filter(|_| node.gateway.is_none());
+        let function = &call.target.function;
+        if let Some(quota) = quota
+            && let Err(wait_ms) = self.usage.begin(call.user(), function, quota, now)
+        {
+            let words = format!("your quota of {quota} for {function} is used up");
+            let mut failure = Failure::new(Reason::QuotaExceeded, words);
+            failure.retry_after_ms = Some(wait_ms);
+            self.pay(node_id, bill.as_ref(), false);
+            return Some(Err(failure));
+        }
+        Some(Ok(Allowed {
+            quota,
+            bill,
+            deadline,
+        }))
+    }
+
+    /// Sends a node what has come of a call that it is given.
+    fn send_given(
+        &mut self,
+        id: CallId,
+        (peer, number): (PeerId, u32),
+        frames: Vec<Frame>,
+    ) -> Result<(), Failure> {
+        let Some(call) = self.calls.get(&id) else {
+            return Ok(());
+        };
+        let forwarded = call.forwarded;
+        let caller = Caller {
+            user: call.user.clone(),
+            groups: call.groups.clone(),
+            call: format!("{id:016x}"),
+        };
+        for frame in frames {
+            let head = match frame.kind {
+                Kind::Call if !forwarded => CallHead::with_caller(&frame.head, &caller)
+                    .map_err(|error| Failure::new(Reason::Invalid, error.to_string()))?,
+                _ => frame.head.clone(),
+            };
+            let given = Frame {
+                call: number,
+                head,
+                ..frame
+            };
+            self.send(peer, given);
+        }
+        Ok(())
     }
 
     /// Gives waiting calls to nodes that have room.

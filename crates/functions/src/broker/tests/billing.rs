@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::{
-    billing::{Bill, Price, Purse},
+    billing::{Bill, Price, Purse, Unpaid},
     wire::messages::Caller,
 };
 
@@ -69,6 +69,13 @@ impl Purse for Wallet {
         match owed {
             true => coins.paid += bill.price.uremes,
             false => coins.free += bill.price.uremes,
+        }
+    }
+
+    fn unpaid(&self) -> Unpaid {
+        Unpaid {
+            uremes: self.0.lock().unwrap().paid,
+            ..Unpaid::default()
         }
     }
 }
@@ -139,6 +146,9 @@ fn a_price_is_set_aside_while_a_call_runs_and_paid_when_it_succeeds() {
     bench.receive(node, data(given.call, 3, Flags::LAST));
     assert_eq!(wallet.coins(), (60, 0, 40));
     assert_eq!(bench.sent(alice), [data(1, 3, Flags::LAST)]);
+    let seen = &bench.broker.node_views()[0];
+    assert_eq!((seen.earned_uremes, seen.moved_bytes), (Some(PRICE), 9 + 3));
+    assert_eq!(bench.broker.unpaid().unwrap().uremes, PRICE);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The book without a ledger.
 
+mod refusals;
+
 use r3mes_types::wire::Text;
 
 use super::*;
@@ -42,6 +44,10 @@ fn escrow(id: u64, deposit: u64, seconds: u64) -> Escrow {
 fn book(folder: &tempfile::TempDir) -> Book {
     let (journal, before) = Journal::open(&folder.path().join("usage.jsonl")).unwrap();
     Book::new(gateway(), MARGIN, journal, before)
+}
+
+fn at(second: u64) -> Time {
+    Time::from_nanos(second * 1_000_000_000)
 }
 
 fn all(book: &Book) -> Vec<MsgCharge> {
@@ -144,7 +150,6 @@ fn what_an_ending_escrow_owes_is_charged_until_the_ledger_has_it_also_after_a_re
     before.follow(vec![escrow(1, 100, 1_000)], START);
     let bill = before.reserve("alice", &price(1), NOW).unwrap();
     before.settle(&bill, true);
-    let at = |second: u64| Time::from_nanos(second * 1_000_000_000);
     let last = |book: &Book, second: u64| {
         let charges = book.last_charges(at(second)).into_iter();
         charges.map(|charge| charge.escrow).collect::<Vec<_>>()

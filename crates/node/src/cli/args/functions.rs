@@ -45,6 +45,9 @@ pub struct Serve {
     /// Tell these hosts alone of the ends of asynchronous calls, over services.functions.webhook_hosts
     #[arg(long, value_delimiter = ',', value_name = "HOST,...")]
     pub webhook_hosts: Vec<String>,
+    /// Let pages of these origins call from a browser, over services.functions.cors_origins; * for all
+    #[arg(long, value_delimiter = ',', value_name = "ORIGIN,...")]
+    pub cors_origins: Vec<String>,
     /// Let nobody come without a token
     #[arg(long)]
     pub token_required: bool,

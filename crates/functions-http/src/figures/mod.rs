@@ -1,24 +1,24 @@
 //! Figures of the gateway and its nodes, for Prometheus and as JSON. What is not known is null, never 0.
 
+mod prometheus;
+
 use std::sync::Arc;
 
 use axum::{Json, extract::State, http::HeaderMap};
-use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::{MetricType, gauge::ConstGauge},
-    registry::Unit,
-};
 use r3mes_functions::{
+    billing::Unpaid,
     broker::{BrokerView, FunctionView, NodeView},
     registry::{Sums, WINDOW_S},
     serve::Hub,
 };
-use r3mes_http::metrics::Metrics;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+pub(super) use self::prometheus::register;
 use super::{Shared, call::caller, problem::Problem};
+
+/// Uremes in a REMES.
+const UREMES: f64 = 1e6;
 
 /// The gateway as a whole.
 #[derive(Debug, Serialize)]
@@ -58,11 +58,37 @@ struct ComputeNode {
     success_rate: Option<f64>,
     /// Seconds since it came.
     uptime: f64,
-    /// Nobody measures these yet.
-    connection_stability: Option<f64>,
+    /// Bytes of arguments and results of its ended calls, by second since it came.
     data_transfer_rate: Option<f64>,
+    /// What its calls have cost callers of this gateway since it came, in REMES; null if nothing has a price.
     revenue_generated: Option<f64>,
+    /// Nobody measures these: a node that comes again is a new one, and no caller is asked.
+    connection_stability: Option<f64>,
     user_satisfaction: Option<f64>,
+}
+
+/// What calls have cost and nobody has been paid for yet, where the gateway bills.
+#[derive(Debug, Serialize)]
+struct Billing {
+    /// All of it, in uremes.
+    unpaid_uremes: u64,
+    /// Escrows that the ledger refuses to have charged now.
+    refused_escrows: u64,
+    /// What they owe, in uremes.
+    refused_uremes: u64,
+    /// Of that, what is never asked for again, in uremes.
+    given_up_uremes: u64,
+}
+
+impl From<Unpaid> for Billing {
+    fn from(unpaid: Unpaid) -> Self {
+        Self {
+            unpaid_uremes: unpaid.uremes,
+            refused_escrows: unpaid.refused_escrows,
+            refused_uremes: unpaid.refused_uremes,
+            given_up_uremes: unpaid.given_up_uremes,
+        }
+    }
 }
 
 /// `GET /api/metrics`
@@ -72,7 +98,13 @@ pub(super) async fn gateway(
 ) -> Result<Json<Value>, Problem> {
     caller(&shared, &headers)?;
     let (gateway, nodes) = look(&shared.hub);
-    Ok(Json(json!({ "gateway": gateway, "nodes": nodes })))
+    let billing = shared
+        .hub
+        .with(|broker, _| broker.unpaid())
+        .map(Billing::from);
+    Ok(Json(
+        json!({ "gateway": gateway, "nodes": nodes, "billing": billing }),
+    ))
 }
 
 /// How a gateway and its nodes do now.
@@ -134,215 +166,21 @@ fn compute_node(node: &NodeView, functions: &[FunctionView], uptime: f64) -> Com
         avg_execution_time: by_call(busy_s),
         success_rate: by_call(well as f64),
         uptime,
+        data_transfer_rate: (uptime > 0.0).then(|| node.moved_bytes as f64 / uptime),
+        revenue_generated: node.earned_uremes.map(|uremes| uremes as f64 / UREMES),
         connection_stability: None,
-        data_transfer_rate: None,
-        revenue_generated: None,
         user_satisfaction: None,
     }
-}
-
-/// Registers what Prometheus sees of a broker.
-pub(super) fn register(metrics: &Metrics, hub: &Arc<Hub>) {
-    let seen = Seen(Arc::clone(hub));
-    metrics.register(|registry| registry.register_collector(Box::new(seen)));
-}
-
-/// A broker that is looked at whenever somebody asks.
-struct Seen(Arc<Hub>);
-
-impl std::fmt::Debug for Seen {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Seen")
-    }
-}
-
-impl Collector for Seen {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let (view, totals, cache) = self.0.with(|broker, _| {
-            let cache = (broker.cache_hits(), broker.cache_bytes() as u64);
-            (broker.view(), broker.totals(), cache)
-        });
-        let gauges = [
-            (
-                "functions_nodes",
-                "Nodes that are connected",
-                view.nodes as u64,
-            ),
-            (
-                "functions_offered",
-                "Functions on offer",
-                view.functions as u64,
-            ),
-            (
-                "functions_connections",
-                "Connections",
-                view.connections as u64,
-            ),
-            (
-                "functions_calls_open",
-                "Calls that run or wait",
-                view.calls as u64,
-            ),
-            (
-                "functions_calls_waiting",
-                "Calls that wait",
-                view.waiting as u64,
-            ),
-            (
-                "functions_calls_ended",
-                "Calls that nodes ended",
-                totals.calls,
-            ),
-            ("functions_calls_failed", "Calls that failed", totals.failed),
-            (
-                "functions_busy_microseconds",
-                "Time for which calls ran",
-                totals.busy_us,
-            ),
-            (
-                "functions_argument_bytes",
-                "Bytes of arguments",
-                totals.argument_bytes,
-            ),
-            (
-                "functions_result_bytes",
-                "Bytes of results",
-                totals.result_bytes,
-            ),
-            (
-                "functions_cache_hits",
-                "Calls that were answered with a kept result",
-                cache.0,
-            ),
-            (
-                "functions_cache_bytes",
-                "Memory that kept results take",
-                cache.1,
-            ),
-        ];
-        for (name, help, value) in gauges {
-            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-            let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
-            gauge.encode(metric)?;
-        }
-        let (gateway, nodes) = look(&self.0);
-        encode_known(&mut encoder, "gateway", &GATEWAY, &[(None, json!(gateway))])?;
-        let nodes = nodes.into_iter().map(|node| {
-            let seen = json!(node);
-            (Some(node.node_id), seen)
-        });
-        encode_known(&mut encoder, "node", &NODE, &nodes.collect::<Vec<_>>())
-    }
-}
-
-/// A figure as Prometheus sees it: its name in JSON, what it is, and its unit.
-type Figure = (&'static str, &'static str, Option<Unit>);
-
-const GATEWAY: [Figure; 8] = [
-    ("connected_nodes", "Nodes that are connected", None),
-    ("active_functions", "Functions on offer", None),
-    (
-        "requests_per_second",
-        "Calls that ended in the last minute, by second",
-        None,
-    ),
-    (
-        "node_utilization_balance",
-        "Jain's index of the nodes' busy shares, while calls run",
-        None,
-    ),
-    (
-        "request_routing_latency",
-        "Time until a node had a call, mean of the last minute",
-        Some(Unit::Seconds),
-    ),
-    (
-        "uptime",
-        "Time since the gateway began to serve",
-        Some(Unit::Seconds),
-    ),
-    (
-        "error_rate",
-        "Share of the last minute's calls that failed",
-        None,
-    ),
-    (
-        "avg_response_time",
-        "Time until a call ended, mean of the last minute",
-        Some(Unit::Seconds),
-    ),
-];
-
-/// Those of a node that somebody measures.
-const NODE: [Figure; 7] = [
-    (
-        "cpu_usage",
-        "Share of the processors in use, as the node says",
-        None,
-    ),
-    (
-        "memory_usage",
-        "Share of the memory in use, as the node says",
-        None,
-    ),
-    (
-        "gpu_usage",
-        "Share of the GPUs in use, as the node says",
-        None,
-    ),
-    (
-        "functions_executed",
-        "Calls that ended since the node came",
-        None,
-    ),
-    (
-        "avg_execution_time",
-        "Time for which calls ran, mean since the node came",
-        Some(Unit::Seconds),
-    ),
-    (
-        "success_rate",
-        "Share of the ended calls that ended well",
-        None,
-    ),
-    ("uptime", "Time since the node came", Some(Unit::Seconds)),
-];
-
-/// The figures of some of one kind that are known, those of one name together, with the id of each node.
-fn encode_known(
-    encoder: &mut DescriptorEncoder<'_>,
-    kind: &str,
-    figures: &[Figure],
-    several: &[(Option<String>, Value)],
-) -> Result<(), std::fmt::Error> {
-    for (field, help, unit) in figures {
-        let mut known = several
-            .iter()
-            .filter_map(|(id, of)| Some((id, of[field].as_f64()?)))
-            .peekable();
-        if known.peek().is_none() {
-            continue;
-        }
-        let name = format!("functions_{kind}_{field}");
-        let mut metric =
-            encoder.encode_descriptor(&name, help, unit.as_ref(), MetricType::Gauge)?;
-        for (id, value) in known {
-            match id {
-                Some(id) => metric
-                    .encode_family(&[("node_id", id.as_str())])?
-                    .encode_gauge(&value)?,
-                None => metric.encode_gauge(&value)?,
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::*;
+    use super::{
+        prometheus::{GATEWAY, NODE},
+        *,
+    };
 
     fn node(running: u32) -> NodeView {
         NodeView {
@@ -357,6 +195,8 @@ mod tests {
             gpu: None,
             latency_s: None,
             registered_at_us: 0,
+            moved_bytes: 300,
+            earned_uremes: None,
         }
     }
 
@@ -378,13 +218,7 @@ mod tests {
         };
         let gateway = json!(summary(view, Sums::default(), &[node(0)], 5.0));
         let seen = json!(compute_node(&node(0), &[], 3.0));
-        let unmeasured = [
-            "node_id",
-            "connection_stability",
-            "data_transfer_rate",
-            "revenue_generated",
-            "user_satisfaction",
-        ];
+        let unmeasured = ["node_id", "connection_stability", "user_satisfaction"];
         for (json, figures) in [(gateway, &GATEWAY[..]), (seen, &NODE)] {
             let fields = json.as_object().unwrap().keys();
             let fields = fields
@@ -393,6 +227,18 @@ mod tests {
             let told = figures.iter().map(|(field, ..)| *field);
             assert_eq!(fields.collect::<BTreeSet<_>>(), told.collect());
         }
+    }
+
+    #[test]
+    fn a_node_tells_what_it_moved_and_earned() {
+        let rich = NodeView {
+            earned_uremes: Some(2_500_000),
+            ..node(0)
+        };
+        let seen = compute_node(&rich, &[], 3.0);
+        assert_eq!(seen.data_transfer_rate, Some(100.0));
+        assert_eq!(seen.revenue_generated, Some(2.5));
+        assert_eq!(compute_node(&node(0), &[], 3.0).revenue_generated, None);
     }
 
     #[test]

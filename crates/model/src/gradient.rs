@@ -1,98 +1,21 @@
 //! Loss of a batch of sequences, and its gradient with respect to an adapter.
 
+mod batch;
+mod plan;
+
 use r3mes_exact::{Device, NotFinite};
 
-use crate::adapter::{AdapterLayout, LoadedAdapter};
-use crate::block::{BackwardScratch, BlockBackward, ForwardBuffers, ForwardScratch, Rows, Tape};
-use crate::config::ModelConfig;
+use crate::adapter::LoadedAdapter;
+use crate::block::{BackwardScratch, BlockBackward, ForwardBuffers, ForwardScratch, Tape};
 use crate::model::Model;
 
-/// Most sequences in a batch.
-pub const MAX_SEQUENCES: usize = 1 << 16;
+pub use batch::{Batch, BatchError, MAX_SEQUENCES};
+use batch::{MicroBatch, micro_batches};
+use plan::bytes_per_row;
+pub use plan::{MemoryError, MemoryLimit, StepPlan};
+
 /// Unit of [`Loss::sum`]: losses are summed as integers of 2^-24.
 pub const LOSS_UNIT: f64 = 1.0 / 16_777_216.0;
-
-/// A batch of windows of tokens, checked against a model. Each token of a window is the target
-/// of those before it, so a window of S + 1 tokens makes S targets.
-#[derive(Clone, Debug)]
-pub struct Batch<'a> {
-    windows: Vec<&'a [u32]>,
-    targets: usize,
-}
-
-/// Why a batch is refused.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BatchError {
-    /// There are no windows, or too many.
-    #[error("a batch has between 1 and {MAX_SEQUENCES} windows, but {windows} were given")]
-    Windows {
-        /// How many there are.
-        windows: usize,
-    },
-    /// A window is too short or too long.
-    #[error("window {window} has {len} tokens, but must have between 2 and {most}")]
-    Length {
-        /// Which window.
-        window: usize,
-        /// Its tokens.
-        len: usize,
-        /// The model's context and one more.
-        most: usize,
-    },
-    /// A token is not in the vocabulary.
-    #[error("token {token} of window {window} is not in the vocabulary of {vocab}")]
-    Token {
-        /// Which window.
-        window: usize,
-        /// The token.
-        token: u32,
-        /// Tokens that the model knows.
-        vocab: usize,
-    },
-}
-
-impl<'a> Batch<'a> {
-    /// Checks `windows` against a model of shape `config`.
-    ///
-    /// # Errors
-    /// When there is no window, or one does not fit the model.
-    pub fn new(config: &ModelConfig, windows: Vec<&'a [u32]>) -> Result<Self, BatchError> {
-        if !(1..=MAX_SEQUENCES).contains(&windows.len()) {
-            return Err(BatchError::Windows {
-                windows: windows.len(),
-            });
-        }
-        for (window, tokens) in windows.iter().enumerate() {
-            let (len, most) = (tokens.len(), config.context + 1);
-            if !(2..=most).contains(&len) {
-                return Err(BatchError::Length { window, len, most });
-            }
-            if let Some(&token) = tokens.iter().find(|&&token| token as usize >= config.vocab) {
-                return Err(BatchError::Token {
-                    window,
-                    token,
-                    vocab: config.vocab,
-                });
-            }
-        }
-        let targets: usize = windows.iter().map(|window| window.len() - 1).sum();
-        Ok(Self { windows, targets })
-    }
-
-    /// Targets of the whole batch.
-    pub fn targets(&self) -> usize {
-        self.targets
-    }
-
-    /// Rows of the longest sequence.
-    fn longest(&self) -> usize {
-        self.windows
-            .iter()
-            .map(|window| window.len() - 1)
-            .max()
-            .unwrap_or(0)
-    }
-}
 
 /// A summed cross-entropy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -110,38 +33,6 @@ impl Loss {
     }
 }
 
-/// How much memory a training step may use; it decides the micro-batch, never the result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoryLimit {
-    /// Most bytes of activations and gradients at a time, weights not counted.
-    pub bytes: usize,
-}
-
-/// How a batch is cut to fit into memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StepPlan {
-    /// Most rows in a micro-batch; micro-batches are whole sequences.
-    pub rows: usize,
-    /// Whether only the inputs of blocks are kept, and their insides computed again when the
-    /// gradient needs them.
-    pub checkpoint: bool,
-}
-
-/// The memory limit is too low for even one sequence.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "one sequence of {sequence} tokens needs {needed} bytes of memory, but the limit is {limit}: \
-     raise the limit"
-)]
-pub struct MemoryError {
-    /// Tokens of the longest sequence.
-    pub sequence: usize,
-    /// Bytes it needs with every saving on.
-    pub needed: usize,
-    /// Bytes allowed.
-    pub limit: usize,
-}
-
 /// Why a loss could not be computed.
 #[derive(Debug, thiserror::Error)]
 pub enum LossError {
@@ -151,35 +42,6 @@ pub enum LossError {
     /// A value of the computation was infinite or not a number.
     #[error("the model's computation left the finite numbers")]
     NotFinite(#[from] NotFinite),
-}
-
-impl StepPlan {
-    /// The fastest plan for `batch` within `limit`: everything kept, as many sequences at a time
-    /// as fit; when not even one does, blocks are checkpointed.
-    ///
-    /// # Errors
-    /// When one sequence does not fit even so.
-    pub fn new(
-        config: &ModelConfig,
-        layout: &AdapterLayout,
-        batch: &Batch<'_>,
-        limit: MemoryLimit,
-    ) -> Result<Self, MemoryError> {
-        let longest = batch.longest();
-        for checkpoint in [false, true] {
-            let per_row = bytes_per_row(config, layout.config().rank, checkpoint);
-            let rows = (limit.bytes / per_row).min(batch.targets);
-            if rows >= longest {
-                return Ok(Self { rows, checkpoint });
-            }
-        }
-        let needed = longest * bytes_per_row(config, layout.config().rank, true);
-        Err(MemoryError {
-            sequence: longest,
-            needed,
-            limit: limit.bytes,
-        })
-    }
 }
 
 /// Reused memory of training steps on one model.
@@ -449,72 +311,5 @@ impl<D: Device> Model<D> {
             self.block_backward(layer, pass)?;
         }
         Ok(())
-    }
-}
-
-/// Bytes of activations and gradients that a row takes in a training step.
-fn bytes_per_row(config: &ModelConfig, rank: usize, checkpoint: bool) -> usize {
-    // Written without a device: the sizes are the same on all of them.
-    let hidden = size_of::<f32>() * config.hidden;
-    let tapes = if checkpoint { 1 } else { config.layers };
-    let streams = config.layers + 2;
-    tapes * crate::block::tape_bytes_per_row(config, rank)
-        + crate::block::scratch_bytes_per_row(config)
-        + streams * hidden
-        + config.hidden
-}
-
-/// Cuts `windows` into runs of at most `rows` rows, each of whole windows.
-fn micro_batches<'b, 'a>(
-    windows: &'b [&'a [u32]],
-    rows: usize,
-) -> impl Iterator<Item = &'b [&'a [u32]]> {
-    let mut rest = windows;
-    std::iter::from_fn(move || {
-        let mut taken = 0;
-        let fits = |window: &&&[u32]| {
-            taken += window.len() - 1;
-            taken <= rows
-        };
-        let count = rest.iter().take_while(fits).count();
-        let (now, later) = rest.split_at(count);
-        rest = later;
-        (!now.is_empty()).then_some(now)
-    })
-}
-
-/// Windows laid end to end.
-struct MicroBatch {
-    tokens: Vec<u32>,
-    targets: Vec<u32>,
-    positions: Vec<u32>,
-    lengths: Vec<usize>,
-}
-
-impl MicroBatch {
-    fn new(windows: &[&[u32]]) -> Self {
-        let rows: usize = windows.iter().map(|window| window.len() - 1).sum();
-        let mut micro = Self {
-            tokens: Vec::with_capacity(rows),
-            targets: Vec::with_capacity(rows),
-            positions: Vec::with_capacity(rows),
-            lengths: Vec::with_capacity(windows.len()),
-        };
-        for window in windows {
-            let len = window.len() - 1;
-            micro.tokens.extend_from_slice(&window[..len]);
-            micro.targets.extend_from_slice(&window[1..]);
-            micro.positions.extend(0..len as u32);
-            micro.lengths.push(len);
-        }
-        micro
-    }
-
-    fn rows<D: Device>(&self) -> Rows<'_, D> {
-        Rows {
-            positions: &self.positions,
-            sequences: &self.lengths,
-            caches: None,
-        }
     }
 }

@@ -9,8 +9,13 @@
 //! the same kernel; their sums are put together in i64. Groups of four columns in which a tile has
 //! no digits are skipped in the upper planes, which a vocabulary's gradient leaves nearly empty.
 
+#[cfg(test)]
+pub(crate) mod emulated;
+mod layout;
+
 use std::ops::Range;
 
+use self::layout::{Int8, Layout, Ternary};
 use super::{chunks, store};
 use crate::panels::{LANES, padded};
 use crate::{Codes, Tile, WideCodes, Write, int8, ternary};
@@ -35,89 +40,6 @@ pub(crate) trait Lanes: Copy {
 
 /// Most rows of codes in a tile.
 const ROWS: usize = 4;
-
-/// How the panels of a matrix are read.
-trait Layout {
-    /// Bytes of a panel for sixteen columns.
-    const BLOCK: usize;
-
-    /// What the kernel's products add for each unit of a code.
-    const OFFSET: i32;
-
-    /// Adds the products of all columns to `acc`.
-    ///
-    /// # Safety
-    /// As for [`Lanes`]; the panel and each row of codes are valid for `blocks` blocks.
-    unsafe fn tile<L: Lanes, const C: usize>(
-        panel: *const u8,
-        codes: [*const i8; C],
-        blocks: usize,
-        acc: &mut [L; C],
-    );
-}
-
-/// Two-bit codes w+1.
-struct Ternary;
-
-impl Layout for Ternary {
-    const BLOCK: usize = 64;
-    const OFFSET: i32 = 1;
-
-    #[inline(always)]
-    unsafe fn tile<L: Lanes, const C: usize>(
-        panel: *const u8,
-        codes: [*const i8; C],
-        blocks: usize,
-        acc: &mut [L; C],
-    ) {
-        for block in 0..blocks {
-            // SAFETY: the caller vouches for all memory up to `blocks`.
-            unsafe {
-                let bytes = L::load(panel.add(block * Self::BLOCK));
-                for g in 0..4 {
-                    let weights = bytes.codes(g);
-                    for (acc, codes) in acc.iter_mut().zip(codes) {
-                        let x = codes.add(block * LANES + g * 4).cast::<i32>();
-                        *acc = acc.dot(weights, x.read_unaligned());
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// int8 weights; `SKIP` looks for groups without codes.
-struct Int8<const SKIP: bool>;
-
-impl<const SKIP: bool> Layout for Int8<SKIP> {
-    const BLOCK: usize = 256;
-    const OFFSET: i32 = 0;
-
-    #[inline(always)]
-    unsafe fn tile<L: Lanes, const C: usize>(
-        panel: *const u8,
-        codes: [*const i8; C],
-        blocks: usize,
-        acc: &mut [L; C],
-    ) {
-        for group in 0..blocks * 4 {
-            // SAFETY: the caller vouches for all memory up to `blocks`.
-            unsafe {
-                let mut x = [0; C];
-                for (x, codes) in x.iter_mut().zip(codes) {
-                    *x = codes.add(group * 4).cast::<i32>().read_unaligned();
-                }
-                if SKIP && x.iter().fold(0, |all, x| all | x) == 0 {
-                    continue;
-                }
-                let weights = L::load(panel.add(group * 64));
-                for (acc, x) in acc.iter_mut().zip(x) {
-                    *acc = acc.dot(weights, x);
-                }
-            }
-        }
-    }
-}
 
 /// Rows of int8 digits, one after the other, each `stride` long.
 #[derive(Clone, Copy)]
@@ -459,45 +381,3 @@ macro_rules! lanes_kernels {
 }
 #[cfg(target_arch = "aarch64")]
 pub(crate) use lanes_kernels;
-
-#[cfg(test)]
-pub(crate) mod emulated {
-    //! The vector in plain Rust.
-
-    use super::{LANES, Lanes};
-
-    /// Sixteen lanes of four bytes.
-    #[derive(Clone, Copy)]
-    pub(crate) struct Array([[u8; 4]; LANES]);
-
-    impl Lanes for Array {
-        unsafe fn splat(value: i32) -> Self {
-            Self([value.to_le_bytes(); LANES])
-        }
-
-        unsafe fn load(bytes: *const u8) -> Self {
-            // SAFETY: the caller's memory has 64 bytes.
-            Self(unsafe { bytes.cast::<[[u8; 4]; LANES]>().read_unaligned() })
-        }
-
-        unsafe fn codes(self, g: usize) -> Self {
-            Self(self.0.map(|lane| lane.map(|byte| byte >> (2 * g) & 3)))
-        }
-
-        unsafe fn dot(self, weights: Self, x: i32) -> Self {
-            let mut out = self;
-            for (lane, weights) in out.0.iter_mut().zip(weights.0) {
-                let mut sum = i32::from_le_bytes(*lane);
-                for (weight, x) in weights.into_iter().zip(x.to_le_bytes()) {
-                    sum = sum.wrapping_add(i32::from(weight as i8) * i32::from(x as i8));
-                }
-                *lane = sum.to_le_bytes();
-            }
-            out
-        }
-
-        unsafe fn lanes(self) -> [i32; LANES] {
-            self.0.map(i32::from_le_bytes)
-        }
-    }
-}

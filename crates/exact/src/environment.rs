@@ -1,19 +1,63 @@
 //! The floating-point environment of a thread: round to nearest even, keep subnormals.
 //!
 //! Some other library in the process may have switched on flush-to-zero; every job of the kernels
-//! therefore runs inside an [`Environment`], which sets the control register when it differs and
-//! puts back what it found.
+//! therefore runs [`undisturbed`]: the control register is set when it differs, and what was found is
+//! put back. So does what other crates compute beside the kernels.
+
+use std::sync::atomic::{Ordering, compiler_fence};
 
 /// Guard under which kernels run; restores what it replaced when dropped.
 #[must_use]
-pub(crate) struct Environment {
+struct Environment {
     replaced: Option<Control>,
+}
+
+/// Runs `work` as rule 8 of docs/spec/exact.md has it, rounding to nearest and keeping subnormals,
+/// whatever another library left in this thread; what was found is put back afterwards.
+///
+/// For floating-point arithmetic that decides bits and is no operation of a
+/// [`Device`](crate::Device): those guard themselves.
+///
+/// ```
+/// use std::hint::black_box;
+///
+/// let third = || black_box(1.0f32) / black_box(3.0);
+/// assert_ne!(r3mes_exact::disturbed(third), third());
+/// assert_eq!(r3mes_exact::disturbed(|| r3mes_exact::undisturbed(third)), third());
+/// ```
+pub fn undisturbed<R>(work: impl FnOnce() -> R) -> R {
+    let _environment = Environment::enter();
+    apart(work)
+}
+
+/// Runs `work` as badly off as a library may leave a thread: subnormals are flushed to zero, and
+/// results rounded towards zero.
+///
+/// For tests that exact results do not depend on it. On Linux, threads that `work` starts begin in
+/// the same way.
+pub fn disturbed<R>(work: impl FnOnce() -> R) -> R {
+    let _restored = Environment {
+        replaced: Some(register::get()),
+    };
+    register::set(register::DISTURBED);
+    apart(work)
+}
+
+/// Calls `work` where the compiler cannot move its arithmetic past a change of the environment, which
+/// it knows nothing of: not by itself, as this is not inlined, nor all of it, as the fence is an effect.
+#[inline(never)]
+fn apart<R>(work: impl FnOnce() -> R) -> R {
+    let result = work();
+    compiler_fence(Ordering::SeqCst);
+    result
 }
 
 #[cfg(target_arch = "x86_64")]
 mod register {
     /// MXCSR: all exceptions masked, round to nearest, no flush-to-zero, no denormals-are-zero.
     pub(super) const WANTED: u32 = 0x1F80;
+    /// Flush-to-zero, denormals-are-zero, round towards zero.
+    pub(super) const DISTURBED: u32 = WANTED | 0xE040;
     /// The bits that control arithmetic; the rest are sticky flags.
     pub(super) const CONTROL: u32 = 0xFFC0;
     pub(super) type Control = u32;
@@ -26,8 +70,8 @@ mod register {
     }
 
     pub(super) fn set(value: Control) {
-        // SAFETY: ldmxcsr reads four bytes; the value is one that was read before or WANTED, which
-        // has no reserved bit.
+        // SAFETY: ldmxcsr reads four bytes; the value is one that was read before, WANTED or
+        // DISTURBED, which have no reserved bit.
         unsafe {
             core::arch::asm!("ldmxcsr [{}]", in(reg) &raw const value, options(nostack, readonly))
         };
@@ -38,6 +82,8 @@ mod register {
 mod register {
     /// FPCR: round to nearest, no flush-to-zero, no default NaN.
     pub(super) const WANTED: u64 = 0;
+    /// Flush-to-zero, round towards zero.
+    pub(super) const DISTURBED: u64 = 0x01C0_0000;
     /// RMode, FZ, DN, FZ16, AH and FIZ.
     pub(super) const CONTROL: u64 = 0x07C8_0003;
     pub(super) type Control = u64;
@@ -50,7 +96,8 @@ mod register {
     }
 
     pub(super) fn set(value: Control) {
-        // SAFETY: writes a register that user code may write, with a value read before or WANTED.
+        // SAFETY: writes a register that user code may write, with a value read before, WANTED or
+        // DISTURBED.
         unsafe { core::arch::asm!("msr fpcr, {}", in(reg) value, options(nomem, nostack)) };
     }
 }
@@ -58,6 +105,7 @@ mod register {
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod register {
     pub(super) const WANTED: u32 = 0;
+    pub(super) const DISTURBED: u32 = 0;
     pub(super) const CONTROL: u32 = 0;
     pub(super) type Control = u32;
     pub(super) fn get() -> Control {
@@ -70,7 +118,7 @@ use register::{CONTROL, Control, WANTED};
 
 impl Environment {
     /// Checks this thread's environment, and sets it for the life of the guard if it differs.
-    pub(crate) fn enter() -> Self {
+    fn enter() -> Self {
         let found = register::get();
         if found & CONTROL == WANTED & CONTROL {
             return Self { replaced: None };
@@ -90,28 +138,21 @@ impl Drop for Environment {
     }
 }
 
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(all(test, any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod tests {
     use super::*;
     use crate::{Cpu, CpuOptions, GOLDEN, Isa, golden};
     use std::hint::black_box;
 
-    /// Flush-to-zero, denormals-are-zero, and rounding towards zero: as badly as a library may leave
-    /// a thread. Threads begin as their maker is.
-    const DISTURBED: u32 = WANTED | 0xE040;
-
     #[test]
     fn no_operation_of_a_device_depends_on_what_other_libraries_left() {
         for isa in Isa::available() {
             for threads in [1, 3] {
-                let before = register::get();
-                register::set(DISTURBED);
                 let options = CpuOptions {
                     isa: Some(isa),
                     threads,
                 };
-                let found = Cpu::new(options).map(|device| golden(&device));
-                register::set(before);
+                let found = disturbed(|| Cpu::new(options).map(|device| golden(&device)));
                 let found = found.unwrap().unwrap();
                 assert_eq!(found.len(), GOLDEN.len());
                 for (found, (name, hash)) in found.iter().zip(GOLDEN) {
@@ -123,18 +164,21 @@ mod tests {
     }
 
     #[test]
-    fn subnormals_survive_although_the_caller_flushes_them() {
-        let before = register::get();
-        register::set(WANTED | 0x8040);
-        let flushed = black_box(f32::MIN_POSITIVE) * black_box(0.5);
-        let kept = {
-            let _environment = Environment::enter();
-            black_box(f32::MIN_POSITIVE) * black_box(0.5)
+    fn subnormals_and_roundings_survive_although_the_caller_disturbs_them() {
+        let computed = || {
+            (
+                black_box(f32::MIN_POSITIVE) * black_box(0.5),
+                black_box(1.0f32) / black_box(1.5),
+            )
         };
-        let restored = register::get() & CONTROL;
-        register::set(before);
-        assert_eq!(flushed, 0.0);
-        assert_eq!(kept.to_bits(), 0x0040_0000);
-        assert_eq!(restored, 0x9FC0);
+        let [before, kept, after] = disturbed(|| {
+            let before = apart(computed);
+            let kept = undisturbed(|| undisturbed(computed));
+            [before, kept, apart(computed)]
+        });
+        assert_eq!(before, (0.0, 0.666_666_6));
+        assert_eq!(kept, (f32::from_bits(0x0040_0000), 0.666_666_7));
+        assert_eq!(after, before, "what was found is put back");
+        assert_eq!(computed(), kept);
     }
 }

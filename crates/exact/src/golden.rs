@@ -6,16 +6,18 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+mod draw;
 mod pinned;
 
+use draw::Draw;
 pub use pinned::GOLDEN;
 
 use crate::elementary::{exp, exp_f64, ln, ln_f64, sin_cos_f64};
-use crate::environment::Environment;
+use crate::environment::undisturbed;
 use crate::{
-    Activation, AdamW, AttentionBackward, AttentionShape, Bytes, CanonicalHasher, Device,
-    GatedBackward, Isa, LoraBackward, LoraSite, NotFinite, Philox, RopeDirection, RopePairs,
-    RopeShape, Sampling, TOP_P_ALL, Write, int8, lane_sum, signed_unit, ternary, top_k,
+    Activation, AdamW, AttentionBackward, Bytes, CanonicalHasher, Device, GatedBackward, Isa,
+    LoraBackward, LoraSite, NotFinite, Philox, RopeDirection, RopePairs, RopeShape, Sampling,
+    TOP_P_ALL, Write, int8, lane_sum, signed_unit, ternary, top_k,
 };
 
 /// The seed of the pinned hashes.
@@ -58,7 +60,7 @@ pub fn golden<D: Device>(device: &D) -> Result<Vec<Golden>, NotFinite> {
 pub fn transcript<D: Device>(device: &D, seed: u64) -> Result<Vec<Golden>, NotFinite> {
     let mut draw = Draw::new(seed);
     Ok(vec![
-        elementary(&mut draw),
+        undisturbed(|| elementary(&mut draw)),
         random_and_order(device.host_isa(), &mut draw)?,
         rows(device, &mut draw)?,
         ternary_products(device, &mut draw)?,
@@ -72,77 +74,6 @@ pub fn transcript<D: Device>(device: &D, seed: u64) -> Result<Vec<Golden>, NotFi
         gates(device, &mut draw),
         optimizer(device, &mut draw),
     ])
-}
-
-/// A stream of shapes and values.
-struct Draw {
-    random: Philox,
-    at: u64,
-}
-
-impl Draw {
-    fn new(seed: u64) -> Self {
-        Self {
-            random: Philox::from_seed(seed),
-            at: 0,
-        }
-    }
-
-    fn word(&mut self) -> u32 {
-        self.at += 1;
-        self.random.word(self.at)
-    }
-
-    /// A number in `least..=most`.
-    fn between(&mut self, least: usize, most: usize) -> usize {
-        least + self.word() as usize % (most - least + 1)
-    }
-
-    /// Values of which most lie in [-1, 1), some are zeros of either sign, subnormal, near a half
-    /// of the quantizer's steps, or ten times as large.
-    fn values(&mut self, len: usize) -> Vec<f32> {
-        let _environment = Environment::enter();
-        let mut value = || {
-            let unit = signed_unit(self.word());
-            match self.word() % 32 {
-                0 => 0.0,
-                1 => -0.0,
-                2 => unit * f32::MIN_POSITIVE,
-                3 => unit * 10.0,
-                4 => ((unit * 127.0) as i32 as f32 + 0.5) * (10.0 / 127.0),
-                _ => unit,
-            }
-        };
-        (0..len).map(|_| value()).collect()
-    }
-
-    /// Integers in `-range..=range`.
-    fn integers(&mut self, len: usize, range: i32) -> Vec<i8> {
-        let mut value = || (self.word() % (2 * range as u32 + 1)) as i32 - range;
-        (0..len).map(|_| value() as i8).collect()
-    }
-
-    fn tokens(&mut self, len: usize, vocabulary: usize) -> Vec<u32> {
-        (0..len)
-            .map(|_| self.between(0, vocabulary - 1) as u32)
-            .collect()
-    }
-
-    /// Lengths of up to four sequences.
-    fn sequences(&mut self, longest: usize) -> Vec<usize> {
-        (0..self.between(1, 4))
-            .map(|_| self.between(1, longest))
-            .collect()
-    }
-
-    fn attention_shape(&mut self) -> AttentionShape {
-        let kv_heads = self.between(1, 3);
-        AttentionShape {
-            heads: kv_heads * self.between(1, 3),
-            kv_heads,
-            head_dim: 2 * self.between(1, 40),
-        }
-    }
 }
 
 /// Collects results of one family.
@@ -183,7 +114,6 @@ impl<'a, D: Device> Record<'a, D> {
 }
 
 fn elementary(draw: &mut Draw) -> Golden {
-    let _environment = Environment::enter();
     let mut hasher = CanonicalHasher::default();
     let shift = signed_unit(draw.word());
     for i in -2000..2000 {
@@ -294,10 +224,10 @@ fn int8_products<D: Device>(device: &D, draw: &mut Draw) -> Result<Golden, NotFi
 }
 
 fn int8_matrix<D: Device>(device: &D, draw: &mut Draw, outputs: usize, inputs: usize) -> D::Int8 {
-    let _environment = Environment::enter();
     let weights = draw.integers(outputs * inputs, 127);
     let panels = int8::pack(&weights, outputs, inputs).expect("weights are int8 without -128");
-    let scales: Vec<f32> = (0..outputs).map(|i| 1e-3 + i as f32 * 1e-5).collect();
+    let scale = |i| 1e-3 + i as f32 * 1e-5;
+    let scales: Vec<f32> = undisturbed(|| (0..outputs).map(scale).collect());
     device.int8(Bytes::from_slice(&panels), outputs, inputs, &scales)
 }
 

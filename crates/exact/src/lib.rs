@@ -62,6 +62,7 @@ pub use cpu::{
     Cpu, CpuBuffer, CpuCodes, CpuInt8, CpuKvCache, CpuOptions, CpuRope, CpuTernary, MAX_THREADS,
 };
 pub use device::{AttentionBackward, Device, Element, GatedBackward, LoraBackward};
+pub use environment::{disturbed, undisturbed};
 pub use golden::{GOLDEN, GOLDEN_SEED, Golden, golden, transcript};
 pub use hash::{CanonicalHasher, hash_f32};
 pub use isa::{Isa, IsaError};

@@ -2,7 +2,7 @@
 
 use crate::RopeShape;
 use crate::elementary::{MAX_ANGLE, exp_f64, ln_f64, sin_cos_f64};
-use crate::environment::Environment;
+use crate::environment::undisturbed;
 
 /// Largest number of positions in a table: angles stay inside the range of the reduction.
 pub const MAX_POSITIONS: usize = MAX_ANGLE as usize;
@@ -17,7 +17,10 @@ pub fn rope_tables(shape: &RopeShape) -> (Vec<f32>, Vec<f32>) {
         shape.positions <= MAX_POSITIONS,
         "angles beyond the reduction"
     );
-    let _environment = Environment::enter();
+    undisturbed(|| tables(shape))
+}
+
+fn tables(shape: &RopeShape) -> (Vec<f32>, Vec<f32>) {
     let half = shape.head_dim / 2;
     let log_theta = ln_f64(shape.theta);
     let frequencies: Vec<f64> = (0..half)

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::elementary::round_even;
-use crate::environment::Environment;
+use crate::environment::undisturbed;
 use crate::order::descending_bits;
 use crate::scalar::LANES;
 use crate::{Isa, NotFinite, Philox, kernels};
@@ -71,7 +71,18 @@ impl Sampling {
         random: &Philox,
         position: u64,
     ) -> Result<u32, NotFinite> {
-        let _environment = Environment::enter();
+        undisturbed(|| self.chosen(isa, logits, seen, random, position))
+    }
+
+    /// [`Self::choose`] in the environment that it asks for.
+    fn chosen(
+        &self,
+        isa: Isa,
+        logits: &[f32],
+        seen: &BTreeMap<u32, u32>,
+        random: &Philox,
+        position: u64,
+    ) -> Result<u32, NotFinite> {
         let logits = &*self.penalized(logits, seen);
         let highest = kernels::maximum(isa, logits).ok_or(NotFinite { row: 0 })?;
         let best = first_in_order(logits, highest);

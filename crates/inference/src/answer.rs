@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use r3mes_exact::elementary::{exp, ln};
-use r3mes_exact::{Isa, NotFinite, Philox};
+use r3mes_exact::{Isa, NotFinite, Philox, undisturbed};
 use r3mes_model::{Decoder, Tokenizer, TokenizerError};
 
 use crate::engine::{Alternative, Piece, TokenInfo};
@@ -151,7 +151,7 @@ impl<'a> Growing<'a> {
             });
         };
         let total = log_sum(logits);
-        let logprob = |id: u32| logits[id as usize] - total;
+        let logprob = |id: u32| undisturbed(|| logits[id as usize] - total);
         let mut order: Vec<u32> = (0..logits.len() as u32).collect();
         let likelier = |a: &u32, b: &u32| {
             logits[*b as usize]
@@ -183,7 +183,9 @@ impl<'a> Growing<'a> {
 
 /// The logarithm of the sum of exponentials: what a logit is above its log-probability.
 fn log_sum(logits: &[f32]) -> f32 {
-    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f32 = logits.iter().map(|logit| exp(logit - most)).sum();
-    most + ln(sum)
+    undisturbed(|| {
+        let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f32 = logits.iter().map(|logit| exp(logit - most)).sum();
+        most + ln(sum)
+    })
 }

@@ -1,5 +1,6 @@
 //! What is asked of an engine, checked once.
 
+use r3mes_exact::undisturbed;
 use r3mes_model::Message;
 
 /// Most stop strings of a request.
@@ -84,7 +85,8 @@ impl Sampling {
     pub(crate) fn to_exact(self) -> r3mes_exact::Sampling {
         let share = f64::from(self.top_p) * r3mes_exact::TOP_P_ALL as f64;
         r3mes_exact::Sampling {
-            inverse_temperature: (self.temperature > 0.0).then(|| 1.0 / self.temperature),
+            inverse_temperature: (self.temperature > 0.0)
+                .then(|| undisturbed(|| 1.0 / self.temperature)),
             top_k: self.top_k,
             top_p: share as u64,
             repetition_penalty: self.repetition_penalty,
@@ -274,4 +276,22 @@ fn ensure(
         value,
         expected,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use r3mes_exact::disturbed;
+
+    use super::*;
+
+    #[test]
+    fn a_temperature_means_the_same_whatever_other_libraries_left() {
+        let sampling = Sampling {
+            temperature: 0.7,
+            ..Sampling::GREEDY
+        };
+        let inverse = || sampling.to_exact().inverse_temperature;
+        assert_eq!(disturbed(inverse), Some(1.428_571_5));
+        assert_eq!(inverse(), Some(1.428_571_5));
+    }
 }

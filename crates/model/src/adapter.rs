@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use r3mes_exact::{Device, LoraSite, Philox, signed_unit};
+use r3mes_exact::{Device, LoraSite, Philox, signed_unit, undisturbed};
 use r3mes_types::Hash;
 
 use crate::config::ModelConfig;
@@ -36,7 +36,7 @@ impl LoraConfig {
 
     /// The factor `alpha / rank`, one f32 division.
     pub fn scale(&self) -> f32 {
-        self.alpha / self.rank as f32
+        undisturbed(|| self.alpha / self.rank as f32)
     }
 }
 
@@ -201,12 +201,14 @@ impl Adapter {
     pub fn initial(layout: &AdapterLayout, random: &Philox) -> Self {
         let mut numbers = vec![0.0; layout.len()];
         let mut words = random.words();
-        for pair in layout.pairs() {
-            let bound = 1.0 / (pair.site.inputs as f32).sqrt();
-            for (number, word) in numbers[pair.a()].iter_mut().zip(&mut words) {
-                *number = signed_unit(word) * bound;
+        undisturbed(|| {
+            for pair in layout.pairs() {
+                let bound = 1.0 / (pair.site.inputs as f32).sqrt();
+                for (number, word) in numbers[pair.a()].iter_mut().zip(&mut words) {
+                    *number = signed_unit(word) * bound;
+                }
             }
-        }
+        });
         Self { numbers }
     }
 

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use r3mes_exact::panels::PanelError;
-use r3mes_exact::{Bytes, int8, ternary};
+use r3mes_exact::{Bytes, int8, ternary, undisturbed};
 
 use crate::chat::ChatError;
 use crate::checkpoint::{Checkpoint, CheckpointError, QuantizedMatrix};
@@ -109,7 +109,7 @@ fn write(
     sink(&packed::encode_header(config, chat, &entries))?;
     let mut held = None;
     for entry in &entries {
-        let bytes = encode(checkpoint, entry, &mut held)?;
+        let bytes = undisturbed(|| encode(checkpoint, entry, &mut held))?;
         debug_assert_eq!(bytes.len(), entry.len(), "{entry:?}");
         sink(&bytes)?;
     }

@@ -7,6 +7,8 @@
 //!
 //! See `docs/spec/training.md`, "Aggregation".
 
+use r3mes_exact::undisturbed;
+
 use crate::package::{Package, Shape};
 
 /// The most packages that one round aggregates: sums stay within 63 bits.
@@ -77,10 +79,12 @@ pub fn aggregate(start: &[f32], packages: &[Package]) -> Result<Aggregate, Aggre
             sums[index] += clip(value, norm, median_norm);
         }
     }
-    let adapter = start.iter().zip(&sums);
-    let adapter = adapter
-        .map(|(&weight, &sum)| apply(weight, sum, packages.len()))
-        .collect();
+    let adapter = undisturbed(|| {
+        let weights = start.iter().zip(&sums);
+        weights
+            .map(|(&weight, &sum)| apply(weight, sum, packages.len()))
+            .collect()
+    });
     Ok(Aggregate {
         adapter,
         norms,

@@ -8,6 +8,7 @@
 //!
 //! See `docs/spec/training.md`, "Package", and SparseLoCo (arXiv 2508.15706).
 
+use r3mes_exact::undisturbed;
 use r3mes_types::Hash;
 
 mod chunk;
@@ -253,13 +254,14 @@ impl Package {
             .chunks_mut(shape.chunk)
             .zip(delta.chunks(shape.chunk));
         for (number, (feedback, delta)) in parts.enumerate() {
-            for (e, d) in feedback.iter_mut().zip(delta) {
-                *e = decay * *e + *d;
-            }
-            let chunk = Chunk::compress(feedback, shape.top_k, &mut keys).map_err(|index| {
-                CompressError::Diverged {
-                    index: number * shape.chunk + index,
+            let chunk = undisturbed(|| {
+                for (e, d) in feedback.iter_mut().zip(delta) {
+                    *e = decay * *e + *d;
                 }
+                Chunk::compress(feedback, shape.top_k, &mut keys)
+            });
+            let chunk = chunk.map_err(|index| CompressError::Diverged {
+                index: number * shape.chunk + index,
             })?;
             chunks.push(chunk);
         }

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use r3mes_exact::Device;
+use r3mes_exact::{Device, undisturbed};
 use r3mes_model::Loss;
 use r3mes_types::Hash;
 use r3mes_types::commitment::package_state;
@@ -169,11 +169,10 @@ pub fn compress_round<D: Device>(
             end: end.len(),
         });
     }
-    let delta: Vec<f32> = end
-        .iter()
-        .zip(start)
-        .map(|(end, start)| end - start)
-        .collect();
+    let delta: Vec<f32> = undisturbed(|| {
+        let weights = end.iter().zip(start);
+        weights.map(|(end, start)| end - start).collect()
+    });
     let mut feedback = feedback.unwrap_or_else(|| vec![0.0; delta.len()]);
     let package = Package::compress(job.shape(), job.decay(), &mut feedback, &delta)?;
     Ok((package, feedback))

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use r3mes_exact::{Bytes, Philox};
+use r3mes_exact::{Bytes, Philox, undisturbed};
 use r3mes_model::{Checkpoint, LinearFormat, Model, PackedModel, pack_in_memory};
 use r3mes_types::task::{AdapterRef, HyperParameters, ShardRef, Task};
 use r3mes_types::{Address, Cid, Hash};
@@ -117,7 +117,7 @@ impl SyntheticShape {
         ];
         let mut file = TensorFile::new(seed);
         // Logits of a few units, as trained models have them.
-        let scale = 1.0 / (16.0 * (self.hidden as f32).sqrt());
+        let scale = undisturbed(|| 1.0 / (16.0 * (self.hidden as f32).sqrt()));
         file.floats("model.embed_tokens.weight_scale", &vec![scale; self.vocab]);
         file.floats("model.norm.weight", &vec![1.0; self.hidden]);
         for layer in 0..self.layers {
@@ -127,7 +127,7 @@ impl SyntheticShape {
             }
             for (name, _, inputs) in linears {
                 // Two thirds of the weights are not zero: outputs as large as inputs.
-                let scale = (1.5 / inputs as f32).sqrt();
+                let scale = undisturbed(|| (1.5 / inputs as f32).sqrt());
                 file.floats(&format!("{base}.{name}.weight_scale"), &[scale]);
             }
         }

@@ -1,7 +1,7 @@
 //! [`Device`] for the processor: shapes are checked here, work is done in the sibling modules.
 
 use super::{Cpu, CpuBuffer, CpuCodes, CpuInt8, CpuKvCache, CpuRope, CpuTernary, FirstBadRow};
-use crate::environment::Environment;
+use crate::environment::undisturbed;
 use crate::scalar::elementwise::AdamWStep;
 use crate::{
     Activation, AdamW, AttentionBackward, AttentionShape, Bytes, Device, Element, GatedBackward,
@@ -350,8 +350,7 @@ impl Device for Cpu {
             gradient.len() == len && first.len() == len && second.len() == len,
             "a gradient and two moments for each weight"
         );
-        let _environment = Environment::enter();
-        let step = AdamWStep::new(*step);
+        let step = undisturbed(|| AdamWStep::new(*step));
         let chunk = self.chunk(len, SMALLEST_CHUNK);
         let moments = first.chunks_mut(chunk).zip(second.chunks_mut(chunk));
         let parts = weights

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use super::scratch::Scratch;
 use super::{Cpu, CpuCodes, CpuInt8, FirstBadRow};
 use crate::elementary::round_even;
-use crate::environment::Environment;
+use crate::environment::undisturbed;
 use crate::panels::{LANES, padded};
 use crate::scalar::add_lanes;
 use crate::scalar::loss::{Softmax, fixed_point};
@@ -33,7 +33,6 @@ impl Cpu {
         dx: Option<&mut [f32]>,
     ) -> Result<i64, NotFinite> {
         assert_eq!(x.rows, targets.len(), "one target for each row");
-        let _environment = Environment::enter();
         let loss = AtomicI64::new(0);
         let bad = FirstBadRow::new();
         let largest_scale = |scales: &[f32]| f32::from_bits(kernels::absmax_bits(self.isa, scales));
@@ -42,7 +41,7 @@ impl Cpu {
             head,
             x,
             targets,
-            inverse_count: 1.0 / count as f32,
+            inverse_count: undisturbed(|| 1.0 / count as f32),
             largest_scales: &head
                 .row_scales
                 .chunks(BLOCK)

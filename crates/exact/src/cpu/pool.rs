@@ -15,7 +15,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::environment::Environment;
+use crate::environment::undisturbed;
 
 /// Most threads a pool may have.
 pub const MAX_THREADS: usize = 1024;
@@ -95,7 +95,10 @@ impl Pool {
 
     /// Calls `f` once for every item, on any thread, in any order.
     pub(crate) fn each<T: Send>(&self, items: impl Iterator<Item = T>, f: impl Fn(T) + Sync) {
-        let _environment = Environment::enter();
+        undisturbed(|| self.share(items, f));
+    }
+
+    fn share<T: Send>(&self, items: impl Iterator<Item = T>, f: impl Fn(T) + Sync) {
         if self.workers.is_empty() {
             items.for_each(f);
             return;
@@ -167,7 +170,6 @@ impl Shared {
     }
 
     fn work(&self) {
-        let _environment = Environment::enter();
         let mut seen = 0;
         let number = || self.number.load(Ordering::Relaxed);
         loop {
@@ -189,11 +191,9 @@ impl Shared {
             let Some(job) = state.job else { continue };
             self.inside.fetch_add(1, Ordering::Relaxed);
             drop(state);
-            let outcome = {
-                let _environment = Environment::enter();
-                // SAFETY: `inside` was raised while the job was present, so `broadcast` waits.
-                catch_unwind(AssertUnwindSafe(|| unsafe { (*job.0)() }))
-            };
+            // SAFETY: `inside` was raised while the job was present, so `broadcast` waits.
+            let run = || undisturbed(|| unsafe { (*job.0)() });
+            let outcome = catch_unwind(AssertUnwindSafe(run));
             let mut state = lock(&self.state);
             if let Err(panic) = outcome {
                 state.panic = Some(panic);

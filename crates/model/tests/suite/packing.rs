@@ -1,6 +1,6 @@
 //! From checkpoints to packed files.
 
-use r3mes_exact::Bytes;
+use r3mes_exact::{Bytes, disturbed};
 use r3mes_model::{
     ChatFormat, Checkpoint, CheckpointError, LinearFormat, Message, PackedModel, pack,
     pack_in_memory,
@@ -55,6 +55,29 @@ fn a_packed_file_is_pinned() {
             "23e0fc6e9be92d9ac0e1a50806219ddcd25394621d14eab7affbd484787a78f7"
         ]
     );
+}
+
+#[test]
+fn a_packed_file_does_not_depend_on_what_other_libraries_left() {
+    let divides = Storage::PackedCodes {
+        scale_divides: true,
+    };
+    for (storage, linears) in [
+        (Storage::Bf16, LinearFormat::Ternary),
+        (Storage::Bf16, LinearFormat::Int8),
+        (divides, LinearFormat::Ternary),
+    ] {
+        // The scales of the last one divide, as those of published models do.
+        let extra = r#", "quantization_config": {"quant_method": "bitnet"}"#;
+        let config = BITNET.config_json(extra);
+        let shard = Bytes::from_slice(&BITNET.tensors(5, storage).serialize());
+        let id = || {
+            let shards = vec![("model.safetensors".into(), shard.clone())];
+            let checkpoint = Checkpoint::from_parts(config.as_bytes(), shards, Some(linears));
+            pack_in_memory(&checkpoint.unwrap()).unwrap().id()
+        };
+        assert_eq!(disturbed(id), id(), "{linears:?}");
+    }
 }
 
 /// A folder with a small checkpoint and these files beside it.

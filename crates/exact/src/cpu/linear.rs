@@ -85,15 +85,16 @@ impl Cpu {
         bad.result()
     }
 
-    /// Cuts an output of `rows` x `cols` into tiles over rows, and over panels of columns when
-    /// there are fewer rows than threads.
+    /// Cuts an output of `rows` x `cols` into tiles over rows, and over panels of columns where that
+    /// makes too few for the threads: kernels reorder the codes of each tile for its panels.
     pub(super) fn each_tile(
         &self,
         out: Tile<'_, f32>,
         f: impl Fn(Range<usize>, Range<usize>, Tile<'_, f32>) + Sync,
     ) {
         let panels = out.cols().div_ceil(PANEL);
-        let chunk = self.chunk(panels, 2);
+        let row_chunks = out.rows().div_ceil(ROWS).max(1);
+        let chunk = self.chunk(panels * row_chunks, 2).min(panels.max(1));
         let tiles = out.row_chunks(ROWS).flat_map(|(rows, tile)| {
             tile.col_chunks(chunk * PANEL)
                 .map(move |(cols, tile)| (rows.clone(), cols, tile))

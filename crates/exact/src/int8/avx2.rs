@@ -18,9 +18,9 @@ use super::pack::GROUP;
 use super::{BLOCK_COLUMNS, Panels};
 use crate::integer::ahead::Ahead;
 use crate::integer::avx2::{
-    COLUMNS, Column, Expanded, WordPart, for_columns, scaled, word_sums, word_tile,
+    Column, Interleaved, Line, WordPart, for_columns, scaled, word_sums, word_tile,
 };
-use crate::integer::{chunks, even};
+use crate::integer::{Even, chunks, even};
 use crate::panels::{LANES, padded};
 use crate::{Codes, Tile, WideCodes, Write};
 
@@ -30,8 +30,8 @@ const BLOCK: usize = BLOCK_COLUMNS / LANES;
 /// Bytes of a block of sixteen columns.
 const BLOCK_BYTES: usize = 4 * GROUP;
 
-/// Bytes of those expanded weights.
-const WORDS: usize = BLOCK * LANES * LANES * 2;
+/// Lines of those expanded weights.
+const LINES: usize = BLOCK * 8;
 
 /// Bytes ahead of their use at which weights are prefetched.
 const AHEAD: usize = 2048;
@@ -48,9 +48,13 @@ pub(super) unsafe fn forward(
     row_scales: &[f32],
     y: &mut Tile<'_, f32>,
 ) {
-    let mut expanded = Expanded([0; WORDS]);
+    let mut expanded = [Line::ZERO; LINES];
+    let blocks = even(x.stride / LANES, BLOCK);
     for rows in chunks(x.rows, x.stride * 2) {
         let words = widened(&x.codes[rows.start * x.stride..rows.end * x.stride]);
+        // One row has no tile, and is read as it lies.
+        let tiles =
+            (rows.len() > 1).then(|| Interleaved::new(&words, x.stride, rows.len(), blocks));
         let mut sums = vec![[_mm256_setzero_si256(); 2]; rows.len()];
         for (index, panel) in panels.clone().enumerate() {
             let mut scales = [0.0; LANES];
@@ -64,17 +68,17 @@ pub(super) unsafe fn forward(
                 } else {
                     &[]
                 },
-                words: &words,
-                stride: x.stride,
                 scales: &x.scales[rows.clone()],
                 row_scales: &scales,
                 row: rows.start,
             };
             let mut column = Column::new(y, index, Write::Replace);
-            if rows.len() == 1 {
-                forward_vector(job, &mut column);
-            } else {
-                forward_panel(job, &mut expanded, &mut sums, &mut column);
+            match &tiles {
+                None => forward_vector(job, &words, &mut column),
+                Some(codes) => {
+                    let codes = (codes, blocks);
+                    forward_panel(job, codes, &mut expanded, &mut sums, &mut column);
+                }
             }
         }
     }
@@ -99,9 +103,6 @@ struct Job<'a> {
     panel: &'a [u8],
     /// The panel that comes next, or nothing.
     next: &'a [u8],
-    /// Activations widened to sixteen bits.
-    words: &'a [i16],
-    stride: usize,
     scales: &'a [f32],
     row_scales: &'a [f32; LANES],
     /// The chunk's first row.
@@ -127,25 +128,23 @@ impl Job<'_> {
 #[target_feature(enable = "avx2")]
 fn forward_panel(
     job: Job<'_>,
-    expanded: &mut Expanded<WORDS>,
+    (codes, blocks): (&Interleaved, Even),
+    expanded: &mut [Line; LINES],
     sums: &mut [[__m256i; 2]],
     column: &mut Column<'_>,
 ) {
-    let parts = even(job.scales.len(), COLUMNS);
-    let blocks = even(job.stride / LANES, BLOCK);
-    let mut ahead = Ahead::new([job.next].into_iter(), parts.len() * blocks.len());
+    let tiles = codes.tiles();
+    let mut ahead = Ahead::new([job.next].into_iter(), tiles.len() * blocks.len());
     for (b, block) in blocks.enumerate() {
-        expand(
-            &job.panel[block.start * BLOCK_BYTES..block.end * BLOCK_BYTES],
-            expanded,
-        );
-        for part in parts {
+        let expanded = &mut expanded[..block.len() * 8];
+        let bytes = &job.panel[block.start * BLOCK_BYTES..block.end * BLOCK_BYTES];
+        expand(bytes, expanded);
+        for part in tiles {
             ahead.fetch();
             let row = part.start;
             let words = WordPart {
-                weights: &expanded.0[..block.len() * LANES * LANES * 2],
-                codes: &job.words[row * job.stride + block.start * LANES..],
-                stride: job.stride,
+                weights: expanded,
+                codes: codes.part(&block, &part),
                 sums: &mut sums[part],
                 place: (b == 0, b + 1 == blocks.len()),
             };
@@ -160,9 +159,9 @@ fn forward_panel(
 
 /// The product of one panel with one row of codes, straight from the packed bytes.
 #[target_feature(enable = "avx2")]
-fn forward_vector(job: Job<'_>, column: &mut Column<'_>) {
+fn forward_vector(job: Job<'_>, words: &[i16], column: &mut Column<'_>) {
     let mut sums = [_mm256_setzero_si256(); 2];
-    for (group, words) in job.panel.chunks_exact(GROUP).zip(job.words.chunks_exact(4)) {
+    for (group, words) in job.panel.chunks_exact(GROUP).zip(words.chunks_exact(4)) {
         _mm_prefetch::<_MM_HINT_T0>(group.as_ptr().wrapping_add(AHEAD).cast());
         add_group(group, words, &mut sums);
     }
@@ -190,7 +189,7 @@ fn add_group(group: &[u8], words: &[i16], sums: &mut [__m256i; 2]) {
 
 /// Expands weights to sixteen bits: for each pair of columns, sixteen rows of two.
 #[target_feature(enable = "avx2")]
-fn expand<const N: usize>(bytes: &[u8], out: &mut Expanded<N>) {
+fn expand(bytes: &[u8], out: &mut [Line]) {
     // Bytes 0, 1 and bytes 2, 3 of each 32-bit lane as the upper halves of two words.
     let first = _mm256_set1_epi32(0x0180_0080);
     let second = _mm256_set1_epi32(0x0380_0280);
@@ -208,17 +207,16 @@ fn expand<const N: usize>(bytes: &[u8], out: &mut Expanded<N>) {
         _mm256_add_epi8(first, lanes),
         _mm256_add_epi8(second, lanes),
     ];
-    for (group, out) in bytes
-        .chunks_exact(GROUP)
-        .zip(out.0.chunks_exact_mut(2 * 64))
-    {
+    let out = out.as_chunks_mut::<2>().0.iter_mut();
+    for (group, out) in bytes.chunks_exact(GROUP).zip(out) {
         for half in 0..2 {
             // SAFETY: a group has two halves of 32 bytes, and `out` two pairs of two.
             unsafe {
                 let weights = _mm256_loadu_si256(group.as_ptr().add(half * 32).cast());
                 for (p, select) in select.into_iter().enumerate() {
                     let words = _mm256_srai_epi16::<8>(_mm256_shuffle_epi8(weights, select));
-                    _mm256_store_si256(out.as_mut_ptr().add(p * 64 + half * 32).cast(), words);
+                    let out = out.as_mut_ptr().byte_add(p * 64 + half * 32);
+                    _mm256_store_si256(out.cast(), words);
                 }
             }
         }
@@ -236,20 +234,22 @@ pub(super) unsafe fn backward(
     g: WideCodes<'_>,
     totals: &mut [[i64; LANES]],
 ) {
-    let mut expanded = Expanded([0; WORDS]);
+    let mut expanded = [Line::ZERO; LINES];
     let occupied = occupied_groups(g, padded(wt.cols()));
-    let parts = even(g.rows, COLUMNS);
+    let blocks = even(padded(wt.cols()) / LANES, BLOCK);
+    let codes = Interleaved::new(g.low, g.stride, g.rows, blocks);
+    let (tiles, whole) = (codes.tiles(), 0..padded(wt.cols()) / LANES);
     for (index, totals) in panels.clone().zip(totals.chunks_exact_mut(g.rows)) {
         let panel = wt.panel(index);
-        expand(panel, &mut expanded);
-        let weights = &expanded.0[..panel.len() * 2];
+        let weights = &mut expanded[..whole.len() * 8];
+        expand(panel, weights);
         let next = index + 1..panels.end.min(index + 2);
-        let mut ahead = Ahead::new(next.map(|panel| wt.panel(panel)), parts.len());
-        for part in parts {
+        let mut ahead = Ahead::new(next.map(|panel| wt.panel(panel)), tiles.len());
+        for part in tiles {
             ahead.fetch();
-            let codes = &g.low[part.start * g.stride..];
+            let codes = codes.part(&whole, &part);
             let totals = &mut totals[part];
-            for_columns!(totals.len(), low_tile(weights, codes, g.stride, totals));
+            for_columns!(totals.len(), low_tile(weights, codes, totals));
         }
         for (totals, occupied) in totals.iter_mut().zip(&occupied) {
             add_high(panel, occupied, totals);
@@ -260,13 +260,8 @@ pub(super) unsafe fn backward(
 /// Adds the sums of `C` rows of lower parts.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn low_tile<const C: usize>(
-    weights: &[u8],
-    codes: &[i16],
-    stride: usize,
-    totals: &mut [[i64; LANES]],
-) {
-    let sums = word_sums::<C>(weights, codes, stride);
+fn low_tile<const C: usize>(weights: &[Line], codes: &[i32], totals: &mut [[i64; LANES]]) {
+    let sums = word_sums::<C>(weights, codes);
     for (totals, sums) in totals.iter_mut().zip(sums) {
         add_wide::<0>(totals, sums);
     }

@@ -21,8 +21,9 @@ use std::ops::Range;
 
 use super::Panels;
 use super::pack::BLOCK as BLOCK_BYTES;
+use crate::integer::ahead::Ahead;
 use crate::integer::avx2::{
-    Bytes, COLUMNS, Column, Expanded, WordPart, add, for_columns, scaled, tile, word_tile,
+    Bytes, Column, Interleaved, Line, WordPart, add, for_columns, scaled, tile, word_tile,
 };
 use crate::integer::{Even, chunks, even};
 use crate::panels::LANES;
@@ -72,22 +73,26 @@ fn forward_chunk(
 ) {
     let blocks = even(x.stride / LANES, BLOCK);
     let corrections = corrections(x, rows.clone(), blocks);
-    let mut expanded = Expanded([0; BLOCK * LANES * LANES]);
+    let codes = &x.codes[rows.start * x.stride..];
+    let codes = Interleaved::new(codes, x.stride, rows.len(), blocks);
+    let mut expanded = [Line::ZERO; BLOCK * 4];
     let mut sums = vec![[_mm256_setzero_si256(); 2]; rows.len()];
     for (index, panel) in panels.enumerate() {
         let mut column = Column::new(y, index, Write::Replace);
         for (b, block) in blocks.enumerate() {
             let bytes = &w.panel(panel)[block.start * BLOCK_BYTES..block.end * BLOCK_BYTES];
-            expand_bytes(bytes, &mut expanded);
-            for part in even(rows.len(), COLUMNS) {
+            let expanded = &mut expanded[..block.len() * 4];
+            expand_bytes(bytes, expanded);
+            let mut ahead = Ahead::new([next(w, bytes)].into_iter(), codes.tiles().len());
+            for part in codes.tiles() {
+                ahead.fetch();
                 let row = rows.start + part.start;
                 if b + 1 == blocks.len() {
                     column.fetch(row..row + part.len());
                 }
                 let job = Part {
-                    weights: &expanded.0[..block.len() * LANES * LANES],
-                    codes: &x.codes[row * x.stride + block.start * LANES..],
-                    stride: x.stride,
+                    weights: expanded,
+                    codes: codes.part(&block, &part),
                     corrections: &corrections[b * rows.len()..][part.clone()],
                     sums: &mut sums[part],
                     place: (b == 0, b + 1 == blocks.len()),
@@ -101,13 +106,18 @@ fn forward_chunk(
     }
 }
 
+/// As many bytes of weights as `bytes` are, of those that come after them.
+fn next<'a>(w: Panels<'a>, bytes: &[u8]) -> &'a [u8] {
+    let end = bytes.as_ptr_range().end.addr() - w.bytes.as_ptr().addr();
+    &w.bytes[end..w.bytes.len().min(end + bytes.len())]
+}
+
 /// What a forward tile reads and writes.
 struct Part<'a> {
-    /// Expanded codes of one panel and one block of columns.
-    weights: &'a [u8],
-    /// Activations from the tile's first row and the block's first column on.
-    codes: &'a [i8],
-    stride: usize,
+    /// Expanded weights of one panel and one block of columns.
+    weights: &'a [Line],
+    /// Interleaved activations of the tile and the block.
+    codes: &'a [i32],
     /// For each row, the sums of neighbours over the block, as two i16.
     corrections: &'a [i32],
     /// Sums over earlier blocks.
@@ -126,19 +136,12 @@ struct Part<'a> {
 #[target_feature(enable = "avx2")]
 #[inline]
 fn forward_tile<const C: usize>(part: Part<'_>, column: &mut Column<'_>) {
-    let steps = part.weights.len() / 64;
     assert_eq!(part.corrections.len(), C, "one correction for each row");
-    assert!(
-        part.codes.len() >= (C - 1) * part.stride + 4 * steps,
-        "codes of the tile"
-    );
     let mut acc = [[_mm256_setzero_si256(); 2]; C];
     for (acc, &correction) in acc.iter_mut().zip(part.corrections) {
         *acc = [_mm256_sub_epi16(acc[0], _mm256_set1_epi32(correction)); 2];
     }
-    let (weights, codes) = (part.weights.as_ptr().cast(), part.codes.as_ptr().cast());
-    // SAFETY: the weights hold `steps` steps, and so do the rows, as asserted.
-    acc = unsafe { tile::<Bytes, C>(weights, steps, codes, part.stride, acc) };
+    acc = tile::<Bytes, C>(part.weights, part.codes, acc);
     let ones = _mm256_set1_epi16(1);
     for acc in &mut acc {
         *acc = [
@@ -199,17 +202,15 @@ fn pair([low, high]: [i16; 2]) -> i32 {
 
 /// Expands two-bit codes to bytes: for each group of four columns, sixteen rows of four.
 #[target_feature(enable = "avx2")]
-fn expand_bytes<const N: usize>(bytes: &[u8], out: &mut Expanded<N>) {
+fn expand_bytes(bytes: &[u8], out: &mut [Line]) {
     let mask = _mm256_set1_epi8(3);
-    for (block, out) in bytes
-        .chunks_exact(BLOCK_BYTES)
-        .zip(out.0.chunks_exact_mut(4 * 64))
-    {
+    let out = out.as_chunks_mut::<4>().0.iter_mut();
+    for (block, out) in bytes.chunks_exact(BLOCK_BYTES).zip(out) {
         for half in 0..2 {
             // SAFETY: the block has two halves of 32 bytes, and `out` four groups of two.
             unsafe {
                 let codes = _mm256_loadu_si256(block.as_ptr().add(half * 32).cast());
-                let out = out.as_mut_ptr().add(half * 32);
+                let out = out.as_mut_ptr().cast::<u8>().add(half * 32);
                 _mm256_store_si256(out.cast(), _mm256_and_si256(codes, mask));
                 let codes1 = _mm256_and_si256(_mm256_srli_epi16::<2>(codes), mask);
                 _mm256_store_si256(out.add(64).cast(), codes1);
@@ -300,23 +301,27 @@ pub(super) unsafe fn backward(
     dx: &mut Tile<'_, f32>,
 ) {
     let blocks = even(g.stride / LANES, WORD_BLOCK);
-    let mut expanded = Expanded([0; WORD_BLOCK * LANES * LANES * 2]);
+    let mut expanded = [Line::ZERO; WORD_BLOCK * 8];
     for rows in chunks(g.rows, g.stride * 2) {
+        let codes = &g.low[rows.start * g.stride..];
+        let codes = Interleaved::new(codes, g.stride, rows.len(), blocks);
         let mut sums = vec![[_mm256_setzero_si256(); 2]; rows.len()];
         for (index, panel) in panels.clone().enumerate() {
             let mut column = Column::new(dx, index, write);
             for (b, block) in blocks.enumerate() {
                 let bytes = &wt.panel(panel)[block.start * BLOCK_BYTES..block.end * BLOCK_BYTES];
-                expand_words(bytes, &mut expanded);
-                for part in even(rows.len(), COLUMNS) {
+                let expanded = &mut expanded[..block.len() * 8];
+                expand_words(bytes, expanded);
+                let mut ahead = Ahead::new([next(wt, bytes)].into_iter(), codes.tiles().len());
+                for part in codes.tiles() {
+                    ahead.fetch();
                     let row = rows.start + part.start;
                     if b + 1 == blocks.len() {
                         column.fetch(row..row + part.len());
                     }
                     let job = WordPart {
-                        weights: &expanded.0[..block.len() * LANES * LANES * 2],
-                        codes: &g.low[row * g.stride + block.start * LANES..],
-                        stride: g.stride,
+                        weights: expanded,
+                        codes: codes.part(&block, &part),
                         sums: &mut sums[part],
                         place: (b == 0, b + 1 == blocks.len()),
                     };
@@ -330,7 +335,7 @@ pub(super) unsafe fn backward(
 
 /// Expands two-bit codes to weights of sixteen bits: for each pair of columns, sixteen rows of two.
 #[target_feature(enable = "avx2")]
-fn expand_words<const N: usize>(bytes: &[u8], out: &mut Expanded<N>) {
+fn expand_words(bytes: &[u8], out: &mut [Line]) {
     let mask = _mm256_set1_epi8(3);
     let ones = _mm256_set1_epi16(1);
     // Bytes 0, 1 and bytes 2, 3 of each 32-bit lane as two zero-extended words.
@@ -350,10 +355,8 @@ fn expand_words<const N: usize>(bytes: &[u8], out: &mut Expanded<N>) {
         _mm256_add_epi8(first, lanes),
         _mm256_add_epi8(second, lanes),
     ];
-    for (block, out) in bytes
-        .chunks_exact(BLOCK_BYTES)
-        .zip(out.0.chunks_exact_mut(8 * 64))
-    {
+    let out = out.as_chunks_mut::<8>().0.iter_mut();
+    for (block, out) in bytes.chunks_exact(BLOCK_BYTES).zip(out) {
         for half in 0..2 {
             // SAFETY: the block has two halves of 32 bytes, and `out` eight pairs of two.
             unsafe {
@@ -369,7 +372,7 @@ fn expand_words<const N: usize>(bytes: &[u8], out: &mut Expanded<N>) {
                     for (p, select) in select.into_iter().enumerate() {
                         let words = _mm256_sub_epi16(_mm256_shuffle_epi8(codes, select), ones);
                         let at = (2 * g + p) * 64 + half * 32;
-                        _mm256_store_si256(out.as_mut_ptr().add(at).cast(), words);
+                        _mm256_store_si256(out.as_mut_ptr().byte_add(at).cast(), words);
                     }
                 }
             }

@@ -123,6 +123,7 @@ impl Functions {
             .route("/openapi.json", get(openapi::document))
             .route("/health", get(lists::health))
             .fallback(problem::no_such_path)
+            .method_not_allowed_fallback(problem::no_such_method)
             .layer(DefaultBodyLimit::max(self.shared.limits.body_bytes))
             .with_state(Arc::clone(&self.shared))
             .merge(documentation)

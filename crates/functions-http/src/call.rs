@@ -57,7 +57,6 @@ pub(super) async fn by_node(
     State(shared): State<Arc<Shared>>,
     ConnectInfo(address): ConnectInfo<SocketAddr>,
     Path(target): Path<String>,
-    Query(wishes): Query<Wishes>,
     request: Request,
 ) -> Result<Response, Problem> {
     let Some((node, function)) = target.rsplit_once('.') else {
@@ -68,7 +67,7 @@ pub(super) async fn by_node(
     };
     let mut head = CallHead::new(function);
     head.node = Some(node.to_owned());
-    call(&shared, address, head, wishes, request).await
+    call(&shared, address, head, request).await
 }
 
 /// `POST /api/fn/{function}`
@@ -76,19 +75,19 @@ pub(super) async fn by_function(
     State(shared): State<Arc<Shared>>,
     ConnectInfo(address): ConnectInfo<SocketAddr>,
     Path(function): Path<String>,
-    Query(wishes): Query<Wishes>,
     request: Request,
 ) -> Result<Response, Problem> {
-    call(&shared, address, CallHead::new(function), wishes, request).await
+    call(&shared, address, CallHead::new(function), request).await
 }
 
 async fn call(
     shared: &Arc<Shared>,
     address: SocketAddr,
     mut head: CallHead,
-    wishes: Wishes,
     request: Request,
 ) -> Result<Response, Problem> {
+    let Query(wishes) = Query::<Wishes>::try_from_uri(request.uri())
+        .map_err(|refusal| Problem::invalid(refusal.body_text()))?;
     let headers = request.headers().clone();
     let who = caller(shared, &headers)?;
     shared.rate.admit(&who.user, address.ip())?;

@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    http::{HeaderValue, StatusCode, Uri, header},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use r3mes_functions::{Failure, Reason};
@@ -116,6 +116,11 @@ pub(super) async fn no_such_path(uri: Uri) -> Problem {
         uri.path()
     );
     Problem::new(StatusCode::NOT_FOUND, words)
+}
+
+pub(super) async fn no_such_method(method: Method, uri: Uri) -> Problem {
+    let words = format!("{} does not take {method}", uri.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, words)
 }
 
 /// The answer to HTTP without TLS on a port that speaks TLS.

@@ -301,6 +301,11 @@ async fn what_is_wrong_with_a_request_is_said() {
     problem(send(long).await, StatusCode::PAYLOAD_TOO_LARGE).await;
     let requirements = network.post("/api/fn/add?requirements=5").json(&json!([]));
     problem(send(requirements).await, StatusCode::BAD_REQUEST).await;
+    let deadline = network.post("/api/fn/add?deadline_ms=soon");
+    let said = problem(send(deadline).await, StatusCode::BAD_REQUEST).await;
+    assert!(said["detail"].to_string().contains("deadline_ms"), "{said}");
+    let method = send(network.http.get(network.url("/api/fn/add"))).await;
+    problem(method, StatusCode::METHOD_NOT_ALLOWED).await;
     let none_such = network
         .post("/api/fn/add?requirements={\"gpu_memory\":\"16GB\"}")
         .json(&json!([]));

@@ -142,6 +142,19 @@ pub enum RequestError {
         /// Positions of the model.
         context: usize,
     },
+    /// However the prompt is tokenized, it leaves no room for an answer.
+    #[error(
+        "the prompt has {bytes} bytes, and the model's context of {context} tokens holds no more than {most}: \
+         shorten the prompt"
+    )]
+    TextTooLong {
+        /// Bytes of the prompt.
+        bytes: usize,
+        /// Most bytes that the context can stand for.
+        most: usize,
+        /// Positions of the model.
+        context: usize,
+    },
     /// A token of the prompt is not in the vocabulary.
     #[error("token {token} is not in the vocabulary of {vocab}")]
     Token {

@@ -47,7 +47,9 @@ pub enum KeyError {
     #[error(transparent)]
     File(#[from] HomeError),
     /// Keys exist already; replacing them would lose the account.
-    #[error("{path} exists; move it away if you really want new keys")]
+    #[error(
+        "{path} exists: these keys own an account, and are not replaced. Give another folder with --home. If they were never used, because `r3mes init` was broken off, remove the folder and try again"
+    )]
     Exists {
         /// The file.
         path: PathBuf,

@@ -125,10 +125,32 @@ fn add(complaints: &mut Complaints, error: &Error, lines: &[&str]) {
     let said = message
         .strip_suffix(&format!(" at line {line}, column {column}"))
         .unwrap_or(&message);
-    let said = said.strip_prefix("validation error at ").unwrap_or(said);
+    let said = in_words(error, said);
     let shown = lines.get(index(at)).unwrap_or(&"");
     let complaint = format!("line {line}, column {column}: {said}\n  {shown}");
     complaints.insert((line, column, complaint));
+}
+
+/// What is wrong, in words that name no type of this program.
+fn in_words(error: &Error, said: &str) -> String {
+    let expected = match error {
+        Error::InvalidScalar { ty, .. } => match ty.as_bytes() {
+            [b'u', digit, ..] if digit.is_ascii_digit() => "a whole number, 0 or more",
+            [b'i', digit, ..] if digit.is_ascii_digit() => "a whole number",
+            [b'f', digit, ..] if digit.is_ascii_digit() => "a number",
+            b"bool" => "true or false",
+            _ => return said.to_owned(),
+        },
+        Error::Message { .. } if said.contains("invalid socket address") => {
+            "an IP address with a port, such as 127.0.0.1:8000 or 0.0.0.0:8000"
+        }
+        _ => {
+            let said = said.strip_prefix("validation error at ").unwrap_or(said);
+            // A value that may be absent ends its path with a point.
+            return said.replacen(".: ", ": ", 1);
+        }
+    };
+    format!("must be {expected}")
 }
 
 /// The lines of the entry that an error is about.
@@ -249,6 +271,12 @@ numbers: [1, 2, 3]
             "{problem}"
         );
         assert!(problem.contains("  listen: here"), "{problem}");
+        for told in [
+            "line 2, column 10: must be a whole number, 0 or more\n",
+            "line 4, column 11: must be an IP address with a port, such as 127.0.0.1:8000",
+        ] {
+            assert!(problem.contains(told), "{problem}");
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -261,7 +263,8 @@ async fn call<A: Message + Default>(
 }
 
 #[expect(deprecated, reason = "the field `tx` is part of the type")]
-async fn simulate(State(node): State<Node>, Json(body): Json<Value>) -> Answer {
+async fn simulate(State(node): State<Node>, body: Body) -> Answer {
+    let body = json_of(body)?;
     let request = SimulateRequest {
         tx: None,
         tx_bytes: tx_bytes(&body)?,
@@ -272,12 +275,23 @@ async fn simulate(State(node): State<Node>, Json(body): Json<Value>) -> Answer {
     Ok(Json(json::named(name, &answer.value)?))
 }
 
+/// A request's body, or why it could not be read.
+type Body = Result<Bytes, BytesRejection>;
+
+/// JSON, whatever the headers call it, as grpc-gateway takes it.
+fn json_of(body: Body) -> Result<Value, Status> {
+    let body = body.map_err(|refusal| Status::invalid_argument(refusal.body_text()))?;
+    serde_json::from_slice(&body)
+        .map_err(|error| Status::invalid_argument(format!("the body is not JSON: {error}")))
+}
+
 fn tx_bytes(body: &Value) -> Result<Vec<u8>, Status> {
     let bytes = body["tx_bytes"].as_str().and_then(from_base64);
     bytes.ok_or_else(|| Status::invalid_argument("tx_bytes must be a transaction in base64"))
 }
 
-async fn broadcast(State(node): State<Node>, Json(body): Json<Value>) -> Answer {
+async fn broadcast(State(node): State<Node>, body: Body) -> Answer {
+    let body = json_of(body)?;
     let mode = match &body["mode"] {
         Value::String(name) => BroadcastMode::from_str_name(name).map(i32::from),
         number => number

@@ -23,7 +23,7 @@ use tokio::{
 
 use super::{
     choice::{Choice, ChoiceEvent},
-    error::ApiError,
+    error::{self, ApiError},
     figures::{EngineFigures, Figures, Open},
     models::{self, Aliases},
     receipts::{NONCE_HEADER, RECEIPT_HEADER, Receipts},
@@ -103,6 +103,8 @@ impl Api {
             .route("/v1/receipts/{id}", get(show_receipt))
             .route("/v1/status", get(status))
             .route("/health", get(health))
+            .fallback(error::no_such_path)
+            .method_not_allowed_fallback(error::no_such_method)
             .layer(DefaultBodyLimit::max(self.limits.body_bytes))
             .with_state(self)
     }
@@ -141,7 +143,13 @@ impl Api {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return Err(ApiError::busy("too many requests at once: try again later"));
         };
-        let answer = self.submit(asked, nonce, place, open)?;
+        // A long prompt is tokenized where others do not wait for it.
+        let api = self.clone();
+        let submitted = task::spawn_blocking(move || api.submit(asked, nonce, place, open));
+        let answer = submitted.await.map_err(|_| {
+            let message = "the request could not be prepared: see the node's log";
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message)
+        })??;
         if answer.stream {
             answer.streamed().await
         } else {

@@ -1,6 +1,6 @@
 use axum::{
     Json,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use r3mes_inference::{GenerationError, RequestError};
@@ -75,6 +75,21 @@ impl ApiError {
     }
 }
 
+/// The answer to a path that there is not.
+pub(super) async fn no_such_path(uri: Uri) -> ApiError {
+    let message = format!(
+        "there is no {}; /v1/completions, /v1/chat/completions and /v1/models are there",
+        uri.path()
+    );
+    ApiError::new(StatusCode::NOT_FOUND, message)
+}
+
+/// The answer to a method that a path does not have.
+pub(super) async fn no_such_method(method: Method, uri: Uri) -> ApiError {
+    let message = format!("{} does not take {method}", uri.path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message)
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.body())).into_response();
@@ -96,7 +111,7 @@ impl From<RequestError> for ApiError {
         match error {
             RequestError::UnknownModel { .. } => Self::unknown_model(message),
             RequestError::OutOfRange { field, .. } => Self::field(field, message),
-            RequestError::PromptTooLong { .. } => Self {
+            RequestError::PromptTooLong { .. } | RequestError::TextTooLong { .. } => Self {
                 code: Some("context_length_exceeded"),
                 ..Self::field("prompt", message)
             },

@@ -23,7 +23,7 @@ use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
 use super::{
     api::{read_body, respond_counted},
-    error::ApiError,
+    error::{self, ApiError},
     figures::{Figures, Open},
     receipts::{NONCE_HEADER, RECEIPT_HEADER},
     request,
@@ -200,6 +200,8 @@ impl Network {
             .route("/v1/receipts/{id}", get(show_receipt))
             .route("/v1/status", get(status))
             .route("/health", get(health))
+            .fallback(error::no_such_path)
+            .method_not_allowed_fallback(error::no_such_method)
             .layer(DefaultBodyLimit::max(self.inner.limits.body_bytes))
             .with_state(self.inner)
     }

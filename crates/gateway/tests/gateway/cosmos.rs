@@ -145,6 +145,15 @@ async fn rest_answers_as_grpc_gateway_does() {
         .get(&format!("/r3mes/bank/v1/Balance?address={me}"))
         .await;
     assert_eq!(own["amount"], "1000000000");
+    // As curl sends it, without a word on what it is.
+    for body in ["{", "{\"tx_bytes\": \"!\"}"] {
+        let url = format!("{}/cosmos/tx/v1beta1/txs", served.rest);
+        let answer = support::client().post(url).body(body).send().await;
+        let answer = answer.unwrap();
+        assert_eq!(answer.status(), 400);
+        let refusal: Value = answer.json().await.unwrap();
+        assert_eq!(refusal["code"], 3, "{refusal}");
+    }
     let stranger = key(9).address();
     for (path, expected, code) in [
         (format!("/cosmos/auth/v1beta1/accounts/{stranger}"), 404, 5),

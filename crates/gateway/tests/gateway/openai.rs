@@ -334,6 +334,20 @@ async fn a_refusal_says_what_is_wrong_in_openais_shape() {
         (text, "{".to_owned(), 400, Value::Null, "JSON"),
         (text, "[]".to_owned(), 400, Value::Null, "object"),
         (
+            "/v1/engines",
+            String::new(),
+            404,
+            Value::Null,
+            "no /v1/engines",
+        ),
+        (
+            "/v1/models",
+            String::new(),
+            405,
+            Value::Null,
+            "does not take POST",
+        ),
+        (
             text,
             json!({ "prompt": "a" }).to_string(),
             400,

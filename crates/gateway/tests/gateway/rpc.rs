@@ -653,6 +653,23 @@ async fn what_is_not_a_call_is_refused_with_a_reason() {
 }
 
 #[tokio::test]
+async fn nothing_is_signed_for_another_chain_than_the_client_s_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path()).await;
+    let chain_id = node.client().status().await.unwrap().chain_id;
+    let own = node.client().of_chain(&chain_id);
+    let other = node.client().of_chain("elsewhere-1");
+    let coins = || send(&key(1), &key(2), Amount::remes(1));
+    let refused = TxClient::new(other, key(1)).send(coins()).await;
+    let refused = refused.unwrap_err().to_string();
+    for named in [&node.url, &chain_id, "elsewhere-1"] {
+        assert!(refused.contains(named), "{refused}");
+    }
+    TxClient::new(own, key(1)).send(coins()).await.unwrap();
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_node_that_is_not_there_is_named() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

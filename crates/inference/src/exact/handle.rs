@@ -30,6 +30,8 @@ pub struct ExactEngine<D: Device> {
 pub(super) struct Shared<D: Device> {
     pub(super) model: Arc<Model<D>>,
     pub(super) tokenizer: Arc<Tokenizer>,
+    /// Most bytes of text that the context can stand for.
+    most_text: usize,
     template: ChatTemplate,
     limits: Limits,
     /// What is served; the base model first.
@@ -117,9 +119,13 @@ pub(super) fn new<D: Device>(parts: Parts<D>) -> (ExactEngine<D>, Worker<D>) {
         adapter: None,
     });
     let (commands, inbox) = mpsc::sync_channel(limits.queue);
+    let ids = 0..u32::try_from(tokenizer.vocabulary()).unwrap_or(u32::MAX);
+    let longest = ids.filter_map(|id| tokenizer.token(id)).map(|it| it.len());
+    let most_text = longest.max().unwrap_or(0) * model.config().context;
     let shared = Arc::new(Shared {
         model,
         tokenizer,
+        most_text,
         template,
         limits,
         variants: RwLock::new(vec![base]),
@@ -238,6 +244,15 @@ impl<D: Device> ExactEngine<D> {
             RequestError::Prompt { reason }
         };
         let encode = |text: &str| {
+            // What cannot fit is not tokenized, which takes long.
+            let most = self.shared.most_text;
+            if text.len() > most {
+                return Err(RequestError::TextTooLong {
+                    bytes: text.len(),
+                    most,
+                    context: config.context,
+                });
+            }
             let mut tokens = self
                 .shared
                 .tokenizer

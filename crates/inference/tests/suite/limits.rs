@@ -49,6 +49,14 @@ fn requests_that_do_not_fit_are_refused_with_the_reason() {
             "256 tokens",
         ),
         (
+            // Tokenizing it would take minutes.
+            Request {
+                prompt: Prompt::Text("a ".repeat(8 << 20)),
+                ..good()
+            },
+            "16777216 bytes",
+        ),
+        (
             Request {
                 prompt: Prompt::Chat(vec![]),
                 ..good()

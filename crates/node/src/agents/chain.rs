@@ -18,13 +18,17 @@ use crate::{config::Config, genesis, home::Home};
 /// How often somebody who waits for the network hears of it.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
-/// A client of the ledger that the configuration names; with `network.light` in it, one that believes
-/// only what the network signed.
+/// A client of the ledger that the configuration names, which signs for this home's network alone; with
+/// `network.light` in it, one that believes only what the network signed.
 ///
 /// # Errors
 /// When the URL is not one, or there is no genesis to begin with.
 pub fn connect(home: &Home, config: &Config) -> anyhow::Result<rpc::Client> {
-    let client = rpc::Client::new(&config.network.rpc)?;
+    let mut client = rpc::Client::new(&config.network.rpc)?;
+    // Who has no home asks any network.
+    if home.is_initialised() {
+        client = client.of_chain(&config.network.chain_id);
+    }
     let Some(light) = &config.network.light else {
         return Ok(client);
     };

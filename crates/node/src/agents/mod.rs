@@ -100,6 +100,7 @@ impl Agent<'_> {
         let keyring = Keyring::new(home);
         let key = keyring.role(role)?;
         let client = chain::connect(home, config)?;
+        client.status().await?;
         let node = keyring.account_address()?;
         registration::require(&client, node, role, key.address()).await?;
         let agent = context::Context {

@@ -37,6 +37,8 @@ pub async fn register(home: &Home, config: &Config) -> anyhow::Result<()> {
         .map(|(role, _)| role)
         .collect();
     let client = chain::connect(home, config)?;
+    // Nothing is asked of another network, where this node may be unknown.
+    client.status().await?;
     let keyring = Keyring::new(home);
     let node = keyring.account_address()?;
     let known = client.query(&QueryNode { address: node }).await?.node;

@@ -14,7 +14,8 @@ mod tx;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use r3mes_types::{Address, Role};
+use r3mes_consensus::genesis::Genesis as ChainGenesis;
+use r3mes_types::{Address, Role, Time};
 
 pub(super) use escrow::*;
 pub(super) use functions::*;
@@ -124,7 +125,7 @@ pub struct Init {
     #[arg(long, value_delimiter = ',', value_name = "URL,...", requires = "join")]
     pub blobs: Vec<String>,
     /// Chain id of a network of your own
-    #[arg(long, default_value = "r3mes-local", conflicts_with = "join")]
+    #[arg(long, default_value = "r3mes-local", conflicts_with = "join", value_parser = chain_id)]
     pub chain_id: String,
     /// Found the network without an authority: parameters, models and runs are decided by the validators'
     /// votes alone, there is no faucet, and stake takes a week to unbond. The first voter is the founder
@@ -145,7 +146,7 @@ pub struct Init {
 #[derive(Debug, Args)]
 pub struct Export {
     /// Chain id of the network that goes on
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = chain_id)]
     pub chain_id: String,
     /// File to write
     #[arg(long, value_name = "FILE")]
@@ -154,6 +155,14 @@ pub struct Export {
     /// rounds open anew
     #[arg(long)]
     pub abort_rounds: bool,
+}
+
+/// The name of a chain, as the engines take it.
+fn chain_id(typed: &str) -> Result<String, String> {
+    let chain = ChainGenesis::new(typed, Time::default());
+    chain
+        .map(|_| typed.to_owned())
+        .map_err(|error| error.to_string())
 }
 
 /// A header as people write it.
@@ -204,6 +213,9 @@ pub struct Run {
     /// Cheat in this way: demonstrations only, and it costs the stake
     #[arg(long, hide = true, value_name = "KIND")]
     pub lie: Option<String>,
+    /// Process that started this one, with which it ends
+    #[arg(long, hide = true, value_name = "PID")]
+    pub supervisor: Option<u32>,
 }
 
 /// `r3mes keys`
@@ -518,6 +530,16 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_chain_id_that_no_engine_takes_is_refused_before_a_home_is_made() {
+        let typed = |id| Cli::read_from(["r3mes", "init", "--chain-id", id]);
+        typed("r3mes-1_a.b").unwrap();
+        for id in ["", "my chain", "ünlü-1", &"a".repeat(51)] {
+            let refusal = typed(id).unwrap_err().to_string();
+            assert!(refusal.contains("letters, digits"), "{refusal}");
+        }
     }
 
     #[test]

@@ -123,17 +123,19 @@ fn tell(
 }
 
 fn local_model(typed: &Generate) -> anyhow::Result<(PackedModel, Tokenizer)> {
-    Ok(match (&typed.model, &typed.tokenizer) {
-        (Some(model), Some(tokenizer)) => (PackedModel::open(model)?, Tokenizer::open(tokenizer)?),
-        (Some(model), None) => {
-            let beside = model.with_file_name("tokenizer.json");
-            (PackedModel::open(model)?, Tokenizer::open(&beside)?)
-        }
-        _ => (
+    let Some(file) = &typed.model else {
+        return Ok((
             PackedModel::from_bytes(&Bytes::from_slice(assets::BASE_MODEL))?,
             Tokenizer::from_bytes(assets::BASE_TOKENIZER)?,
-        ),
-    })
+        ));
+    };
+    let packed = PackedModel::open(file)
+        .with_context(|| format!("cannot use the model {}", file.display()))?;
+    let tokenizer = match &typed.tokenizer {
+        Some(tokenizer) => Tokenizer::open(tokenizer)?,
+        None => Tokenizer::open(&file.with_file_name("tokenizer.json"))?,
+    };
+    Ok((packed, tokenizer))
 }
 
 #[derive(Serialize)]

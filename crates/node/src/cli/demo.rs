@@ -14,6 +14,7 @@ use crate::{
 
 /// Runs the demonstration. With `--check`, fails unless everything checked holds.
 pub(super) fn run(typed: &Demo, overrides: &Overrides, out: &Output) -> anyhow::Result<()> {
+    overrides.check_of_any_home()?;
     let log = Log {
         level: overrides
             .log_level

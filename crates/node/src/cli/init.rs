@@ -5,12 +5,7 @@ use r3mes_gateway::rpc::{
     self,
     light::{LightClient, Root},
 };
-use r3mes_types::{
-    Amount, Role, RoleSet,
-    bank::Balance,
-    tx::MAX_CHAIN_ID,
-    wire::{Text, Wire},
-};
+use r3mes_types::{Amount, Role, RoleSet, bank::Balance, wire::Wire};
 use serde::Serialize;
 
 use super::{
@@ -111,9 +106,8 @@ fn make(home: &Home, typed: &Init, engine: Option<Engine>) -> anyhow::Result<Ini
     })
 }
 
-/// Whether a network can be founded by this name, with these roles, under this engine.
+/// Whether a network can be founded with these roles, under this engine.
 fn refuse_foundation(config: &Config, typed: &Init, engine: Option<Engine>) -> anyhow::Result<()> {
-    Text::<MAX_CHAIN_ID>::new(&typed.chain_id).context("--chain-id does not fit")?;
     anyhow::ensure!(
         !typed.no_authority || config.roles.validator.is_some(),
         "without an authority nobody but validators decides: add validator to --roles, or nobody could"

@@ -106,13 +106,25 @@ fn load_or_default(home: &Home, overrides: &args::Overrides) -> anyhow::Result<C
     Ok(config)
 }
 
-/// Cancels the token at the first Ctrl-C or SIGTERM; a second Ctrl-C ends the process at once.
+/// Cancels the token at the first Ctrl-C or SIGTERM, or when the terminal is closed; a second Ctrl-C ends
+/// the process at once.
 fn cancel_on_signal(token: tokio_util::sync::CancellationToken) -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    // What `nohup` starts is to outlive the terminal.
+    let mut hangup = match process::ignores_hangup() {
+        true => None,
+        false => Some(signal(SignalKind::hangup())?),
+    };
     tokio::spawn(async move {
-        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        let closed = async {
+            match &mut hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {}, _ = closed => {} }
         token.cancel();
         interrupt.recv().await;
         process::abandon();

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     agents::{self, Agent},
     config::{Config, Engine},
-    golden,
+    genesis, golden,
     home::Home,
     process::{self, HomeLock, Service, Spec, Supervisor},
     services, telemetry,
@@ -35,6 +35,10 @@ pub(super) fn run(
         ensure_checked(home, &config)?;
     }
     choose(&mut config, typed);
+    ensure_something_runs(home, &config)?;
+    if config.services.ledger.is_some() {
+        genesis::require_named(home, &config.network.chain_id)?;
+    }
     config.log.json |= out.json;
     telemetry::start(&config.log)?;
     let lock = HomeLock::take(home)?;
@@ -64,6 +68,19 @@ fn ensure_checked(home: &Home, config: &Config) -> anyhow::Result<()> {
         config.network.light.is_some(),
         "the home {} would believe whatever that ledger says: it was made for a ledger of its own and has no `network.light` in {}. Choose a new home with --home, which is then made for that network, or make one with `r3mes init --join URL`",
         home.root().display(),
+        home.config_file().display()
+    );
+    Ok(())
+}
+
+/// A node that would run nothing is a mistake, however short the configuration.
+fn ensure_something_runs(home: &Home, config: &Config) -> anyhow::Result<()> {
+    let services = &config.services;
+    let serves =
+        services.ledger.is_some() || services.gateway.is_some() || services.functions.is_some();
+    anyhow::ensure!(
+        serves || !config.enabled_roles().is_empty(),
+        "there is nothing to run: {} names no service and no role. Give --roles ROLE,..., or write a section under `roles` or `services` there",
         home.config_file().display()
     );
     Ok(())
@@ -140,7 +157,7 @@ pub(super) fn run_service(
     overrides: &Overrides,
     out: &Output,
 ) -> anyhow::Result<()> {
-    process::end_with_parent()?;
+    process::end_with_parent(typed.supervisor)?;
     let mut config = super::load(home, overrides)?;
     config.log.json |= out.json;
     telemetry::start(&config.log)?;
@@ -171,8 +188,24 @@ pub(super) fn run_service(
 
 #[cfg(test)]
 mod tests {
+    use r3mes_types::Role;
+
     use super::*;
     use crate::config::Light;
+
+    #[test]
+    fn a_home_that_names_nothing_to_run_is_refused() {
+        let home = Home::new("/nowhere/home");
+        let mut config = Config::default();
+        let refusal = ensure_something_runs(&home, &config).unwrap_err();
+        let refusal = refusal.to_string();
+        assert!(
+            refusal.contains("/nowhere/home/config.yaml") && refusal.contains("--roles"),
+            "{refusal}"
+        );
+        config.set_roles(&[Role::Miner]);
+        ensure_something_runs(&home, &config).unwrap();
+    }
 
     #[test]
     fn a_home_that_checks_nothing_follows_no_other_machine_s_ledger() {

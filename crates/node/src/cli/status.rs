@@ -18,6 +18,8 @@ use crate::{
 #[derive(Serialize)]
 struct Status {
     home: String,
+    /// Whether `r3mes init` has been run there.
+    initialised: bool,
     running: bool,
     services: Board,
     /// What services said that ended unasked, in this run or, if nothing runs, in the last.
@@ -86,6 +88,7 @@ pub(super) fn run(home: &Home, overrides: &Overrides, out: &Output) -> anyhow::R
     };
     let status = Status {
         home: home.root().display().to_string(),
+        initialised: home.is_initialised(),
         running: board.is_some(),
         failures: failures(board.clone().or_else(|| process::last_board(home))),
         services: board.unwrap_or_default(),
@@ -117,6 +120,8 @@ fn text(status: &Status) -> String {
                 service.log.display()
             ));
         }
+    } else if !status.initialised {
+        lines.push("services  no home is there yet; `r3mes init` makes one".to_owned());
     } else {
         lines.push("services  none run here; start them with `r3mes start`".to_owned());
     }
@@ -166,6 +171,7 @@ mod tests {
         drop(lock);
         let status = Status {
             home: folder.path().display().to_string(),
+            initialised: true,
             running: false,
             services: Board::new(),
             failures: failures(process::last_board(&home)),

@@ -22,6 +22,7 @@ const FEWEST_CHECKED: usize = 4;
 /// Makes a network, and runs it unless it is for other machines. With `--check`, fails unless
 /// everything checked holds.
 pub(super) fn run(typed: &Typed, overrides: &Overrides, out: &Output) -> anyhow::Result<()> {
+    overrides.check_of_any_home()?;
     let log = Log {
         level: overrides
             .log_level
@@ -71,7 +72,7 @@ fn options(typed: &Typed, overrides: &Overrides) -> anyhow::Result<Options> {
         Some(file) => {
             let text = std::fs::read_to_string(file)
                 .with_context(|| format!("cannot read {}", file.display()))?;
-            parse_hosts(&text).with_context(|| format!("{} names no hosts", file.display()))?
+            parse_hosts(&text).with_context(|| format!("{} is no list of hosts", file.display()))?
         }
     };
     Ok(Options {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use r3mes_exact::Isa;
 use r3mes_gateway::ipfs;
 
 pub(crate) fn is_http_url(value: &str, _: &()) -> garde::Result {
@@ -101,13 +102,20 @@ pub(crate) fn is_amount(value: &str, _: &()) -> garde::Result {
         .map_err(|error| garde::Error::new(error.to_string()))
 }
 
+/// A back end that this machine has.
 pub(super) fn is_kernels(value: &str, _: &()) -> garde::Result {
-    if value == "auto" || value.parse::<r3mes_exact::Isa>().is_ok() {
+    if value == "auto" {
         return Ok(());
     }
-    Err(garde::Error::new(
-        "must be auto, scalar, avx2, avx512, amx or neon",
-    ))
+    let Ok(isa) = value.parse::<Isa>() else {
+        return Err(garde::Error::new(
+            "must be auto, scalar, avx2, avx512, amx or neon",
+        ));
+    };
+    let chosen = Isa::choose(Some(isa));
+    chosen
+        .map(|_| ())
+        .map_err(|error| garde::Error::new(error.to_string()))
 }
 
 pub(super) fn is_log_filter(value: &str, _: &()) -> garde::Result {

@@ -34,7 +34,7 @@ pub use self::{
     roles::{BlobBackEnd, Blobs, RoleConfig, Roles},
     services::{Attach, CometBft, Engine, Gateway, Ledger, Services, StateSync},
 };
-use crate::{home::Home, yaml};
+use crate::{home::Home, keyring::Keyring, yaml};
 
 /// Most bytes a configuration file may have.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -138,6 +138,14 @@ pub enum ConfigError {
         /// The home directory.
         home: PathBuf,
     },
+    /// There are keys, but no file.
+    #[error(
+        "there is no {path}, though the home has keys: put the file back. Where there is no copy, `r3mes init --home ANOTHER` with the same flags writes one like it"
+    )]
+    Lost {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
     /// The file could not be read.
     #[error("cannot read {path}")]
     Read {
@@ -172,7 +180,9 @@ impl Config {
     /// See [`ConfigError`]; every complaint says where and what to do.
     pub fn load(home: &Home) -> Result<Self, ConfigError> {
         let path = home.config_file();
+        let has_keys = Keyring::new(home).account_address().is_ok();
         let read_error = |source: std::io::Error| match source.kind() {
+            std::io::ErrorKind::NotFound if has_keys => ConfigError::Lost { path: path.clone() },
             std::io::ErrorKind::NotFound => ConfigError::Missing {
                 path: path.clone(),
                 home: home.root().to_owned(),
@@ -297,6 +307,20 @@ mod tests {
     }
 
     #[test]
+    fn a_home_whose_file_is_gone_keeps_its_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::new(folder.path());
+        let refusal = Config::load(&home).unwrap_err().to_string();
+        assert!(refusal.contains("run `r3mes init --home"), "{refusal}");
+        home.create().unwrap();
+        Keyring::new(&home).generate().unwrap();
+        let refusal = Config::load(&home).unwrap_err().to_string();
+        assert!(refusal.contains("put the file back"), "{refusal}");
+        let refusal = Keyring::new(&home).generate().unwrap_err().to_string();
+        assert!(refusal.contains("not replaced"), "{refusal}");
+    }
+
+    #[test]
     fn an_unknown_key_is_refused_with_its_line() {
         let refusal = parse("network:\n  chain_id: a\n  rcp: http://x\n")
             .unwrap_err()
@@ -316,6 +340,26 @@ mod tests {
             refusal.contains("line 2") && refusal.contains("avx2"),
             "{refusal}"
         );
+    }
+
+    #[test]
+    fn kernels_that_this_machine_lacks_are_refused_with_their_line() {
+        let all = ["scalar", "avx2", "avx512", "amx", "neon"];
+        let has = |name: &str| name.parse::<r3mes_exact::Isa>().unwrap().is_available();
+        assert!(all.into_iter().any(|name| !has(name)), "x86 has no NEON");
+        for name in all {
+            match parse(&format!("compute:\n  kernels: {name}\n")) {
+                Ok(_) => assert!(has(name), "{name}"),
+                Err(refusal) => {
+                    let refusal = refusal.to_string();
+                    assert!(!has(name), "{refusal}");
+                    assert!(
+                        refusal.contains("line 2") && refusal.contains("it has: scalar"),
+                        "{refusal}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use r3mes_training::{
     job::adapter_layout,
 };
 use r3mes_types::task::HyperParameters;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     agents,
@@ -35,16 +36,18 @@ const MEMORY: usize = 256 << 20;
 pub(super) struct HeldOut {
     model: Model<Cpu>,
     workspace: TrainingWorkspace<Cpu>,
+    shutdown: CancellationToken,
 }
 
 impl HeldOut {
-    /// Loads the base model that comes with the binary.
-    pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
+    /// Loads the base model that comes with the binary. What is measured when `shutdown` comes is given up.
+    pub(super) fn new(config: &Config, shutdown: CancellationToken) -> anyhow::Result<Self> {
         let bytes = r3mes_exact::Bytes::from_slice(crate::assets::BASE_MODEL);
         let packed = r3mes_model::PackedModel::from_bytes(&bytes)?;
         Ok(Self {
             model: Model::load(agents::device(config)?, &packed),
             workspace: TrainingWorkspace::new(MemoryLimit { bytes: MEMORY }),
+            shutdown,
         })
     }
 
@@ -70,18 +73,23 @@ impl HeldOut {
             None => None,
         };
         let wanted = |index| (part == Part::Sample) == (index % SAMPLED == 0);
-        let texts = founding.held_out.iter().map(|text| {
-            let windows = text.windows(SEQUENCE).enumerate();
+        let (model, workspace) = (&self.model, &mut self.workspace);
+        let mut measure =
+            |texts: &[Vec<&[u32]>]| held_out_loss(model, loaded.as_ref(), texts, BATCH, workspace);
+        // Of each text no more at once than is computed together, so that whoever waits is not kept.
+        let mut texts = vec![Vec::new(); founding.held_out.len()];
+        let mut total = measure(&texts)?;
+        for (text, held_out) in founding.held_out.iter().enumerate() {
+            let windows = held_out.windows(SEQUENCE).enumerate();
             let windows = windows.filter(|&(index, _)| wanted(index));
-            windows.map(|(_, window)| window).collect()
-        });
-        let texts: Vec<Vec<&[u32]>> = texts.collect();
-        Ok(held_out_loss(
-            &self.model,
-            loaded.as_ref(),
-            &texts,
-            BATCH,
-            &mut self.workspace,
-        )?)
+            let windows: Vec<&[u32]> = windows.map(|(_, window)| window).collect();
+            for together in windows.chunks(BATCH) {
+                anyhow::ensure!(!self.shutdown.is_cancelled(), "stopped while measuring");
+                texts[text] = together.to_vec();
+                total.add(&measure(&texts)?);
+            }
+            texts[text].clear();
+        }
+        Ok(total)
     }
 }

@@ -87,7 +87,7 @@ pub async fn run(
     publish_board(&supervisor, HomeLock::take(network.home())?, "");
     let outcome = tokio::select! {
         () = shutdown.cancelled() => Ok(None),
-        outcome = play(options, &network, &mut supervisor, &progress, began) => match outcome {
+        outcome = play(options, &network, &mut supervisor, &progress, began, &shutdown) => match outcome {
             // Whoever is stopped has asked processes that had stopped before.
             Err(_) if shutdown.is_cancelled() => Ok(None),
             outcome => outcome.map(Some),
@@ -123,6 +123,7 @@ async fn play(
     supervisor: &mut Supervisor,
     progress: &Progress,
     began: Instant,
+    shutdown: &CancellationToken,
 ) -> anyhow::Result<Figures> {
     progress.now("starting the ledger");
     supervisor.add(network.spec(Service::Ledger));
@@ -142,7 +143,7 @@ async fn play(
     network.create_run(options).await?;
 
     let mut figures = tokio::select! {
-        figures = watch::follow(network, options, progress) => figures?,
+        figures = watch::follow(network, options, progress, shutdown) => figures?,
         trouble = trouble::watch(network.dir(), supervisor.board(), progress) => return Err(trouble),
     };
     figures.seconds = began.elapsed().as_secs_f64();

@@ -6,6 +6,7 @@ use r3mes_types::{
     Role,
     training::{QueryRound, QueryRun, RoundRecord, Run, RunStatus},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Options,
@@ -21,18 +22,19 @@ pub(super) const RUN: u64 = 1;
 /// Disk for what the demonstration itself fetches, in MiB.
 const STORAGE_MB: u64 = 1024;
 
-/// Waits until all rounds are closed, measuring and showing each.
+/// Waits until all rounds are closed, measuring and showing each; measuring is given up at `shutdown`.
 pub(super) async fn follow(
     network: &Network,
     options: &Options,
     progress: &Progress,
+    shutdown: &CancellationToken,
 ) -> anyhow::Result<Figures> {
     let client = network.client()?;
     let folder = tempfile::tempdir()?;
     let store = agents::open_store(folder.path(), STORAGE_MB, false)?;
     let depot = Depot::new(network.home(), network.config(), store, client.clone())?;
     let participants = network.participants()?;
-    let mut held_out = HeldOut::new(network.config())?;
+    let mut held_out = HeldOut::new(network.config(), shutdown.clone())?;
     let mut run = client.query(&QueryRun { run: RUN }).await?;
     let hyper = run.params.hyper.clone();
     let parameters = held_out.parameters(&hyper)?;

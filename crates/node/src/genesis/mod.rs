@@ -24,7 +24,10 @@ pub const BOOTSTRAP_STORAGE_MB: u64 = 16 << 10;
 #[derive(Debug, thiserror::Error)]
 pub enum GenesisError {
     /// There is no file, or it cannot be read.
-    #[error("cannot read {}; run `r3mes init` first", path.display())]
+    #[error(
+        "cannot read {}, the first state of the network: put back what `r3mes init` wrote, or what another node of the network has",
+        path.display()
+    )]
     Unread {
         /// The file.
         path: PathBuf,
@@ -40,6 +43,22 @@ pub enum GenesisError {
         /// What is wrong with it.
         #[source]
         source: DecodeError,
+    },
+    /// It is of another network than the home.
+    #[error(
+        "{} is of the network {founded}, but network.chain_id in {} is {configured}: write {founded} there",
+        path.display(),
+        config.display()
+    )]
+    OtherNetwork {
+        /// The file.
+        path: PathBuf,
+        /// The configuration.
+        config: PathBuf,
+        /// The network of the genesis.
+        founded: String,
+        /// The network that the configuration names.
+        configured: String,
     },
     /// Nobody signs blocks in it.
     #[error("the genesis has no validator")]
@@ -57,6 +76,23 @@ pub fn read(home: &Home) -> Result<Genesis, GenesisError> {
         Err(source) => return Err(GenesisError::Unread { path, source }),
     };
     Genesis::decode(&bytes).map_err(|source| GenesisError::Malformed { path, source })
+}
+
+/// Refuses a home whose genesis is of another network than its configuration.
+///
+/// # Errors
+/// As [`read`], and [`GenesisError::OtherNetwork`].
+pub fn require_named(home: &Home, chain_id: &str) -> Result<(), GenesisError> {
+    let founded = read(home)?.chain_id;
+    if *founded == *chain_id {
+        return Ok(());
+    }
+    Err(GenesisError::OtherNetwork {
+        path: home.genesis_file(),
+        config: home.config_file(),
+        founded: founded.to_string(),
+        configured: chain_id.to_owned(),
+    })
 }
 
 /// Blocks that each hash chain of the beacon lasts for: as many as those that the network began with.

@@ -48,6 +48,8 @@ pub(super) fn command(spec: &Spec) -> io::Result<Command> {
         .arg(spec.home.root())
         .arg("run")
         .arg(spec.service.to_string())
+        .arg("--supervisor")
+        .arg(std::process::id().to_string())
         .args(&spec.extra_args);
     for variable in OF_ONE_HOME {
         command.env_remove(variable);

@@ -133,13 +133,32 @@ pub fn announce_ready() {
     let _ = writeln!(out, "{READY_LINE}").and_then(|()| out.flush());
 }
 
-/// Makes the kernel end this process when its supervisor dies, however it dies.
+/// Makes the kernel end this process when its supervisor dies, however it dies. `supervisor` is the
+/// process id of who started it, where somebody did.
 ///
 /// # Errors
-/// What the operating system says; on Linux this does not fail.
-pub fn end_with_parent() -> std::io::Result<()> {
-    use rustix::process::{Signal, set_parent_process_death_signal};
-    set_parent_process_death_signal(Some(Signal::TERM)).map_err(Into::into)
+/// When the supervisor has died already.
+pub fn end_with_parent(supervisor: Option<u32>) -> std::io::Result<()> {
+    use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+    set_parent_process_death_signal(Some(Signal::TERM))?;
+    // From here on its death is told; after one before, somebody else is the parent.
+    let parent = getppid().map(|pid| pid.as_raw_nonzero().get());
+    let supervisor = supervisor.and_then(|pid| i32::try_from(pid).ok());
+    match supervisor.is_none() || supervisor == parent {
+        true => Ok(()),
+        false => Err(std::io::Error::other(
+            "the process that started this one has ended",
+        )),
+    }
+}
+
+/// Whether this process was started so that it outlives its terminal, as `nohup` does.
+pub fn ignores_hangup() -> bool {
+    const HANGUP: u64 = 1;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask & HANGUP != 0)
 }
 
 /// Ends this process at once, for a second Ctrl-C; children end with it.

@@ -2,7 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    fs::{self, File},
+    io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     process::ExitStatus,
     time::{Duration, Instant},
@@ -26,8 +27,10 @@ use super::{
 
 /// How often a socket is tried that a child is to listen on.
 const SOCKET_POLL: Duration = Duration::from_millis(50);
+/// When the status file is tried again that could not be written.
+const REPUBLISH: Duration = Duration::from_secs(5);
 /// How much of a failed child's log a message quotes.
-const QUOTED_LOG_BYTES: usize = 2000;
+const QUOTED_LOG_BYTES: u64 = 2000;
 
 /// Where a child stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,7 +87,7 @@ pub enum SuperviseError {
     },
     /// A child ended again and again before it was ready.
     #[error(
-        "{label} ended {MAX_FAILED_STARTS} times before it was ready. The end of {log}:\n{tail}"
+        "{label} ended {MAX_FAILED_STARTS} times before it was ready. What it said last, from {log}:\n{tail}"
     )]
     NeverReady {
         /// The child.
@@ -158,6 +161,7 @@ impl Supervisor {
             spec,
             board: self.board.clone(),
             held: self.held.subscribe(),
+            logged: 0,
         };
         self.children.spawn(keeper.run(self.shutdown.clone()));
     }
@@ -221,11 +225,22 @@ pub fn publish_board(supervisor: &Supervisor, lock: HomeLock, prefix: &str) -> J
                     Some((label.strip_prefix(&prefix)?.to_owned(), status.clone()))
                 })
                 .collect();
-            if let Err(error) = lock.publish(&current) {
+            let published = lock.publish(&current);
+            if let Err(error) = &published {
                 tracing::warn!(%error, "cannot write the status file");
             }
-            if board.changed().await.is_err() {
-                return;
+            // One that could not be written is out of date until it is.
+            let again = async {
+                match published {
+                    Ok(()) => std::future::pending().await,
+                    Err(_) => tokio::time::sleep(REPUBLISH).await,
+                }
+            };
+            tokio::select! {
+                changed = board.changed() => if changed.is_err() {
+                    return;
+                },
+                () = again => {}
             }
         }
     })
@@ -244,6 +259,8 @@ struct Keeper {
     spec: Spec,
     board: watch::Sender<Board>,
     held: watch::Receiver<BTreeSet<String>>,
+    /// Bytes that the log had when this life of the child began.
+    logged: u64,
 }
 
 /// How one life of a child ended.
@@ -261,6 +278,7 @@ impl Keeper {
     async fn run(mut self, shutdown: CancellationToken) -> Result<(), SuperviseError> {
         let mut backoff = self.conduct.backoff;
         loop {
+            self.logged = fs::metadata(self.log()).map_or(0, |log| log.len());
             let child = (self.conduct.command)(&self.spec)
                 .and_then(|command| child::spawn(&self.spec, command))
                 .map_err(|source| SuperviseError::Spawn {
@@ -340,8 +358,15 @@ impl Keeper {
             .as_ref()
             .is_ok_and(|status| status.code() == Some(i32::from(UNFIT)));
         let exit = exit.map_or_else(|error| error.to_string(), |status| status.to_string());
-        tracing::warn!(label = self.spec.label, exit, "a child ended unasked");
-        let failure = self.last_words().unwrap_or(exit);
+        let failure = self.last_words().unwrap_or_else(|| exit.clone());
+        let log = self.log().display().to_string();
+        tracing::warn!(
+            label = self.spec.label,
+            exit,
+            failure,
+            log,
+            "a child ended unasked"
+        );
         self.set(|status| {
             status.pid = None;
             status.failure = Some(failure);
@@ -352,7 +377,7 @@ impl Keeper {
         }
     }
 
-    /// The error that the child's log ends with, if it does.
+    /// The error that the log of the child's last life ends with, if it does.
     fn last_words(&self) -> Option<String> {
         let tail = self.log_tail();
         let at = tail
@@ -390,10 +415,17 @@ impl Keeper {
         self.spec.home.log(&self.spec.service.to_string())
     }
 
+    /// What the child logged last in this life, as far as a message quotes it.
     fn log_tail(&self) -> String {
-        let text = fs::read(self.log()).unwrap_or_default();
-        let tail = &text[text.len().saturating_sub(QUOTED_LOG_BYTES)..];
-        String::from_utf8_lossy(tail).into_owned()
+        let mut tail = Vec::new();
+        // A log that cannot be read has no end to show.
+        let _ = File::open(self.log()).and_then(|mut log| {
+            let length = log.metadata()?.len();
+            let from = self.logged.max(length.saturating_sub(QUOTED_LOG_BYTES));
+            log.seek(SeekFrom::Start(from))?;
+            log.take(QUOTED_LOG_BYTES).read_to_end(&mut tail)
+        });
+        String::from_utf8_lossy(&tail).into_owned()
     }
 }
 

@@ -40,8 +40,16 @@ use crate::{
 pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let settings = config.services.ledger.clone().unwrap_or_default();
     let opened = {
+        let folder = home.data("ledger");
         let (home, config, settings) = (home.clone(), config.clone(), settings.clone());
-        tokio::task::spawn_blocking(move || open(&home, &config, &settings)).await??
+        let opened = tokio::task::spawn_blocking(move || open(&home, &config, &settings)).await;
+        // The block store's library panics where bytes of its file were changed.
+        opened.with_context(|| {
+            format!(
+                "the files in {} are damaged: put back a copy of the folder, or join the network anew",
+                folder.display()
+            )
+        })??
     };
     let (chain, running) = match opened {
         Opened::Local(engine, service) => (Chain::Local(service), Running::Local(engine)),

@@ -23,11 +23,21 @@ impl Host {
 #[derive(Debug, thiserror::Error)]
 pub enum HostsError {
     /// A line begins with something else than a machine.
-    #[error("line {line}: {name:?} is no name or IPv4 address of a machine, or stands there twice")]
+    #[error(
+        "line {line}: {name:?} is no name or IPv4 address of a machine (write it without a port)"
+    )]
     Name {
         /// Number of the line, from 1.
         line: usize,
         /// What it begins with.
+        name: String,
+    },
+    /// A machine is named twice.
+    #[error("line {line}: {name} stands there twice")]
+    NameTwice {
+        /// Number of the line, from 1.
+        line: usize,
+        /// The machine.
         name: String,
     },
     /// A machine is to play a role that there is not.
@@ -77,8 +87,11 @@ pub fn parse_hosts(text: &str) -> Result<Vec<Host>, HostsError> {
         };
         let name = name.to_owned();
         let known = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
-        if !name.chars().all(known) || hosts.iter().any(|other| other.name == name) {
+        if !name.chars().all(known) {
             return Err(HostsError::Name { line, name });
+        }
+        if hosts.iter().any(|other| other.name == name) {
+            return Err(HostsError::NameTwice { line, name });
         }
         let mut roles = Vec::new();
         for word in words {
@@ -151,7 +164,7 @@ mod tests {
         for (text, said) in [
             ("a\nb:1\n", "line 2"),
             ("a\n../b\n", "line 2"),
-            ("a\na\n", "line 2"),
+            ("a\na\n", "line 2: a stands there twice"),
             ("a\nb minor\n", "line 2"),
             ("a miner miner\n", "line 1: miner stands there twice"),
             ("a miner\n", "nobody would sign blocks: write validator"),

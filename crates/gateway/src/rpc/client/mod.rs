@@ -42,6 +42,7 @@ pub struct Client {
     http: reqwest::Client,
     url: Url,
     retry_for: Duration,
+    chain_id: Option<Arc<str>>,
     light: Option<Arc<LightClient>>,
 }
 
@@ -82,6 +83,18 @@ pub enum ClientError {
         code: u32,
         /// What is wrong.
         log: String,
+    },
+    /// The node follows another chain.
+    #[error(
+        "the node at {url} is of the network {found}, not of {expected}: check the address, and which network this home belongs to"
+    )]
+    OtherChain {
+        /// The server.
+        url: String,
+        /// Its chain.
+        found: String,
+        /// The chain asked for.
+        expected: String,
     },
     /// The answer is not what the network signed.
     #[error("the node at {url} is not to be believed")]
@@ -197,6 +210,7 @@ impl Client {
             http: http.build().map_err(|_| refused())?,
             url: parsed,
             retry_for: RETRY_FOR,
+            chain_id: None,
             light: None,
         })
     }
@@ -217,6 +231,7 @@ impl Client {
             http: http.build().map_err(|_| refused())?,
             url: Url::parse(SOCKET_URL).map_err(|_| refused())?,
             retry_for: RETRY_FOR,
+            chain_id: None,
             light: None,
         })
     }
@@ -225,6 +240,14 @@ impl Client {
     #[must_use]
     pub fn retry_for(mut self, retry_for: Duration) -> Self {
         self.retry_for = retry_for;
+        self
+    }
+
+    /// The same, for that chain alone: the [status](Client::status) of another one is an error, and
+    /// nothing is signed for it.
+    #[must_use]
+    pub fn of_chain(mut self, chain_id: &str) -> Self {
+        self.chain_id = Some(chain_id.into());
         self
     }
 
@@ -268,9 +291,18 @@ impl Client {
     /// How the chain stands.
     ///
     /// # Errors
-    /// [`ClientError`], here and below, if the node does not answer, refuses, or is not understood.
+    /// [`ClientError`], here and below, if the node does not answer, refuses, or is not understood;
+    /// [`ClientError::OtherChain`] if it follows another chain than [asked for](Client::of_chain).
     pub async fn status(&self) -> Result<Status, ClientError> {
         let answer: StatusAnswer = self.call("status", json!({}), Repeat::Freely).await?;
+        let found = &answer.node_info.network;
+        if let Some(expected) = self.chain_id.as_deref().filter(|id| id != found) {
+            return Err(ClientError::OtherChain {
+                url: self.url().to_owned(),
+                found: found.clone(),
+                expected: expected.to_owned(),
+            });
+        }
         let sync = answer.sync_info;
         Ok(Status {
             chain_id: answer.node_info.network,

@@ -47,12 +47,20 @@ impl Overrides {
     /// The flags that hold on this machine whatever the home. Homes made for a network of their own
     /// are told no more: which ledger they follow, and under which engine, stands in their files.
     pub(crate) fn to_args_of_any_home(&self) -> Vec<String> {
-        let machine = Self {
+        self.of_any_home().to_args()
+    }
+
+    /// Checks the flags that hold whatever the home, before homes are made.
+    pub(crate) fn check_of_any_home(&self) -> anyhow::Result<()> {
+        self.of_any_home().apply(&mut Config::default())
+    }
+
+    fn of_any_home(&self) -> Self {
+        Self {
             rpc: None,
             engine: None,
             ..self.clone()
-        };
-        machine.to_args()
+        }
     }
 
     /// Lays what was typed over a configuration and checks the whole again.
@@ -115,7 +123,13 @@ mod tests {
             log_level: Some("a[[".into()),
             ..Overrides::default()
         };
-        let refusal = typed.apply(&mut Config::default()).unwrap_err().to_string();
-        assert!(refusal.contains("log.level"), "{refusal}");
+        let refusals = [
+            typed.apply(&mut Config::default()),
+            typed.check_of_any_home(),
+        ];
+        for refusal in refusals {
+            let refusal = refusal.unwrap_err().to_string();
+            assert!(refusal.contains("log.level"), "{refusal}");
+        }
     }
 }

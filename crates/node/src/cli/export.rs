@@ -47,7 +47,9 @@ pub(super) fn run(
     let config = super::load(home, overrides)?;
     let _lock = HomeLock::take(home).context("stop the node before its ledger is exported")?;
     let settings = config.services.ledger.unwrap_or_default();
-    let state = open_state(home, &settings)?.latest()?;
+    // A database that is dropped is closed under those who read it.
+    let storage = open_state(home, &settings)?;
+    let state = storage.latest()?;
     let plan = plan(home, typed, &state)?;
     let genesis = export::export(&state, &plan)
         .context("cannot export; --abort-rounds ends rounds that are open")?;

@@ -133,12 +133,43 @@ pub fn verify_round<E: std::error::Error + Send + Sync + 'static>(
             source: Box::new(source),
         })
     };
-    let max_adapter = 4 * initial.len();
+    let start = start_adapter(round, initial, &mut get)?;
+    let shape = Shape::new(start.len(), hyper.chunk as usize, hyper.top_k as usize)?;
+    let (mut miners, mut packages, mut package_bytes) = (Vec::new(), Vec::new(), 0);
+    let accepted = |entry: &&Entry| entry.outcome == Some(Outcome::Accepted);
+    for entry in entries.iter().filter(accepted) {
+        let (package, bytes) = accepted_package(entry, shape, &mut get)?;
+        miners.push(entry.miner);
+        packages.push(package);
+        package_bytes += bytes;
+    }
+    let aggregate = aggregate(&start, &packages)?;
+    let recorded_bytes = recorded
+        .cid
+        .as_ref()
+        .and_then(|cid| fetch(cid, 4 * initial.len()).ok());
+    check_adapter(&aggregate.adapter, recorded, recorded_bytes.as_deref())?;
+    Ok(VerifiedRound {
+        adapter: aggregate.adapter,
+        miners,
+        norms: aggregate.norms,
+        median_norm: aggregate.median_norm,
+        package_bytes,
+    })
+}
+
+/// The adapter that the round starts from, its hash compared. `get` gives a blob's bytes.
+fn start_adapter(
+    round: &Round,
+    initial: &[f32],
+    get: &mut impl FnMut(String, &Cid, usize) -> Result<Vec<u8>, VerifyError>,
+) -> Result<Vec<f32>, VerifyError> {
     let start = match &round.start.cid {
         None => initial.to_vec(),
         Some(cid) => {
-            let bytes = get("the start adapter".into(), cid, max_adapter)?;
-            if bytes.len() != max_adapter {
+            let length = 4 * initial.len();
+            let bytes = get("the start adapter".into(), cid, length)?;
+            if bytes.len() != length {
                 return Err(VerifyError::StartLength { bytes: bytes.len() });
             }
             floats_from_bytes(&bytes)
@@ -148,49 +179,31 @@ pub fn verify_round<E: std::error::Error + Send + Sync + 'static>(
     if got != expected {
         return Err(VerifyError::StartAdapter { got, expected });
     }
+    Ok(start)
+}
 
-    let shape = Shape::new(start.len(), hyper.chunk as usize, hyper.top_k as usize)?;
-    let mut miners = Vec::new();
-    let mut packages = Vec::new();
-    let mut package_bytes = 0;
-    for entry in entries
-        .iter()
-        .filter(|entry| entry.outcome == Some(Outcome::Accepted))
-    {
-        let miner = entry.miner;
-        let package = entry
-            .package
-            .as_ref()
-            .ok_or(VerifyError::NoPackage { miner })?;
-        let limit = shape.max_encoded_len();
-        let bytes = get(format!("the package of {miner}"), &package.cid, limit)?;
-        let (got, expected) = (Hash::of(&bytes), package.hash);
-        if got != expected {
-            return Err(VerifyError::PackageHash {
-                miner,
-                got,
-                expected,
-            });
-        }
-        package_bytes += bytes.len() as u64;
-        let package = Package::decode(&bytes, shape)
-            .map_err(|source| VerifyError::Package { miner, source })?;
-        miners.push(miner);
-        packages.push(package);
+/// The package of an accepted entry, its hash compared, with the number of its bytes.
+fn accepted_package(
+    entry: &Entry,
+    shape: Shape,
+    get: &mut impl FnMut(String, &Cid, usize) -> Result<Vec<u8>, VerifyError>,
+) -> Result<(Package, u64), VerifyError> {
+    let miner = entry.miner;
+    let recorded = entry.package.as_ref();
+    let recorded = recorded.ok_or(VerifyError::NoPackage { miner })?;
+    let limit = shape.max_encoded_len();
+    let bytes = get(format!("the package of {miner}"), &recorded.cid, limit)?;
+    let (got, expected) = (Hash::of(&bytes), recorded.hash);
+    if got != expected {
+        return Err(VerifyError::PackageHash {
+            miner,
+            got,
+            expected,
+        });
     }
-    let aggregate = aggregate(&start, &packages)?;
-    let recorded_bytes = recorded
-        .cid
-        .as_ref()
-        .and_then(|cid| fetch(cid, max_adapter).ok());
-    check_adapter(&aggregate.adapter, recorded, recorded_bytes.as_deref())?;
-    Ok(VerifiedRound {
-        adapter: aggregate.adapter,
-        miners,
-        norms: aggregate.norms,
-        median_norm: aggregate.median_norm,
-        package_bytes,
-    })
+    let package =
+        Package::decode(&bytes, shape).map_err(|source| VerifyError::Package { miner, source })?;
+    Ok((package, bytes.len() as u64))
 }
 
 fn check_adapter(

@@ -8,6 +8,7 @@ use std::{
 use r3mes_gateway::rpc::{self, TxClient, TxOutcome, light::LightClient};
 use r3mes_types::{
     Amount, Message, SecretKey,
+    governance::QueryParams,
     query::{MAX_PAGE_KEY, PageRequest, Query},
     training::Run,
     wire::{Blob, Shown},
@@ -22,7 +23,8 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 /// `network.light` in it, one that believes only what the network signed.
 ///
 /// # Errors
-/// When the URL is not one, or there is no genesis to begin with.
+/// When the URL is not one, there is no genesis to begin with, or headers would be trusted for longer
+/// than stake unbonds by that genesis.
 pub fn connect(home: &Home, config: &Config) -> anyhow::Result<rpc::Client> {
     let mut client = rpc::Client::new(&config.network.rpc)?;
     // Who has no home asks any network.
@@ -33,8 +35,21 @@ pub fn connect(home: &Home, config: &Config) -> anyhow::Result<rpc::Client> {
         return Ok(client);
     };
     let settings = light.settings(Some(home.light()))?;
-    let light = LightClient::new(genesis::read(home)?, settings)?;
+    let genesis = genesis::read(home)?;
+    light.refuse_long_trust(&genesis.params)?;
+    let light = LightClient::new(genesis, settings)?;
     Ok(client.verified_by(Arc::new(light)))
+}
+
+/// Refuses what [`connect`] does, by the parameters that the network has now.
+///
+/// # Errors
+/// When headers would be trusted for longer than stake unbonds, or the ledger does not answer.
+pub async fn refuse_long_trust(client: &rpc::Client, config: &Config) -> anyhow::Result<()> {
+    if let Some(light) = &config.network.light {
+        light.refuse_long_trust(&client.query(&QueryParams {}).await?)?;
+    }
+    Ok(())
 }
 
 /// A sender that signs with a key and keeps its sequence.

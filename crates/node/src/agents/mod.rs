@@ -101,6 +101,7 @@ impl Agent<'_> {
         let key = keyring.role(role)?;
         let client = chain::connect(home, config)?;
         client.status().await?;
+        chain::refuse_long_trust(&client, config).await?;
         let node = keyring.account_address()?;
         registration::require(&client, node, role, key.address()).await?;
         let agent = context::Context {

@@ -226,9 +226,9 @@ fn join(
     } else {
         let light = Light {
             trust: typed.trust.clone(),
+            trusting_hours: Light::hours_for(&genesis.params),
             // Only a network under CometBFT makes blocks all the time.
             max_header_age_s: (!listens.is_empty()).then_some(Light::MAX_HEADER_AGE_S),
-            ..Light::default()
         };
         runtime.block_on(begin_trust(home, &client, &genesis, &light))?;
         config.network.light = Some(light);

@@ -109,7 +109,22 @@ struct Trust {
 }
 
 fn trust(home: &Home, config: &Config, typed: &FromNode) -> anyhow::Result<Trust> {
-    let configured = config.network.light.clone().unwrap_or_default();
+    let genesis = match home.genesis_file().is_file() {
+        true => Some(genesis::read(home)?),
+        false => None,
+    };
+    let params = genesis.as_ref().map(|genesis| &genesis.params);
+    let configured = match (&config.network.light, params) {
+        (Some(light), _) => light.clone(),
+        (None, Some(params)) => Light {
+            trusting_hours: Light::hours_for(params),
+            ..Light::default()
+        },
+        (None, None) => Light::default(),
+    };
+    if let Some(params) = params {
+        configured.refuse_long_trust(params)?;
+    }
     let header = typed.trust.clone().or_else(|| configured.trust.clone());
     let light = Light {
         trust: header.clone(),
@@ -119,10 +134,6 @@ fn trust(home: &Home, config: &Config, typed: &FromNode) -> anyhow::Result<Trust
     // What this home verified before is not for a header that is named now.
     let kept = typed.trust.is_none().then(|| home.light());
     let settings = light.settings(kept)?;
-    let genesis = match home.genesis_file().is_file() {
-        true => Some(genesis::read(home)?),
-        false => None,
-    };
     anyhow::ensure!(
         header.is_some() || genesis.is_some(),
         "there is nothing to trust here: give a header that you trust with --trust HEIGHT:HASH, or use a home of the network with --home"

@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use garde::Validate;
 use r3mes_gateway::rpc::light;
+use r3mes_types::governance::Params;
 use serde::{Deserialize, Serialize};
 
 use super::checks::{is_hash, is_http_url, is_source};
@@ -11,6 +12,9 @@ use super::checks::{is_hash, is_http_url, is_source};
 /// Within this time a block follows that proves the newest state, on a network of either engine with
 /// its usual pace.
 const PROOF_FOLLOWS: Duration = Duration::from_millis(1500);
+
+/// Milliseconds of an hour.
+const HOUR_MS: u64 = 3_600_000;
 
 /// Which network, and where its ledger answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
@@ -42,7 +46,7 @@ pub struct Light {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trust: Option<TrustedHeader>,
     /// For how many hours a header is trusted, while others are verified by it: less than the time for
-    /// which the network's validators can lose their stake for what they signed.
+    /// which the network's validators can lose their stake for what they signed, best two thirds of it.
     #[garde(range(min = 1))]
     pub trusting_hours: u64,
     /// How many seconds old the newest block may be. Any age when absent: under engine `local` a quiet
@@ -56,7 +60,7 @@ impl Default for Light {
     fn default() -> Self {
         Self {
             trust: None,
-            trusting_hours: 14 * 24,
+            trusting_hours: Self::TRUSTING_HOURS,
             max_header_age_s: None,
         }
     }
@@ -65,6 +69,36 @@ impl Default for Light {
 impl Light {
     /// How old the newest block of a network may be that makes them all the time, in seconds.
     pub const MAX_HEADER_AGE_S: u64 = 120;
+    /// For how many hours a header is trusted where nothing else is said: two thirds of the week for
+    /// which stake unbonds on a network that says nothing else.
+    const TRUSTING_HOURS: u64 = 7 * 24 * 2 / 3;
+
+    /// For how many hours headers of a network should be trusted: two thirds of the time for which its
+    /// stake unbonds. As long as elsewhere where an authority decides, whose word every header is.
+    pub fn hours_for(params: &Params) -> u64 {
+        match params.governance.authority {
+            Some(_) => Self::TRUSTING_HOURS,
+            None => (params.nodes.unbonding.millis() / HOUR_MS * 2 / 3).max(1),
+        }
+    }
+
+    /// Refuses to trust headers for as long as stake unbonds on the network, or longer: who signed them
+    /// could have taken its stake back, and lie for nothing. Not where an authority decides.
+    ///
+    /// # Errors
+    /// Says what is set, for how long stake unbonds, and what would do.
+    pub fn refuse_long_trust(&self, params: &Params) -> anyhow::Result<()> {
+        let unbonding = params.nodes.unbonding.millis();
+        let is_short = self.trusting_hours.saturating_mul(HOUR_MS) < unbonding;
+        anyhow::ensure!(
+            is_short || params.governance.authority.is_some(),
+            "network.light.trusting_hours is {}, and stake unbonds in {} hours on this network: whoever signed a header that is trusted for so long can have taken its stake back, and sign a false one for nothing. Set it to {} (two thirds) or less",
+            self.trusting_hours,
+            unbonding / HOUR_MS,
+            Self::hours_for(params)
+        );
+        Ok(())
+    }
 
     /// As the light client takes it, keeping what it verified in `file`.
     ///
@@ -130,5 +164,35 @@ impl Default for Network {
             bootstrap_blobs: vec!["http://127.0.0.1:8090".into()],
             light: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use r3mes_ledger::genesis::params;
+    use r3mes_types::{Address, Amount, Millis};
+
+    use super::*;
+
+    #[test]
+    fn headers_are_trusted_for_less_than_the_time_in_which_stake_unbonds() {
+        let mut lasting = params(None, Amount::ZERO);
+        let light = Light::default();
+        light.refuse_long_trust(&lasting).unwrap();
+        assert_eq!(light.trusting_hours, Light::hours_for(&lasting));
+        let week = Light {
+            trusting_hours: 7 * 24,
+            ..Light::default()
+        };
+        let refusal = week.refuse_long_trust(&lasting).unwrap_err().to_string();
+        assert!(refusal.contains("Set it to 112"), "{refusal}");
+
+        lasting.nodes.unbonding = Millis::seconds(48 * 3600);
+        assert_eq!(Light::hours_for(&lasting), 32);
+        assert!(light.refuse_long_trust(&lasting).is_err());
+
+        let development = params(Some(Address::from([1; 20])), Amount::ZERO);
+        week.refuse_long_trust(&development).unwrap();
+        assert_eq!(Light::hours_for(&development), 112);
     }
 }

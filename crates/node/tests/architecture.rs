@@ -129,6 +129,7 @@ const STANDS_IN: &[(&str, &[&str])] = &[
             "model/src/checkpoint/chat.rs",
             "model/src/checkpoint/mod.rs",
             "model/src/config.rs",
+            "model/src/config/hugging_face.rs",
             "model/src/packed/header.rs",
             // What is printed, and files.
             "node/src/cli",

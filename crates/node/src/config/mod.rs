@@ -30,7 +30,7 @@ pub(crate) use self::{
 pub use self::{
     flight::Flight,
     functions::{Billing, Functions, Nats, Tls},
-    network::{Light, Network, TrustError, TrustedHeader},
+    network::{Light, LongTrust, Network, TrustError, TrustedHeader},
     roles::{BlobBackEnd, Blobs, RoleConfig, Roles},
     services::{Attach, CometBft, Engine, Gateway, Ledger, Services, StateSync},
 };

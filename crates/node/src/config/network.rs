@@ -66,6 +66,20 @@ impl Default for Light {
     }
 }
 
+/// Headers would be trusted for as long as stake unbonds, or longer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "network.light.trusting_hours is {hours}, and stake unbonds in {unbonding_hours} hours on this network: whoever signed a header that is trusted for so long can have taken its stake back, and sign a false one for nothing. Set it to {should} (two thirds) or less"
+)]
+pub struct LongTrust {
+    /// What is set.
+    pub hours: u64,
+    /// For how long stake unbonds on the network.
+    pub unbonding_hours: u64,
+    /// What would do.
+    pub should: u64,
+}
+
 impl Light {
     /// How old the newest block of a network may be that makes them all the time, in seconds.
     pub const MAX_HEADER_AGE_S: u64 = 120;
@@ -87,17 +101,17 @@ impl Light {
     ///
     /// # Errors
     /// Says what is set, for how long stake unbonds, and what would do.
-    pub fn refuse_long_trust(&self, params: &Params) -> anyhow::Result<()> {
+    pub fn refuse_long_trust(&self, params: &Params) -> Result<(), LongTrust> {
         let unbonding = params.nodes.unbonding.millis();
         let is_short = self.trusting_hours.saturating_mul(HOUR_MS) < unbonding;
-        anyhow::ensure!(
-            is_short || params.governance.authority.is_some(),
-            "network.light.trusting_hours is {}, and stake unbonds in {} hours on this network: whoever signed a header that is trusted for so long can have taken its stake back, and sign a false one for nothing. Set it to {} (two thirds) or less",
-            self.trusting_hours,
-            unbonding / HOUR_MS,
-            Self::hours_for(params)
-        );
-        Ok(())
+        if is_short || params.governance.authority.is_some() {
+            return Ok(());
+        }
+        Err(LongTrust {
+            hours: self.trusting_hours,
+            unbonding_hours: unbonding / HOUR_MS,
+            should: Self::hours_for(params),
+        })
     }
 
     /// As the light client takes it, keeping what it verified in `file`.

@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 use cid::{Version, multihash::Multihash};
 use r3mes_types::{Cid, CidError, Codec};
 
+use crate::hash::{self, HashFunction, IDENTITY, SHA2_256};
+
 /// Multicodec number of `raw`: content.
 pub(crate) const RAW: u64 = 0x55;
 /// Multicodec number of `dag-pb`: UnixFS nodes.
@@ -13,10 +15,6 @@ pub(crate) const DAG_PB: u64 = 0x70;
 pub(crate) const DAG_CBOR: u64 = 0x71;
 /// Multicodec number of `dag-json`.
 pub(crate) const DAG_JSON: u64 = 0x0129;
-/// Multihash number of `sha2-256`.
-const SHA2_256: u64 = 0x12;
-/// Multihash number of `identity`: the "hash" is the content itself.
-const IDENTITY: u64 = 0;
 
 /// Longest text that is looked at: no multibase needs more characters for [`AnyCid::MAX_BYTES`].
 const MAX_CHARS: usize = 8 * AnyCid::MAX_BYTES + 1;
@@ -107,21 +105,39 @@ impl AnyCid {
         }
     }
 
-    /// Whether bytes can be held against it here: sha2-256 and `identity` are known, other hashes
-    /// are not.
+    /// Whether bytes can be held against it here: by sha2-256, `identity`, or one of the hash functions
+    /// that other writers use. Others are not known, nor are digests that were cut short.
     #[must_use]
     pub fn is_checkable(&self) -> bool {
-        self.digest().is_some() || self.inline().is_some()
+        self.digest().is_some() || self.inline().is_some() || self.other_hash().is_some()
     }
 
     /// Whether `block` is what this CID names; never for a hash that is not known here.
     #[must_use]
     pub fn matches(&self, block: &[u8]) -> bool {
-        match (self.digest(), self.inline()) {
-            (Some(digest), _) => Cid::new(Codec::Raw, *digest).matches(block),
-            (None, Some(inline)) => inline == block,
-            (None, None) => false,
+        match (self.digest(), self.inline(), self.other_hash()) {
+            (Some(digest), ..) => Cid::new(Codec::Raw, *digest).matches(block),
+            (_, Some(inline), _) => inline == block,
+            (.., Some((function, digest))) => function.matches(digest, block),
+            _ => false,
         }
+    }
+
+    /// A hash that is neither sha2-256 nor `identity`, if it is known here.
+    fn other_hash(&self) -> Option<(&'static HashFunction, &[u8])> {
+        let Form::Other(cid) = &self.0 else {
+            return None;
+        };
+        let (code, digest) = (cid.hash().code(), cid.hash().digest());
+        let function = HashFunction::known(code, digest.len())?;
+        Some((function, digest))
+    }
+
+    /// By which hash function the block is named, and how long the digest is, for people.
+    pub(crate) fn hash_named(&self) -> hash::Named {
+        let cid = self.general();
+        let (code, digest_bytes) = (cid.hash().code(), cid.hash().digest().len());
+        hash::Named { code, digest_bytes }
     }
 
     /// The name under which a store keeps the block: that of version 1.
@@ -257,7 +273,7 @@ mod tests {
 
     #[test]
     fn both_forms_of_every_kind_come_back() {
-        let blake3 = of(RAW, 0x1e, &[7; 32]);
+        let sha1 = of(RAW, 0x11, &[7; 20]);
         for cid in [
             Cid::raw(b"a").into(),
             DIRECTORY.parse().unwrap(),
@@ -266,7 +282,9 @@ mod tests {
             of(u64::MAX >> 1, 0x13, &[1; 64]),
             of(RAW, IDENTITY, b""),
             of(RAW, IDENTITY, &[9; 64]),
-            blake3.clone(),
+            of(RAW, 0x1e, &[7; 32]),
+            of(RAW, 0xb240, &[7; 64]),
+            sha1.clone(),
         ] {
             let bytes = cid.to_bytes();
             assert!(bytes.len() <= AnyCid::MAX_BYTES);
@@ -274,7 +292,7 @@ mod tests {
             assert_eq!(cid.to_string().parse(), Ok(cid.clone()));
             assert!(AnyCid::from_bytes(&[&bytes[..], &[0]].concat()).is_err());
             assert!(AnyCid::from_bytes(&bytes[..bytes.len() - 1]).is_err());
-            assert_eq!(cid.is_checkable(), cid != blake3 && bytes[..2] != [1, 0xff]);
+            assert_eq!(cid.is_checkable(), cid != sha1, "{cid}");
         }
     }
 
@@ -306,7 +324,14 @@ mod tests {
         assert!(raw.matches(b"one") && !raw.matches(b"two"));
         let inline = of(RAW, IDENTITY, b"one");
         assert!(inline.matches(b"one") && !inline.matches(b"two"));
-        assert!(!of(RAW, 0x1e, &[0; 32]).matches(b"one"));
+        let keccak = of(
+            RAW,
+            0x1b,
+            &hex::decode("4e03657aea45a94fc7d47ba826c8d667c0d1e6e33a64a036ec44f58fa12d6c45")
+                .unwrap(),
+        );
+        assert!(keccak.matches(b"abc") && !keccak.matches(b"one"));
+        assert!(!of(RAW, 0x11, &[0; 20]).matches(b"one"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::{
     AnyCid,
     any_cid::{DAG_CBOR, DAG_JSON, DAG_PB},
     dag_pb::{Node, NodeError},
-    ipld,
+    hash, ipld,
 };
 
 /// Longest block that is stored, sent or accepted, in bytes (the limit of IPFS's Bitswap).
@@ -156,7 +156,11 @@ pub enum BlockError {
         cid: AnyCid,
     },
     /// A hash that is not known here, so that nothing can be held against it.
-    #[error("{cid} cannot be checked: only CIDs of sha2-256 (0x12) and inline content are known")]
+    #[error(
+        "{cid} cannot be checked: its hash is {}, and known are only {}, whole",
+        cid.hash_named(),
+        hash::all_names()
+    )]
     Hash {
         /// The name that was asked for.
         cid: AnyCid,
@@ -185,11 +189,22 @@ mod tests {
 
     #[test]
     fn a_hash_that_is_not_known_is_named_as_the_fault() {
-        // blake3 of nothing.
+        // blake3 of nothing, and sha1 of nothing.
         let text = "bafkr4ifpcne3t5pzugtkaqcn5i3nzskjtpfslsnnyejlpte2spfoihzsmi";
         let cid: AnyCid = text.parse().unwrap();
-        let refused = Block::verify(cid.clone(), Bytes::new());
-        assert_eq!(refused, Err(BlockError::Hash { cid }));
+        assert!(Block::verify(cid.clone(), Bytes::new()).is_ok());
+        let other = Block::verify(cid.clone(), Bytes::from_static(b"x"));
+        assert_eq!(other, Err(BlockError::Mismatch { cid }));
+        let digest = hex::decode("01551114da39a3ee5e6b4b0d3255bfef95601890afd80709").unwrap();
+        let cid = AnyCid::from_bytes(&digest).unwrap();
+        let refused = Block::verify(cid.clone(), Bytes::new()).unwrap_err();
+        let said = refused.to_string();
+        assert_eq!(refused, BlockError::Hash { cid });
+        assert!(
+            said.contains("its hash is sha1 (0x11) of 20 bytes"),
+            "{said}"
+        );
+        assert!(said.contains("sha2-256, identity, sha2-512,"), "{said}");
     }
 
     #[test]

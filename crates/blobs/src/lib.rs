@@ -33,6 +33,7 @@ mod dag_pb;
 mod directory;
 mod disk;
 mod follow;
+mod hash;
 mod ipld;
 mod memory;
 mod parallel;

@@ -5,6 +5,7 @@ mod gateway {
     mod conditions;
     mod conformance;
     mod cosmos;
+    mod events;
     mod flight;
     mod foreign;
     mod helia;

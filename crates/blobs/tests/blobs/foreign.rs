@@ -100,12 +100,12 @@ fn a_pin_keeps_what_documents_link_to() {
 #[test]
 fn opaque_codecs_are_leaves_and_hashes_that_are_not_known_are_missing() {
     let store = MemoryStore::new();
-    // git-raw, and blake3.
+    // git-raw, and sha1.
     let opaque = coded(&[0x78], &b"blob 0"[..]);
-    let unknown: AnyCid = "bafkr4ifpcne3t5pzugtkaqcn5i3nzskjtpfslsnnyejlpte2spfoihzsmi"
+    let unknown: AnyCid = "f01551114da39a3ee5e6b4b0d3255bfef95601890afd80709"
         .parse()
         .unwrap();
-    let root = directory(&[("git", opaque.cid()), ("blake3", &unknown)]);
+    let root = directory(&[("git", opaque.cid()), ("sha1", &unknown)]);
     store.insert(&[root.clone(), opaque.clone()]).unwrap();
     assert_eq!(
         missing(&store, root.cid()).unwrap(),
@@ -121,6 +121,31 @@ fn opaque_codecs_are_leaves_and_hashes_that_are_not_known_are_missing() {
     store.insert(std::slice::from_ref(&root)).unwrap();
     let both = vec![root.cid().clone(), opaque.cid().clone()];
     assert_eq!(given(&store, root.cid(), Scope::All), Ok(both));
+}
+
+#[test]
+fn blocks_by_other_hashes_are_kept_checked_and_collected_as_others() {
+    on_each_store(|store| {
+        let leaf: AnyCid =
+            "f01551e206437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85"
+                .parse()
+                .unwrap();
+        let root = directory(&[("leaf", &leaf)]);
+        store.insert(std::slice::from_ref(&root)).unwrap();
+        store.pin(&own(&root), &name("kept")).unwrap();
+        assert_eq!(
+            missing(store, root.cid()).unwrap(),
+            std::slice::from_ref(&leaf)
+        );
+        let block = Block::verify(leaf.clone(), Bytes::from_static(b"abc")).unwrap();
+        store.insert(std::slice::from_ref(&block)).unwrap();
+        assert_eq!(store.any_block(&leaf).unwrap(), Some(block));
+        assert!(missing(store, root.cid()).unwrap().is_empty());
+        assert_eq!(store.collect_garbage(0).unwrap().removed.blocks, 0);
+        assert!(store.unpin(&own(&root), &name("kept")).unwrap());
+        assert_eq!(store.collect_garbage(0).unwrap().removed.blocks, 2);
+        assert!(!store.contains_any(&leaf).unwrap());
+    });
 }
 
 #[test]

@@ -5,8 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures::{StreamExt, stream};
 use r3mes_types::{
     Amount, Message, Time,
-    escrow::{Escrow, MsgCharge, QueryEscrows},
-    query::PageRequest,
+    escrow::{MsgCharge, QueryEscrows},
 };
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
@@ -21,8 +20,8 @@ const MAX_PAYEES: usize = 16;
 /// How many fees of a transaction an escrow must owe to be charged before its end: a user with many small
 /// escrows would have the gateway pay more in fees than providers earn.
 const WORTH_FEES: u64 = 10;
-/// Pages of escrows that are read: 65,536 escrows.
-const MAX_PAGES: usize = 256;
+/// Escrows that are read.
+const MAX_ESCROWS: usize = 65_536;
 /// The least time between two looks at the ledger.
 const PACE: Duration = Duration::from_secs(1);
 /// Time between attempts to charge escrows that end soon, and between flushes of what was earned.
@@ -88,23 +87,12 @@ impl Billing {
     /// # Errors
     /// When the ledger does not answer; the book stays as it was.
     pub async fn look(&self) -> Result<(), ClientError> {
-        let mut escrows: Vec<Escrow> = Vec::new();
-        let mut page = PageRequest::default();
-        for _ in 0..MAX_PAGES {
-            let question = QueryEscrows {
-                account: self.sender.address(),
-                page: Some(page),
-            };
-            let answer = self.sender.client().query(&question).await?;
-            escrows.extend(answer.escrows);
-            if answer.next.is_empty() {
-                break;
-            }
-            page = PageRequest {
-                after: answer.next,
-                limit: 0,
-            };
-        }
+        let question = QueryEscrows {
+            account: self.sender.address(),
+            page: None,
+        };
+        let client = self.sender.client();
+        let escrows = client.list_up_to(question, MAX_ESCROWS).await?.entries;
         self.book.follow(escrows, now());
         Ok(())
     }

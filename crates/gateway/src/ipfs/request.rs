@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, StatusCode, header};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use r3mes_blobs::AnyCid;
+use r3mes_blobs::{AnyCid, BlockError};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -58,8 +58,7 @@ impl ContentPath {
         let root = decode(root)?.parse::<AnyCid>();
         let root = root.map_err(|error| bad(format!("{error}")))?;
         if !root.is_checkable() {
-            let text = format!("{root} has a hash that is not known here: only sha2-256 is");
-            return Err(bad(text));
+            return Err(bad(BlockError::Hash { cid: root }.to_string()));
         }
         let names = match below {
             "" => Vec::new(),

@@ -34,7 +34,9 @@ mod shapes;
 mod socket;
 mod tx;
 
-pub use client::{Client, ClientError, Refusal, Status, TxOutcome, TxState};
+pub use client::{
+    Client, ClientError, Listed, MAX_LISTED, Paged, Refusal, Status, TxOutcome, TxState,
+};
 pub use relay::{Relay, UpstreamError, genesis_file};
 pub(crate) use request::RpcError;
 pub use serve::{Chain, RpcLimits, Service, router};

@@ -11,7 +11,7 @@ use r3mes_types::ConsensusKey;
 use reqwest::{RequestBuilder, Url};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixSocket};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config, tungstenite};
@@ -100,10 +100,16 @@ impl Relay {
         self.limits
     }
 
-    /// A WebSocket of CometBFT's RPC.
+    /// A WebSocket of CometBFT's RPC. CometBFT tells subscribers apart by their addresses, so that each
+    /// comes from one of its own.
     pub(super) async fn socket(&self) -> Result<Upstream, tungstenite::Error> {
         let stream: Box<dyn Stream> = match self.address.strip_prefix("unix://") {
-            Some(path) => Box::new(UnixStream::connect(path).await?),
+            Some(path) => {
+                let socket = UnixSocket::new_stream()?;
+                // No name: the kernel gives one that nobody else has.
+                socket.bind("")?;
+                Box::new(socket.connect(path).await?)
+            }
             None => {
                 let address = self.address.trim_start_matches("http://");
                 let address = address.split('/').next().unwrap_or_default();

@@ -55,6 +55,14 @@ impl RpcError {
         }
     }
 
+    /// The same over a WebSocket, where CometBFT calls wrong parameters an internal error.
+    pub(super) fn over_a_socket(self) -> Self {
+        match self.code {
+            -32602 => Self::internal(self.data),
+            _ => self,
+        }
+    }
+
     pub(super) fn is_unavailable(&self) -> bool {
         self.code == UNAVAILABLE
     }

@@ -216,19 +216,26 @@ fn calls(body: &[u8], most: usize) -> Result<Vec<Value>, RpcError> {
         let why = format!("a batch has at most {most} calls");
         return Err(RpcError::invalid_request(why));
     }
-    for call in &calls {
-        let what = match (call.is_object(), &call["id"], &call["method"]) {
-            (false, ..) => "a call is an object",
-            (_, Value::Bool(_) | Value::Array(_) | Value::Object(_), _) => {
-                "an id is a text or a number"
-            }
-            (_, _, Value::Null | Value::String(_)) => continue,
-            _ => "a call's method is a text",
-        };
-        return Err(RpcError::parse(what));
-    }
+    let calls = calls.into_iter().map(understood);
+    let calls: Vec<Value> = calls.collect::<Result<_, _>>()?;
     let is_call = |call: &Value| !call["id"].is_null();
     Ok(calls.into_iter().filter(is_call).collect())
+}
+
+/// A call as it came, if it has the form of one.
+///
+/// # Errors
+/// Says what has another form.
+pub(super) fn understood(call: Value) -> Result<Value, RpcError> {
+    let what = match (call.is_object(), &call["id"], &call["method"]) {
+        (false, ..) => "a call is an object",
+        (_, Value::Bool(_) | Value::Array(_) | Value::Object(_), _) => {
+            "an id is a text or a number"
+        }
+        (_, _, Value::Null | Value::String(_)) => return Ok(call),
+        _ => "a call's method is a text",
+    };
+    Err(RpcError::parse(what))
 }
 
 /// The ids of calls, and their answers, one after another. Transactions that are offered one after

@@ -147,14 +147,55 @@ pub(super) fn signed_header(signed: &SignedBlock) -> Value {
 
 /// What executing a block gave, as in the event of a new block.
 pub(super) fn finalized(output: &BlockOutput) -> Value {
-    let results = block_results(0, output);
-    json!({
-        "events": results["finalize_block_events"],
-        "tx_results": results["txs_results"],
-        "validator_updates": results["validator_updates"],
-        "consensus_param_updates": null,
-        "app_hash": results["app_hash"],
-    })
+    let results: Vec<Value> = output.tx_results.iter().map(tx_result).collect();
+    let updates: Vec<Value> = output
+        .validator_updates
+        .iter()
+        .map(validator_update)
+        .collect();
+    without_empty(json!({
+        "events": told(&output.events),
+        "tx_results": results,
+        "validator_updates": (!updates.is_empty()).then_some(updates),
+        "app_hash": base64(&output.app_hash),
+    }))
+}
+
+/// A transaction as subscribers hear of it.
+pub(super) fn told_tx(height: u64, index: usize, tx: &[u8], result: &TxResult) -> Value {
+    let mut told_result = tx_result(result);
+    told_result["events"] = told(&result.events);
+    without_empty(json!({
+        "height": height.to_string(),
+        "index": index,
+        "tx": base64(tx),
+        "result": without_empty(told_result),
+    }))
+}
+
+/// Events as subscribers hear of them; null for none.
+pub(super) fn told(events: &[Event]) -> Value {
+    let events: Vec<Value> = events.iter().map(event).map(without_empty).collect();
+    (!events.is_empty()).then_some(events).into()
+}
+
+/// A record as Go writes one whose fields may be left out: without those that are zero, empty or, but
+/// for a list of updates, null.
+fn without_empty(record: Value) -> Value {
+    let Value::Object(mut fields) = record else {
+        return record;
+    };
+    fields.retain(|name, value| match value {
+        Value::Null => name == "validator_updates",
+        Value::String(text) => match name.starts_with("gas_") {
+            true => text != "0",
+            false => !text.is_empty(),
+        },
+        Value::Number(number) => number.as_u64() != Some(0),
+        Value::Array(values) => !values.is_empty(),
+        Value::Bool(_) | Value::Object(_) => true,
+    });
+    Value::Object(fields)
 }
 
 pub(super) fn block_results(height: u64, output: &BlockOutput) -> Value {

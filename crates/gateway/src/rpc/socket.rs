@@ -20,12 +20,14 @@ use tokio_tungstenite::tungstenite;
 use crate::rpc::events::{self, EventQuery};
 use crate::rpc::relay::Relay;
 use crate::rpc::request::{Params, RpcError};
-use crate::rpc::serve::{Chain, Served, Service, envelope, one};
+use crate::rpc::serve::{Chain, Served, Service, envelope, one, understood};
 
 /// WebSockets open at once, as in CometBFT.
 pub(super) const MAX_SOCKETS: usize = 100;
 /// Subscriptions of one of them, as in CometBFT.
 const MAX_SUBSCRIPTIONS: usize = 5;
+/// Longest query of a subscription, as in CometBFT.
+const MAX_QUERY_BYTES: usize = 512;
 /// How often the other end is asked whether it is still there.
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// How long nothing may be heard from the other end, which answers each ping.
@@ -61,11 +63,13 @@ pub(super) async fn upgrade(State(served): State<Arc<Served>>, ask: WebSocketUpg
     }
 }
 
-/// A subscription: the id of the call that began it, its query as written and as parsed.
+/// A subscription: the id of the call that began it, its query as written and as parsed, and the name
+/// that the query has however it is written.
 struct Subscription {
     id: Value,
     query: String,
     parsed: EventQuery,
+    name: String,
 }
 
 /// Sends one message to an end that reads; `false` when it went away or does not read.
@@ -104,7 +108,10 @@ async fn answer(
                     }
                     let reply = called(&served, &mut subscriptions, &text).await;
                     heard = Instant::now();
-                    send(&mut socket, Message::text(reply.to_string())).await
+                    match reply {
+                        Some(reply) => send(&mut socket, Message::text(reply.to_string())).await,
+                        None => true,
+                    }
                 }
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return,
                 Some(Ok(_)) => {
@@ -169,24 +176,29 @@ async fn tell(
     true
 }
 
-/// The reply to one message.
-async fn called(served: &Served, subscriptions: &mut Vec<Subscription>, text: &str) -> Value {
-    let request: Value = match serde_json::from_str(text) {
+/// The reply to one message; none to a call without an id.
+async fn called(
+    served: &Served,
+    subscriptions: &mut Vec<Subscription>,
+    text: &str,
+) -> Option<Value> {
+    let request = serde_json::from_str(text);
+    let request = request.map_err(|error| RpcError::parse(error.to_string()));
+    let request: Value = match request.and_then(understood) {
         Ok(request) => request,
-        Err(error) => return envelope(Value::Null, Err(RpcError::parse(error.to_string()))),
-    };
-    let method = request["method"].as_str().unwrap_or_default();
-    let Some((method, names)) = METHODS.iter().find(|(name, _)| *name == method) else {
-        let (id, answer) = one(&served.chain, request).await;
-        return envelope(id, answer);
+        Err(error) => return Some(envelope(Value::Null, Err(error))),
     };
     let id = request["id"].clone();
-    let params = Params::from_json(request.get("params").cloned(), names);
-    let done = params.and_then(|params| {
-        let query = params.text("query")?;
-        change(subscriptions, method, &id, query)
-    });
-    envelope(id, done.map(|()| json!({})))
+    if id.is_null() {
+        return None;
+    }
+    let method = request["method"].as_str().unwrap_or_default();
+    let answer = match METHODS.iter().find(|(name, _)| *name == method) {
+        Some((method, names)) => Params::from_json(request.get("params").cloned(), names)
+            .and_then(|params| change(subscriptions, method, &id, params.text("query")?)),
+        None => one(&served.chain, request).await.1,
+    };
+    Some(envelope(id, answer.map_err(RpcError::over_a_socket)))
 }
 
 fn change(
@@ -194,30 +206,37 @@ fn change(
     method: &str,
     id: &Value,
     query: String,
-) -> Result<(), RpcError> {
-    let known = subscriptions.iter().position(|known| known.query == query);
-    match (method, known) {
-        ("unsubscribe_all", _) => subscriptions.clear(),
-        ("unsubscribe", Some(place)) => drop(subscriptions.remove(place)),
-        ("unsubscribe", None) => {
-            return Err(RpcError::internal("subscription not found"));
+) -> Result<Value, RpcError> {
+    let not_found = || RpcError::internal("subscription not found");
+    if method == "unsubscribe_all" {
+        if subscriptions.is_empty() {
+            return Err(not_found());
         }
-        (_, Some(_)) => return Err(RpcError::internal("already subscribed")),
-        (_, None) if subscriptions.len() >= MAX_SUBSCRIPTIONS => {
-            let why = format!("a WebSocket has at most {MAX_SUBSCRIPTIONS} subscriptions");
-            return Err(RpcError::internal(why));
-        }
-        (_, None) => {
-            let parsed = EventQuery::parse(&query);
-            let parsed = parsed.map_err(|why| RpcError::invalid_params(format!("query: {why}")))?;
-            subscriptions.push(Subscription {
-                id: id.clone(),
-                query,
-                parsed,
-            });
-        }
+        subscriptions.clear();
+        return Ok(json!({}));
     }
-    Ok(())
+    if method == "subscribe" && subscriptions.len() >= MAX_SUBSCRIPTIONS {
+        let why = format!("max_subscriptions_per_client {MAX_SUBSCRIPTIONS} reached");
+        return Err(RpcError::internal(why));
+    }
+    if method == "subscribe" && query.len() > MAX_QUERY_BYTES {
+        return Err(RpcError::internal("maximum query length exceeded"));
+    }
+    let parsed = EventQuery::parse(&query).map_err(RpcError::internal)?;
+    let name = parsed.to_string();
+    let known = subscriptions.iter().position(|known| known.name == name);
+    match (method, known) {
+        ("unsubscribe", Some(place)) => drop(subscriptions.remove(place)),
+        ("unsubscribe", None) => return Err(not_found()),
+        (_, Some(_)) => return Err(RpcError::internal("already subscribed")),
+        (_, None) => subscriptions.push(Subscription {
+            id: id.clone(),
+            query,
+            parsed,
+            name,
+        }),
+    }
+    Ok(json!({}))
 }
 
 /// Passes frames on to CometBFT and back, until either end goes away.

@@ -1,5 +1,6 @@
 //! What the gateway does with CIDs and blocks of other kinds than the network's own.
 
+use bytes::Bytes;
 use r3mes_blobs::{AnyCid, Block, Cid, car};
 use reqwest::{Method, header};
 
@@ -181,17 +182,36 @@ async fn blocks_of_codecs_that_are_not_known_are_sent_and_not_entered() {
     let below = format!("/ipfs/{directory}/git/refs?format=car");
     assert_eq!(fixture.get(&below, &[]).await.status(), 404);
     // A hash that nothing can be held against: no block of that name is here, or is asked for.
-    let blake3 = "bafkr4ifpcne3t5pzugtkaqcn5i3nzskjtpfslsnnyejlpte2spfoihzsmi";
-    let directory = fixture.directory("blake3", blake3.parse::<AnyCid>().unwrap());
+    let sha1 = "f01551114da39a3ee5e6b4b0d3255bfef95601890afd80709";
+    let directory = fixture.directory("sha1", sha1.parse::<AnyCid>().unwrap());
     let entity = format!("/ipfs/{directory}?format=car&dag-scope=entity");
     assert_eq!(
         fixture.blocks(&entity).await,
         std::slice::from_ref(&directory)
     );
-    let path = format!("/ipfs/{directory}/blake3?format=car");
+    let path = format!("/ipfs/{directory}/sha1?format=car");
     assert_eq!(fixture.get(&path, &[]).await.status(), 404);
-    let path = format!("/ipfs/{blake3}?format=raw");
-    assert_eq!(fixture.get(&path, &[]).await.status(), 400);
+    let path = format!("/ipfs/{sha1}?format=raw");
+    let refused = fixture.get(&path, &[]).await;
+    assert_eq!(refused.status(), 400);
+    let said = refused.text().await.unwrap();
+    assert!(said.contains("its hash is sha1 (0x11)"), "{said}");
+}
+
+#[tokio::test]
+async fn blocks_by_other_hashes_are_sent_and_followed() {
+    let fixture = Fixture::new().await;
+    let empty = "bafkr4ifpcne3t5pzugtkaqcn5i3nzskjtpfslsnnyejlpte2spfoihzsmi";
+    let empty: AnyCid = empty.parse().unwrap();
+    let directory = fixture.directory("blake3", &empty);
+    let path = format!("/ipfs/{directory}/blake3?format=car");
+    // It is not here yet.
+    assert_eq!(fixture.get(&path, &[]).await.status(), 404);
+    fixture.insert(Block::verify(empty.clone(), Bytes::new()).unwrap());
+    assert_eq!(fixture.blocks(&path).await, [directory, empty.clone()]);
+    let raw = fixture.get(&format!("/ipfs/{empty}?format=raw"), &[]).await;
+    assert_eq!(raw.status(), 200);
+    assert_eq!(raw.bytes().await.unwrap(), "");
 }
 
 #[tokio::test]

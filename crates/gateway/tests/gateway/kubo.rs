@@ -8,7 +8,9 @@ use std::{
     sync::Arc,
 };
 
-use r3mes_blobs::{BlobStore, Cid, MemoryStore, PinName, ResolveError, Scope, Traversal, resolve};
+use r3mes_blobs::{
+    AnyCid, BlobStore, Cid, MemoryStore, PinName, ResolveError, Scope, Traversal, resolve,
+};
 use r3mes_gateway::ipfs::{
     FetchOptions, Fetcher, GatewayLimits, KuboStore, Source, router, routing,
 };
@@ -31,6 +33,21 @@ const LIMIT: u64 = 100 << 20;
 
 /// The options under which a file has the same CID there as here.
 const AS_HERE: [&str; 3] = ["--cid-version=1", "--raw-leaves", "--chunker=size-1048576"];
+
+/// Hash functions besides its usual one by which it names blocks.
+const OTHER_HASHES: [&str; 11] = [
+    "sha2-512",
+    "sha3-224",
+    "sha3-256",
+    "sha3-384",
+    "sha3-512",
+    "keccak-256",
+    "keccak-512",
+    "blake3",
+    "dbl-sha2-256",
+    "blake2b-256",
+    "blake2s-256",
+];
 
 /// A Kubo node of its own, on loopback, that knows nobody. It ends when it is dropped.
 struct Kubo {
@@ -184,6 +201,30 @@ async fn a_file_has_one_name_in_kubo_and_here() {
         let expected = file.clone();
         let read = with(&store, move |store| store.get(&theirs, LIMIT).unwrap()).await;
         assert!(read == expected, "{len} bytes");
+    }
+    for hash in OTHER_HASHES {
+        let path = kubo.home.path().join("file");
+        std::fs::write(&path, content(7, 300_000)).unwrap();
+        let hash = format!("--hash={hash}");
+        let add = [
+            "add",
+            "-Q",
+            "--cid-version=1",
+            "--raw-leaves",
+            &hash,
+            path.to_str().unwrap(),
+        ];
+        let printed = String::from_utf8(kubo.run(add).await).unwrap();
+        let root: AnyCid = printed.trim().parse().unwrap();
+        // The node and its two leaves, checked block by block.
+        let links = with(&store, move |store| {
+            let links = store.any_block(&root).unwrap().unwrap().links().unwrap();
+            let here = links
+                .iter()
+                .map(|link| store.any_block(link).unwrap().unwrap());
+            here.map(|block| block.bytes().len()).collect::<Vec<_>>()
+        });
+        assert_eq!(links.await, [262_144, 300_000 - 262_144], "{hash}");
     }
     let file = content(99, 3_000_000);
     let (cid, put) = (MemoryStore::new().put(&file).unwrap(), file.clone());

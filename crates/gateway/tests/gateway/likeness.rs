@@ -31,22 +31,22 @@ const READERS: [&str; 5] = [
 ];
 
 /// A server's status, and its answer.
-type Answer = (u16, Value);
+pub(super) type Answer = (u16, Value);
 
 /// Both, with the same network and the same transactions.
-struct Both {
+pub(super) struct Both {
     theirs: (reqwest::Client, String),
     ours: (reqwest::Client, String),
-    node: Node,
-    relayed: Relayed,
+    pub(super) node: Node,
+    pub(super) relayed: Relayed,
     _comet: Comet,
     _folder: TempDir,
-    differences: Vec<String>,
+    pub(super) differences: Vec<String>,
 }
 
 impl Both {
     /// `None` where CometBFT is to be left out.
-    async fn start() -> Option<Self> {
+    pub(super) async fn start() -> Option<Self> {
         let program = program("cometbft")?;
         let folder = tempfile::tempdir().unwrap();
         let (theirs, ours) = (folder.path().join("theirs"), folder.path().join("ours"));
@@ -105,7 +105,7 @@ impl Both {
         self.post(&call.to_string()).await
     }
 
-    async fn end(self) {
+    pub(super) async fn end(self) {
         assert!(
             self.differences.is_empty(),
             "{}",
@@ -131,7 +131,7 @@ impl Both {
     }
 
     /// Brings a transfer into a block of both; its hash, in hexadecimal digits.
-    async fn transferred(&mut self) -> String {
+    pub(super) async fn transferred(&mut self) -> String {
         let tx = self.transfer(0).await;
         let [theirs, ours] = self.call("broadcast_tx_commit", json!({"tx": tx})).await;
         let hash = theirs["result"]["hash"].as_str().unwrap();
@@ -156,7 +156,7 @@ async fn answer(request: RequestBuilder) -> Answer {
     (status, parsed.unwrap_or(Value::String(text)))
 }
 
-fn compare(theirs: &Answer, ours: &Answer, found: &mut Vec<String>) {
+pub(super) fn compare(theirs: &Answer, ours: &Answer, found: &mut Vec<String>) {
     if theirs.0 != ours.0 {
         found.push("status".into());
     }
@@ -204,7 +204,7 @@ fn words(text: &Value) -> String {
 
 /// Finds where two values are of different forms: other fields, or values of another kind. All entries
 /// of a list have one form.
-fn alike(at: &str, theirs: &Value, ours: &Value, found: &mut Vec<String>) {
+pub(super) fn alike(at: &str, theirs: &Value, ours: &Value, found: &mut Vec<String>) {
     match (theirs, ours) {
         (Value::Object(their_fields), Value::Object(our_fields)) => {
             for (name, field) in their_fields {

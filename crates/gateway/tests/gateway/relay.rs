@@ -4,8 +4,11 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use axum::routing::post;
+use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use r3mes_consensus::app::{LedgerApp, storage_options};
@@ -34,7 +37,7 @@ use super::cosmos;
 use super::outside::program;
 use super::rpc::{key, ledger_genesis, send, validator_key};
 use super::socket::Socket;
-use super::support;
+use super::support::{self, Running};
 
 /// Long enough for anything that should happen; only failures wait so long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -146,13 +149,16 @@ async fn clients_work_unchanged_over_cometbft_and_wait_while_it_is_away() {
     let url = relayed.url.clone();
     let client = Client::new(&url).unwrap();
 
-    // The client asks before there is a CometBFT, and gets its answer.
+    // The client asks before there is a CometBFT, or a block, and gets its answers.
     let asked = tokio::spawn({
         let client = client.clone();
-        async move { client.genesis().await }
+        async move { (client.genesis().await, client.committed().await) }
     });
     let mut comet = start_comet(&program, directory.path());
-    assert_eq!(asked.await.unwrap().unwrap(), genesis.encode());
+    let (asked, begun) = asked.await.unwrap();
+    assert_eq!(asked.unwrap(), genesis.encode());
+    // Before the first block that is the state of the genesis.
+    begun.unwrap();
     has_begun(&client).await;
     let status = client.status().await.unwrap();
     assert_eq!(status.chain_id, genesis.chain_id.to_string());
@@ -185,6 +191,26 @@ async fn clients_work_unchanged_over_cometbft_and_wait_while_it_is_away() {
     let told = socket.next(2).await;
     let kind = &told["result"]["data"]["type"];
     assert_eq!(kind, "tendermint/event/NewBlock", "{told}");
+    // Who else wants the same may come and go.
+    let mut other = Socket::open(&url).await;
+    for id in 2..7 {
+        let query = format!("tm.event='NewBlock' AND block.height > {id}");
+        let query = if id == 2 {
+            "tm.event='NewBlock'"
+        } else {
+            &query
+        };
+        let begun = other.call(id, "subscribe", json!([query])).await;
+        assert_eq!(begun["result"], json!({}), "{begun}");
+    }
+    other.next(2).await;
+    other.close().await;
+    let height = |told: &Value| {
+        let height = &told["result"]["data"]["value"]["block"]["header"]["height"];
+        height.as_str().unwrap().parse::<u64>().unwrap()
+    };
+    let now = client.status().await.unwrap().height;
+    while height(&socket.next(2).await) <= now + 1 {}
 
     // What only CometBFT has, by both ways of asking.
     let query = format!("tx.height={}", outcome.height);
@@ -236,8 +262,54 @@ async fn clients_work_unchanged_over_cometbft_and_wait_while_it_is_away() {
     relayed.stop().await;
 }
 
+#[tokio::test]
+async fn a_ledger_s_first_state_is_waited_for_or_said_to_be_missing() {
+    // What CometBFT answers about a ledger: what is empty is left out.
+    let (may_begin, height) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicU64::new(0)),
+    );
+    let answers = {
+        let may_begin = may_begin.clone();
+        move |Json(call): Json<Value>| {
+            let (may_begin, height) = (may_begin.clone(), height.clone());
+            async move {
+                if call["method"] == "wait_height" && may_begin.load(Ordering::Relaxed) {
+                    height.store(1, Ordering::Relaxed);
+                }
+                let height = height.load(Ordering::Relaxed);
+                let mut response = json!({"data": "r3mes", "version": "1", "app_version": "1"});
+                if height > 0 {
+                    response["last_block_height"] = height.to_string().into();
+                    response["last_block_app_hash"] = STANDARD.encode([7; 32]).into();
+                }
+                let result = match call["method"].as_str() {
+                    Some("abci_info") => json!({"response": response}),
+                    _ => json!({"height": height.to_string()}),
+                };
+                Json(json!({"jsonrpc": "2.0", "id": call["id"], "result": result}))
+            }
+        }
+    };
+    let node = Running::start(Router::new().route("/", post(answers))).await;
+    let client = Client::new(&node.url("")).unwrap();
+    let refused = client.committed().await.unwrap_err();
+    assert!(
+        matches!(refused, ClientError::NoState { .. }),
+        "{refused:?}"
+    );
+    assert!(
+        refused
+            .to_string()
+            .contains("has no state of the ledger yet"),
+        "{refused}"
+    );
+    may_begin.store(true, Ordering::Relaxed);
+    assert_eq!(client.committed().await.unwrap(), (1, [7; 32]));
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn the_cosmos_sdk_s_services_answer_over_cometbft() {
+async fn clients_of_the_cosmos_sdk_work_over_cometbft() {
     let Some(program) = program("cometbft") else {
         return;
     };
@@ -249,6 +321,8 @@ async fn the_cosmos_sdk_s_services_answer_over_cometbft() {
     let [grpc, rest] = cosmos::serve(relayed.chain.clone(), &relayed.shutdown).await;
     // Balance, account, simulation, broadcast, transaction and newest block over gRPC.
     cosmos::cosmpy(&grpc).await;
+    // The RPC as wallets in browsers use it.
+    cosmos::cosmjs(&relayed.url).await;
 
     // The same over REST.
     let http = support::client();

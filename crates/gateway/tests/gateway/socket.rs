@@ -38,14 +38,16 @@ impl Socket {
 
     pub(super) async fn send(&mut self, id: u64, method: &str, params: Value) {
         let call = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
-        self.stream
-            .send(Message::text(call.to_string()))
-            .await
-            .unwrap();
+        self.write(&call.to_string()).await;
     }
 
-    /// The next message with this id.
-    pub(super) async fn next(&mut self, id: u64) -> Value {
+    pub(super) async fn write(&mut self, text: &str) {
+        self.stream.send(Message::text(text)).await.unwrap();
+    }
+
+    /// The next message with this id; null for one without.
+    pub(super) async fn next(&mut self, id: impl Into<Value>) -> Value {
+        let id = id.into();
         if let Some(place) = self.early.iter().position(|early| early["id"] == id) {
             return self.early.remove(place);
         }
@@ -59,6 +61,17 @@ impl Socket {
                 self.early.push(found);
             }
         }
+    }
+
+    /// Gives a message back, to be the next with its id.
+    pub(super) fn unread(&mut self, message: Value) {
+        self.early.insert(0, message);
+    }
+
+    /// Closes it, and waits until the other end has seen that.
+    pub(super) async fn close(mut self) {
+        self.stream.close(None).await.unwrap();
+        while let Some(Ok(_)) = self.stream.next().await {}
     }
 
     pub(super) async fn call(&mut self, id: u64, method: &str, params: Value) -> Value {
@@ -89,7 +102,7 @@ async fn subscribers_hear_of_every_block_and_of_the_transactions_they_chose() {
     let again = socket.call(5, "subscribe", json!([query])).await;
     assert_eq!(again["error"]["data"], "already subscribed", "{again}");
     let wrong = socket.call(6, "subscribe", json!(["tm.event=5x"])).await;
-    assert_eq!(wrong["error"]["code"], -32602, "{wrong}");
+    assert_eq!(wrong["error"]["code"], -32603, "{wrong}");
 
     let sender = TxClient::new(node.client(), key(1));
     let mut hashes = Vec::new();

@@ -7,11 +7,7 @@ use std::{
 
 use r3mes_gateway::rpc::{self, TxClient, TxOutcome, light::LightClient};
 use r3mes_types::{
-    Amount, Message, SecretKey,
-    governance::QueryParams,
-    query::{MAX_PAGE_KEY, PageRequest, Query},
-    training::Run,
-    wire::{Blob, Shown},
+    Amount, Message, SecretKey, governance::QueryParams, training::Run, wire::Shown,
 };
 
 use crate::{config::Config, genesis, home::Home};
@@ -89,28 +85,6 @@ pub async fn caught_up(client: &rpc::Client) -> anyhow::Result<()> {
         }
         // Ten seconds if no block comes.
         client.wait_height(status.height).await?;
-    }
-}
-
-/// Asks page by page for a list of the ledger, until there is no more of it. `entries` takes an answer
-/// apart: what it lists, and where the next page begins.
-///
-/// # Errors
-/// When the ledger does not answer.
-pub async fn whole_list<Q: Query, T>(
-    client: &rpc::Client,
-    question: impl Fn(PageRequest) -> Q,
-    entries: impl Fn(Q::Answer) -> (Vec<T>, Blob<MAX_PAGE_KEY>),
-) -> Result<Vec<T>, rpc::ClientError> {
-    let (mut found, mut page) = (Vec::new(), PageRequest::default());
-    loop {
-        let answer = client.query(&question(page)).await?;
-        let (entries, after) = entries(answer);
-        found.extend(entries);
-        if after.is_empty() {
-            return Ok(found);
-        }
-        page = PageRequest { after, limit: 0 };
     }
 }
 

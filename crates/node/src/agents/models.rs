@@ -12,11 +12,11 @@ use r3mes_gateway::rpc;
 use r3mes_model::PackedModel;
 use r3mes_types::{
     Hash, Role,
-    models::{Model, ModelSpec, Models, QueryModel, QueryModels},
+    models::{Model, ModelSpec, QueryModel, QueryModels},
 };
 use tempfile::TempDir;
 
-use super::{chain, depot::Depot};
+use super::depot::Depot;
 use crate::home::Home;
 
 /// Pin of a model's blob, which all rounds share.
@@ -29,9 +29,7 @@ const READ_ONLY: u32 = 0o444;
 /// # Errors
 /// When the ledger does not answer.
 pub async fn registered(client: &rpc::Client) -> anyhow::Result<Vec<Model>> {
-    let question = |page| QueryModels { page: Some(page) };
-    let entries = |answer: Models| (answer.models.into_inner(), answer.next);
-    Ok(chain::whole_list(client, question, entries).await?)
+    Ok(client.list(QueryModels::default()).await?)
 }
 
 /// Where a process finds packed models as files, and puts them.

@@ -1,7 +1,7 @@
 //! `r3mes query`
 
 use anyhow::Context;
-use r3mes_gateway::rpc::{self, ClientError};
+use r3mes_gateway::rpc::{self, ClientError, Paged};
 use r3mes_types::{
     Address,
     auth::{QueryAccount, QueryGrants},
@@ -10,7 +10,7 @@ use r3mes_types::{
     escrow::{QueryEscrow, QueryEscrows},
     governance::{QueryParams, QueryProposals},
     models::QueryModels,
-    nodes::{QueryNode, QueryNodes},
+    nodes::{QueryNode, QueryNodes, QuerySlashes},
     query::Query as LedgerQuery,
     rewards::QueryVesting,
     training::{QueryObligations, QueryRound, QueryRun, QueryRuns, Run},
@@ -18,17 +18,19 @@ use r3mes_types::{
 };
 
 use super::{
-    args::{Overrides, Query, QueryCommand},
+    args::{Overrides, Query, QueryCommand, UpTo},
     output::Output,
     registry,
 };
 use crate::{agents, config::Config, home::Home, keyring::Keyring};
 
-/// As many runs as one answer has.
+/// The question for every run.
 const ALL_RUNS: QueryRuns = QueryRuns {
     after: None,
     limit: 0,
 };
+/// Runs that are named to whoever asks for one that there is not.
+const NAMED_RUNS: usize = 20;
 
 /// `r3mes query`
 pub(super) fn run(
@@ -38,85 +40,138 @@ pub(super) fn run(
     out: &Output,
 ) -> anyhow::Result<()> {
     let config = super::load_or_default(home, overrides)?;
-    let answer = super::runtime()?.block_on(answer(home, &config, &typed.command))?;
-    out.show_ledger(&answer)
+    match super::runtime()?.block_on(answer(home, &config, &typed.command))? {
+        Answer::Value(value) => out.show_ledger(&value),
+        Answer::List(list) => list.show(out),
+    }
 }
 
-async fn answer(home: &Home, config: &Config, command: &QueryCommand) -> anyhow::Result<Shown> {
-    let client = agents::chain::connect(home, config)?;
+/// What is shown.
+enum Answer {
+    Value(Shown),
+    List(ShownList),
+}
+
+/// The beginning of a list, and whether there is more.
+#[derive(Debug, PartialEq)]
+struct ShownList {
+    name: &'static str,
+    entries: Vec<Shown>,
+    more: bool,
+}
+
+impl ShownList {
+    fn show(self, out: &Output) -> anyhow::Result<()> {
+        let note = self.note();
+        out.show_ledger(&self.shown(out.json))?;
+        if let Some(note) = note {
+            eprintln!("{note}");
+        }
+        Ok(())
+    }
+
+    /// What is said beside a list that is not whole.
+    fn note(&self) -> Option<String> {
+        let shown = self.entries.len();
+        self.more.then(|| {
+            format!(
+                "there are more than these {shown}: `--limit {}` shows twice as many",
+                shown.saturating_mul(2)
+            )
+        })
+    }
+
+    /// The list by its name; for programs, also whether there is more.
+    fn shown(self, for_programs: bool) -> Shown {
+        let mut fields = vec![(self.name, Shown::List(self.entries))];
+        if for_programs {
+            fields.push(("more", Shown::Bool(self.more)));
+        }
+        Shown::Record(fields)
+    }
+}
+
+async fn answer(home: &Home, config: &Config, command: &QueryCommand) -> anyhow::Result<Answer> {
+    let client = &agents::chain::connect(home, config)?;
     let or_own = |address: &Option<Address>| match address {
         Some(address) => Ok(*address),
         None => own_address(home),
     };
     match command {
-        QueryCommand::Account { address } => account(&client, or_own(address)?).await,
+        QueryCommand::Account { address } => account(client, or_own(address)?).await,
         QueryCommand::Node { address } => {
             let address = or_own(address)?;
-            ask(&client, QueryNode { address }).await
+            ask(client, QueryNode { address }).await
         }
-        QueryCommand::Nodes => ask(&client, QueryNodes::default()).await,
-        QueryCommand::Models => ask(&client, QueryModels::default()).await,
-        QueryCommand::Datasets => ask(&client, QueryDatasets::default()).await,
-        QueryCommand::Dataset { dataset } => ask(&client, QueryDataset { id: *dataset }).await,
-        QueryCommand::Run { run } => Ok(run_of(&client, *run).await?.shown()),
-        QueryCommand::Proposals => ask(&client, QueryProposals::default()).await,
-        QueryCommand::Params => ask(&client, QueryParams {}).await,
-        QueryCommand::Runs => ask(&client, ALL_RUNS).await,
+        QueryCommand::Nodes(shown) => list(client, QueryNodes::default(), shown).await,
+        QueryCommand::Models(shown) => list(client, QueryModels::default(), shown).await,
+        QueryCommand::Datasets(shown) => list(client, QueryDatasets::default(), shown).await,
+        QueryCommand::Dataset { dataset } => ask(client, QueryDataset { id: *dataset }).await,
+        QueryCommand::Run { run } => Ok(Answer::Value(run_of(client, *run).await?.shown())),
+        QueryCommand::Proposals(shown) => list(client, QueryProposals::default(), shown).await,
+        QueryCommand::Params => ask(client, QueryParams {}).await,
+        QueryCommand::Runs(shown) => list(client, ALL_RUNS, shown).await,
         QueryCommand::Round { round, run } => {
-            let run = run_of(&client, *run).await?;
+            let run = run_of(client, *run).await?;
             let round = known_round(&run, *round)?;
-            ask(&client, QueryRound { run: run.id, round }).await
+            ask(client, QueryRound { run: run.id, round }).await
         }
         QueryCommand::Obligations { address } => {
             let address = or_own(address)?;
-            ask(&client, QueryObligations { address }).await
+            ask(client, QueryObligations { address }).await
         }
-        QueryCommand::Escrow { escrow } => ask(&client, QueryEscrow { escrow: *escrow }).await,
-        QueryCommand::Escrows { address } => {
-            let question = QueryEscrows {
-                account: or_own(address)?,
-                page: None,
-            };
-            ask(&client, question).await
+        QueryCommand::Escrow { escrow } => ask(client, QueryEscrow { escrow: *escrow }).await,
+        QueryCommand::Escrows { address, shown } => {
+            let account = or_own(address)?;
+            let page = None;
+            list(client, QueryEscrows { account, page }, shown).await
         }
-        QueryCommand::Slashes { address, all } => {
+        QueryCommand::Slashes {
+            address,
+            all,
+            shown,
+        } => {
             let node = match all {
                 true => None,
                 false => Some(or_own(address)?),
             };
-            slashes(&client, node).await
+            list(client, QuerySlashes { node, page: None }, shown).await
         }
         QueryCommand::Grants { address } => {
             let granter = or_own(address)?;
-            ask(&client, QueryGrants { granter }).await
+            ask(client, QueryGrants { granter }).await
         }
-        QueryCommand::Transaction { hash } => transaction(&client, hash).await,
-        QueryCommand::ChainRegistry(typed) => registry::write(&client, home, config, typed).await,
+        QueryCommand::Transaction { hash } => transaction(client, hash).await,
+        QueryCommand::ChainRegistry(typed) => {
+            let written = registry::write(client, home, config, typed).await?;
+            Ok(Answer::Value(written))
+        }
     }
 }
 
-/// All that an account has.
-async fn account(client: &rpc::Client, address: Address) -> anyhow::Result<Shown> {
-    let account = ask(client, QueryAccount { address }).await?;
-    let balance = ask(client, QueryBalance { address }).await?;
-    let vesting = ask(client, QueryVesting { address }).await?;
-    Ok(Shown::Record(vec![
+async fn ask<Q: LedgerQuery>(client: &rpc::Client, question: Q) -> anyhow::Result<Answer> {
+    Ok(Answer::Value(client.query(&question).await?.shown()))
+}
+
+async fn list<Q: Paged>(client: &rpc::Client, question: Q, up_to: &UpTo) -> anyhow::Result<Answer> {
+    let listed = client.list_up_to(question, up_to.limit as usize).await?;
+    Ok(Answer::List(ShownList {
+        name: Q::LIST,
+        entries: listed.entries.iter().map(Wire::shown).collect(),
+        more: listed.more,
+    }))
+}
+
+async fn account(client: &rpc::Client, address: Address) -> anyhow::Result<Answer> {
+    let account = client.query(&QueryAccount { address }).await?;
+    let balance = client.query(&QueryBalance { address }).await?;
+    let vesting = client.query(&QueryVesting { address }).await?;
+    Ok(Answer::Value(Shown::Record(vec![
         ("address", Shown::Text(address.to_string())),
-        ("account", account),
-        ("balance", balance),
-        ("vesting", vesting),
-    ]))
-}
-
-/// The slashes of a node, or of all.
-async fn slashes(client: &rpc::Client, node: Option<Address>) -> anyhow::Result<Shown> {
-    let slashes = super::tx::slashes(client, node).await?;
-    let slashes = slashes.iter().map(Wire::shown).collect();
-    Ok(Shown::Record(vec![("slashes", Shown::List(slashes))]))
-}
-
-async fn ask<Q: LedgerQuery>(client: &rpc::Client, question: Q) -> anyhow::Result<Shown> {
-    Ok(client.query(&question).await?.shown())
+        ("account", account.shown()),
+        ("balance", balance.shown()),
+        ("vesting", vesting.shown()),
+    ])))
 }
 
 /// A run that there is.
@@ -125,18 +180,19 @@ async fn run_of(client: &rpc::Client, run: u64) -> anyhow::Result<Run> {
         Err(refused @ ClientError::Query { .. }) => refused,
         answer => return Ok(answer?),
     };
-    let runs = client.query(&ALL_RUNS).await?.runs;
-    let ids: Vec<_> = runs.iter().map(|run| run.id).collect();
-    Err(anyhow::Error::new(refused).context(no_run(run, &ids)))
+    let known = client.list_up_to(ALL_RUNS, NAMED_RUNS).await?;
+    let ids: Vec<_> = known.entries.iter().map(|run| run.id).collect();
+    Err(anyhow::Error::new(refused).context(no_run(run, &ids, known.more)))
 }
 
-fn no_run(asked: u64, known: &[u64]) -> String {
+fn no_run(asked: u64, known: &[u64], more: bool) -> String {
     if known.is_empty() {
         return "this network has no training run yet; `r3mes tx run start` begins one".to_owned();
     }
     let known: Vec<_> = known.iter().map(u64::to_string).collect();
+    let more = if more { " and others" } else { "" };
     format!(
-        "there is no run {asked}; name one of {} (`r3mes query runs` shows them)",
+        "there is no run {asked}; name one of {}{more} (`r3mes query runs` shows them)",
         known.join(", ")
     )
 }
@@ -155,7 +211,7 @@ fn known_round(run: &Run, asked: Option<u32>) -> anyhow::Result<u32> {
     Ok(round)
 }
 
-async fn transaction(client: &rpc::Client, hash: &str) -> anyhow::Result<Shown> {
+async fn transaction(client: &rpc::Client, hash: &str) -> anyhow::Result<Answer> {
     let bytes = hex::decode(hash)
         .ok()
         .and_then(|bytes| bytes.try_into().ok());
@@ -165,7 +221,7 @@ async fn transaction(client: &rpc::Client, hash: &str) -> anyhow::Result<Shown> 
     let Some(found) = found else {
         anyhow::bail!("no transaction with this hash is in a block")
     };
-    Ok(agents::chain::shown_outcome(&found))
+    Ok(Answer::Value(agents::chain::shown_outcome(&found)))
 }
 
 fn own_address(home: &Home) -> anyhow::Result<Address> {
@@ -179,8 +235,10 @@ mod tests {
 
     #[test]
     fn a_run_that_there_is_not_is_answered_with_those_there_are() {
-        assert!(no_run(1, &[]).contains("r3mes tx run start"));
-        let said = no_run(9, &[2, 3]);
-        assert!(said.contains("no run 9; name one of 2, 3"), "{said}");
+        assert!(no_run(1, &[], false).contains("r3mes tx run start"));
+        let said = no_run(9, &[2, 3], false);
+        assert!(said.contains("no run 9; name one of 2, 3 ("), "{said}");
+        let said = no_run(9, &[2, 3], true);
+        assert!(said.contains("2, 3 and others"), "{said}");
     }
 }

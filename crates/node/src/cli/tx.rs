@@ -20,7 +20,6 @@ use r3mes_types::{
     wire::{Shown, Text},
 };
 
-pub(super) use self::nodes::slashes;
 use super::{
     args::{DatasetCommand, ModelCommand, Overrides, RunCommand, Submit, Tx, TxCommand, Vote},
     output::Output,

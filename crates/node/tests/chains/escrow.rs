@@ -17,7 +17,7 @@ use r3mes_functions::{
 };
 use r3mes_gateway::rpc::{Client, TxClient};
 use r3mes_node::{clock, home, keyring::Keyring};
-use r3mes_types::{Amount, escrow::MsgOpen, wire::Text};
+use r3mes_types::{Amount, escrow::MsgOpen, query::MAX_PAGE, wire::Text};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -236,4 +236,49 @@ fn calls_with_a_price_are_paid_out_of_an_escrow_to_the_last_coin() {
     let back = DEPOSIT - PRICE + rest;
     assert_eq!(balance(&payer, &payer_account), with_short_open + back);
     assert_eq!(earned(), 8 * PRICE);
+    long_lists_are_shown_whole_or_say_that_there_is_more(&payer, &runtime);
+}
+
+/// More escrows than the ledger lists at once, of the home's account.
+fn long_lists_are_shown_whole_or_say_that_there_is_more(home: &Home, runtime: &Runtime) {
+    const MANY: usize = MAX_PAGE + 14;
+    let key = Keyring::new(&home::Home::new(&home.dir)).account().unwrap();
+    let escrow = MsgOpen {
+        payer: key.address(),
+        gateway: PROVIDER.parse().unwrap(),
+        user: Text::new("bob").unwrap(),
+        deposit: Amount::new(1_000),
+        expires_at: clock::after(Duration::from_secs(3600)),
+        voucher_key: None,
+    };
+    let sender = TxClient::new(Client::new(&home.rpc).unwrap(), key);
+    for _ in 0..MANY / 10 {
+        let escrows = (0..10).map(|_| escrow.clone().into()).collect();
+        let sent = runtime.block_on(sender.send(escrows)).unwrap();
+        assert_eq!(sent.code, 0, "{}", sent.log);
+    }
+    let listed = |limit: &[&str]| {
+        let shown = json(&home.dir, &[&["query", "escrows"], limit].concat());
+        let ids = shown["escrows"].as_array().unwrap().iter();
+        let ids: Vec<u64> = ids.map(|escrow| escrow["id"].as_u64().unwrap()).collect();
+        assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
+        (ids.len(), shown["more"].clone())
+    };
+    assert_eq!(listed(&[]), (MANY, false.into()));
+    for (limit, more) in [(MAX_PAGE, true), (MANY - 1, true), (MANY, false)] {
+        let limited = listed(&["--limit", &limit.to_string()]);
+        assert_eq!(limited, (limit, more.into()));
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_r3mes"))
+        .args(["query", "escrows", "--limit", "5", "--home"])
+        .arg(&home.dir)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("there are more than these 5: `--limit 10`"),
+        "{said}"
+    );
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(shown.matches("user: bob").count(), 5, "{shown}");
 }

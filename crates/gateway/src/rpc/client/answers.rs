@@ -49,8 +49,16 @@ pub(super) struct InfoAnswer {
 
 #[derive(Deserialize)]
 pub(super) struct InfoResponse {
+    /// Left out before the first block.
+    #[serde(default = "zero")]
     pub(super) last_block_height: String,
+    /// Left out before there is a state.
+    #[serde(default)]
     pub(super) last_block_app_hash: String,
+}
+
+fn zero() -> String {
+    "0".to_owned()
 }
 
 #[derive(Deserialize)]

@@ -1,6 +1,9 @@
 //! Asks a node over HTTP.
 
 mod answers;
+mod error;
+mod list;
+mod transport;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,12 +13,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use r3mes_types::query::Query;
 use r3mes_types::wire::{DecodeError, Wire};
-use reqwest::{StatusCode, Url};
-use serde::de::DeserializeOwned;
+use reqwest::Url;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+
+pub use self::error::ClientError;
+pub use self::list::{Listed, MAX_LISTED, Paged};
 
 use self::answers::*;
+use self::transport::{Repeat, is_this_machine};
 use crate::rpc::light::{Answered, LightClient, LightError};
 
 /// Time to reach a server.
@@ -25,10 +30,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 /// For how long a call that changes nothing is tried again while the server cannot be reached: a
 /// restarting node is back by then.
 const RETRY_FOR: Duration = Duration::from_secs(10);
-/// The first and the longest pause between two tries.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// The longest answer that is read.
-const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// What a Unix socket's server is called; it does not look at it.
 const SOCKET_URL: &str = "http://cometbft/";
 /// What `wait_height` asks the server to wait.
@@ -44,77 +45,6 @@ pub struct Client {
     retry_for: Duration,
     chain_id: Option<Arc<str>>,
     light: Option<Arc<LightClient>>,
-}
-
-/// A call failed.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// The address is not one.
-    #[error("{url:?} is not the address of a node: write it as http://127.0.0.1:26657")]
-    Url {
-        /// What was given.
-        url: String,
-    },
-    /// The server did not answer.
-    #[error("the node at {url} does not answer: check that it runs and that the address is right")]
-    Unreachable {
-        /// The server.
-        url: String,
-        /// What failed.
-        #[source]
-        source: reqwest::Error,
-    },
-    /// The server refused the call.
-    #[error("{method} failed at the node: {message}")]
-    Call {
-        /// The method.
-        method: &'static str,
-        /// What the server said.
-        message: String,
-    },
-    /// The ledger refused a query.
-    #[error("the ledger refuses the question {path}: {log}")]
-    Query {
-        /// The query's path.
-        path: String,
-        /// Its list of errors.
-        codespace: String,
-        /// The error's number.
-        code: u32,
-        /// What is wrong.
-        log: String,
-    },
-    /// The node follows another chain.
-    #[error(
-        "the node at {url} is of the network {found}, not of {expected}: check the address, and which network this home belongs to"
-    )]
-    OtherChain {
-        /// The server.
-        url: String,
-        /// Its chain.
-        found: String,
-        /// The chain asked for.
-        expected: String,
-    },
-    /// The answer is not what the network signed.
-    #[error("the node at {url} is not to be believed")]
-    False {
-        /// The server.
-        url: String,
-        /// What is false.
-        #[source]
-        source: Box<LightError>,
-    },
-    /// The answer does not parse.
-    #[error(
-        "the node's answer to {method} is not understood ({what}): it may be of another version"
-    )]
-    Answer {
-        /// The method or path.
-        method: String,
-        /// What is wrong with the answer.
-        what: String,
-    },
 }
 
 /// How a node's chain stands.
@@ -175,15 +105,6 @@ pub struct Refusal {
     pub codespace: String,
     /// What is wrong.
     pub log: String,
-}
-
-/// Whether a call may be made again when its answer did not come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Repeat {
-    /// It changes nothing.
-    Freely,
-    /// Only if it cannot have arrived.
-    Unsent,
 }
 
 impl Client {
@@ -317,19 +238,35 @@ impl Client {
         })
     }
 
-    /// Height and root of the newest committed state, as the ledger has it.
+    /// Height and root of the newest committed state, as the ledger has it: 0 and that of the genesis
+    /// before the first block. Waits about ten seconds for a ledger that has no state yet.
     ///
     /// # Errors
-    /// As [`Client::status`].
+    /// As [`Client::status`], and [`ClientError::NoState`] if there is none yet.
     pub async fn committed(&self) -> Result<(u64, [u8; 32]), ClientError> {
+        if let Some(committed) = self.newest_state().await? {
+            return Ok(committed);
+        }
+        self.wait_height(0).await?;
+        let newest = self.newest_state().await?;
+        newest.ok_or_else(|| ClientError::NoState {
+            url: self.url.to_string(),
+        })
+    }
+
+    /// Height and root of the newest state, if there is one.
+    async fn newest_state(&self) -> Result<Option<(u64, [u8; 32])>, ClientError> {
         const METHOD: &str = "abci_info";
         let answer: InfoAnswer = self.call(METHOD, json!({}), Repeat::Freely).await?;
         let info = answer.response;
+        if info.last_block_app_hash.is_empty() {
+            return Ok(None);
+        }
         let root = base64(METHOD, &info.last_block_app_hash)?;
         let root = root
             .try_into()
             .map_err(|_| not_understood(METHOD, "a root has 32 bytes"))?;
-        Ok((number(METHOD, &info.last_block_height)?, root))
+        Ok(Some((number(METHOD, &info.last_block_height)?, root)))
     }
 
     /// The canonical bytes of the ledger's genesis.
@@ -540,76 +477,6 @@ impl Client {
             },
         }
     }
-
-    async fn call<T: DeserializeOwned>(
-        &self,
-        method: &'static str,
-        params: Value,
-        repeat: Repeat,
-    ) -> Result<T, ClientError> {
-        let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
-        let until = Instant::now() + self.retry_for;
-        let (mut pause, longest) = PAUSES;
-        let body = loop {
-            match self.post(&request).await {
-                Ok(body) => break body,
-                Err(Failed::TooLong) => return Err(not_understood(method, "it is too long")),
-                Err(Failed::Http(source)) => {
-                    let again = repeat == Repeat::Freely || source.is_connect();
-                    if !again || source.is_timeout() || Instant::now() + pause > until {
-                        let url = self.url.to_string();
-                        return Err(ClientError::Unreachable { url, source });
-                    }
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(longest);
-                }
-            }
-        };
-        let envelope: Envelope =
-            serde_json::from_slice(&body).map_err(|error| not_understood(method, error))?;
-        if let Some(error) = envelope.error {
-            let message = match error.data {
-                Some(data) if !data.is_empty() => data,
-                _ => error.message,
-            };
-            return Err(ClientError::Call { method, message });
-        }
-        serde_json::from_value(envelope.result).map_err(|error| not_understood(method, error))
-    }
-
-    async fn post(&self, request: &Value) -> Result<Vec<u8>, Failed> {
-        let request = self.http.post(self.url.clone()).json(request);
-        let mut response = request.send().await.map_err(Failed::Http)?;
-        if matches!(
-            response.status(),
-            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
-        ) {
-            // The RPC answers, but what stands behind it is away for a moment.
-            let away = response.error_for_status();
-            response = away.map_err(Failed::Http)?;
-        }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(Failed::Http)? {
-            if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-                return Err(Failed::TooLong);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
-    }
-}
-
-enum Failed {
-    Http(reqwest::Error),
-    TooLong,
-}
-
-/// Whether an address is the loopback, where no proxy is asked.
-fn is_this_machine(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let ip = host.parse::<std::net::IpAddr>();
-    host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
 }
 
 fn millis(duration: Duration) -> u64 {

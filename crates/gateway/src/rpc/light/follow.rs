@@ -1,7 +1,6 @@
 //! Follows a chain by its headers.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -10,108 +9,25 @@ use r3mes_ledger::Genesis;
 use r3mes_ledger::genesis::GenesisValidator;
 use r3mes_types::auth::QueryAccount;
 use r3mes_types::query::Query;
-use r3mes_types::wire::Wire;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use tendermint::block::signed_header::SignedHeader;
 use tendermint::{Hash, PublicKey, Time, chain, validator};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::block::{self, LightBlock, TrustOptions, Trusted, verify, verify_link};
+use super::ask::{fetch, proved_answer};
+use super::block::{self, LightBlock, Trusted, verify, verify_link};
 use super::error::LightError;
 use super::proved::{self, Answered, ProvedAnswer};
-use crate::rpc::client::{Client, ClientError};
+use super::settings::{Kept, Root, Settings};
+use crate::rpc::client::Client;
 
 /// Verified app hashes that are remembered.
 const REMEMBERED: usize = 512;
 /// Most blocks that are walked back from a trusted one to an older one.
 const MAX_WALK: u64 = 2000;
-/// Validators that are asked for at a time: CometBFT's most.
-const PAGE: u32 = 100;
-/// Pages of validators that are read at most.
-const MAX_PAGES: u32 = 100;
 /// How long the node is asked to wait at a time.
 const LONG_POLL: Duration = Duration::from_secs(5);
 /// How often what was verified is written down at most.
 const SAVE_EVERY: Duration = Duration::from_secs(30);
-
-/// What trust begins with.
-#[derive(Clone, Debug)]
-pub enum Root {
-    /// The block validators of the genesis.
-    Genesis,
-    /// A header, by its height and hash.
-    Header {
-        /// Its height.
-        height: u64,
-        /// Its hash.
-        hash: [u8; 32],
-    },
-}
-
-/// How a chain is followed.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// What trust begins with.
-    pub root: Root,
-    /// For how long headers are trusted.
-    pub options: TrustOptions,
-    /// How old the newest header may be. `None` for a network that makes blocks only when something
-    /// happens: there a node that shows an old state cannot be told from a quiet network.
-    pub max_age: Option<Duration>,
-    /// How long the first answer waits for the block that proves the newest state, so that it knows
-    /// what happened a moment ago. Later ones are about what is proved already.
-    pub first_wait: Duration,
-    /// How long the block is waited for that proves a transaction of this process, which the node says is
-    /// in one. After that its word is forgotten.
-    pub patience: Duration,
-    /// Where the newest verified header is kept, so that a restart goes on from it.
-    pub file: Option<PathBuf>,
-}
-
-/// What is written down: a verified block, and what trust began with.
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    root: String,
-    block: LightBlock,
-}
-
-impl Settings {
-    /// A patience that any network's next block comes within.
-    pub const PATIENCE: Duration = Duration::from_secs(20);
-
-    /// The block that was verified before, from the same beginning of trust. A file that is of another
-    /// one, or damaged, is as none: it is written anew.
-    #[must_use]
-    pub fn kept(&self, genesis: &Genesis) -> Option<LightBlock> {
-        let bytes = std::fs::read(self.file.as_ref()?).ok()?;
-        let kept: Kept = serde_json::from_slice(&bytes).ok()?;
-        let is_ours = kept.root == self.root.name(genesis)
-            && kept.block.signed.header.chain_id.as_str() == genesis.chain_id.as_str()
-            && kept.block.check().is_ok();
-        is_ours.then_some(kept.block)
-    }
-}
-
-impl Root {
-    /// What tells one beginning of trust from another.
-    fn name(&self, genesis: &Genesis) -> String {
-        match self {
-            Self::Genesis => format!("genesis {}", r3mes_types::Hash::of(&genesis.encode())),
-            Self::Header { height, hash } => format!("{height}:{}", hex::encode(hash)),
-        }
-    }
-
-    /// The height that the chain has at least.
-    fn height(&self) -> u64 {
-        match self {
-            Self::Genesis => 0,
-            Self::Header { height, .. } => *height,
-        }
-    }
-}
 
 /// Follows a chain from what is trusted, and checks answers against it. Share it by `Arc`.
 #[derive(Debug)]
@@ -552,93 +468,4 @@ fn no_app_hash(block: &LightBlock) -> LightError {
         height: block.height(),
         why: "the header has no app hash".to_owned(),
     }
-}
-
-/// A block as the node sends it, of the height that was asked for.
-async fn fetch(client: &Client, height: u64) -> Result<LightBlock, LightError> {
-    let signed = async {
-        let at = json!({"height": height.to_string()});
-        let answer = client.raw("commit", at).await?;
-        parsed::<SignedHeader>("commit", &answer["signed_header"])
-    };
-    let (signed, validators, next_validators) = tokio::try_join!(
-        signed,
-        validators_at(client, height),
-        validators_at(client, height.saturating_add(1)),
-    )?;
-    let got = signed.header.height.value();
-    if got != height {
-        return Err(LightError::Height { asked: height, got });
-    }
-    Ok(LightBlock {
-        signed,
-        validators,
-        next_validators,
-    })
-}
-
-async fn validators_at(client: &Client, height: u64) -> Result<validator::Set, LightError> {
-    const METHOD: &str = "validators";
-    let mut all: Vec<validator::Info> = Vec::new();
-    for page in 1..=MAX_PAGES {
-        let at = json!({
-            "height": height.to_string(),
-            "page": page.to_string(),
-            "per_page": PAGE.to_string(),
-        });
-        let answer = client.raw(METHOD, at).await?;
-        let infos: Vec<validator::Info> = parsed(METHOD, &answer["validators"])?;
-        let last = infos.is_empty();
-        all.extend(infos);
-        let total: Option<usize> = answer["total"].as_str().and_then(|text| text.parse().ok());
-        if last || total.is_none_or(|total| all.len() >= total) {
-            break;
-        }
-    }
-    // Only keys and powers count; addresses follow from the keys.
-    let infos = all
-        .into_iter()
-        .map(|info| validator::Info::new(info.pub_key, info.power));
-    let set = block::validators(infos.collect());
-    Ok(set.map_err(|error| ClientError::Answer {
-        method: METHOD.to_owned(),
-        what: error.to_string(),
-    })?)
-}
-
-async fn proved_answer(
-    client: &Client,
-    path: &str,
-    question: &[u8],
-    height: u64,
-) -> Result<ProvedAnswer, LightError> {
-    const METHOD: &str = "abci_query";
-    let question = hex::encode(question);
-    let params = json!({
-        "path": path,
-        "data": question,
-        "height": height.to_string(),
-        "prove": true,
-    });
-    let answer = client.raw(METHOD, params).await?;
-    let response = &answer["response"];
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let ops = response["proofOps"]["ops"].as_array();
-    let proofs = ops.map(|ops| ops.iter().map(|op| text(&op["data"])).collect());
-    Ok(ProvedAnswer {
-        path: path.to_owned(),
-        question,
-        height,
-        code: parsed(METHOD, &response["code"])?,
-        answer: text(&response["value"]),
-        proofs: proofs.unwrap_or_default(),
-    })
-}
-
-fn parsed<T: DeserializeOwned>(method: &str, value: &Value) -> Result<T, LightError> {
-    let parsed = T::deserialize(value);
-    Ok(parsed.map_err(|error| ClientError::Answer {
-        method: method.to_owned(),
-        what: error.to_string(),
-    })?)
 }

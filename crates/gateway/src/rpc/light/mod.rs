@@ -9,12 +9,15 @@
 //! What it cannot see: entries that a node leaves out of a list (the tree has no proof for ranges), and
 //! a network of which more than two thirds of the power lies.
 
+mod ask;
 mod block;
 mod error;
 mod follow;
 mod proved;
+mod settings;
 
 pub use block::{LightBlock, TrustOptions, Trusted, verify, verify_link, verify_now};
 pub use error::LightError;
-pub use follow::{LightClient, Root, Settings};
+pub use follow::LightClient;
 pub use proved::{Answered, ProvedAnswer};
+pub use settings::{Root, Settings};

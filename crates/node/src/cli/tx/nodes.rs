@@ -6,7 +6,7 @@ use r3mes_types::{
     Address, Message, Time,
     nodes::{
         MAX_REASON, MsgAppeal, MsgUnjail, Node, NodeStatus, QueryNode, QuerySlashes, Slash,
-        SlashStatus, Slashes,
+        SlashStatus,
     },
     wire::{Shown, Text},
 };
@@ -76,7 +76,11 @@ impl Account<'_> {
         let statement = Text::new(statement).with_context(|| {
             format!("the statement has {length} bytes; it is one line of at most {MAX_REASON}")
         })?;
-        let ours = slashes(&self.client, Some(self.address)).await?;
+        let slashes = QuerySlashes {
+            node: Some(self.address),
+            page: None,
+        };
+        let ours = self.client.list(slashes).await?;
         let found = ours.iter().find(|found| found.id == slash);
         refuse_appeal(self.address, slash, found, &statement)?;
         let message = MsgAppeal {
@@ -113,22 +117,6 @@ fn refuse_appeal(
             "the appeal window of slash {id} is over: its {amount} went to the treasury, from which only a decision of the network could pay them back (`r3mes tx proposal spend`)"
         ),
     }
-}
-
-/// Every slash of a node, or of all, oldest first.
-///
-/// # Errors
-/// When the ledger does not answer.
-pub(in crate::cli) async fn slashes(
-    client: &Client,
-    node: Option<Address>,
-) -> anyhow::Result<Vec<Slash>> {
-    let question = |page| QuerySlashes {
-        node,
-        page: Some(page),
-    };
-    let entries = |answer: Slashes| (answer.slashes.into_inner(), answer.next);
-    Ok(agents::chain::whole_list(client, question, entries).await?)
 }
 
 /// How long it is until a time, by this machine's clock, in the largest units that say it; `None` once

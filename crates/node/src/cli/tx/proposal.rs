@@ -3,11 +3,11 @@
 use anyhow::Context;
 use r3mes_types::{
     governance::{Change, MsgPropose, MsgVote, QueryParams, SlashDecision, Spend},
-    nodes::SlashStatus,
+    nodes::{QuerySlashes, SlashStatus},
     wire::{Shown, Text},
 };
 
-use super::{Account, nodes, settings};
+use super::{Account, settings};
 use crate::cli::args::{DecideSlash, ProposalCommand, SlashFate, Submit, Vote};
 
 impl Account<'_> {
@@ -41,7 +41,7 @@ impl Account<'_> {
 
     async fn decide_on_slash(&self, typed: &DecideSlash) -> anyhow::Result<Shown> {
         let id = typed.slash;
-        let all = nodes::slashes(&self.client, None).await?;
+        let all = self.client.list(QuerySlashes::default()).await?;
         let slash = all.iter().find(|slash| slash.id == id);
         let slash = slash.with_context(|| {
             format!("there is no slash {id}; `r3mes query slashes --all` lists them")

@@ -1,7 +1,10 @@
+mod files;
+mod folder;
+
 use std::{
     collections::{BTreeSet, HashSet},
     fs::{self, File},
-    io::{self, ErrorKind, Read, Write},
+    io::{ErrorKind, Read},
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU64, Ordering},
@@ -11,6 +14,7 @@ use std::{
 use bytes::Bytes;
 use r3mes_types::Cid;
 
+use self::files::{Temporaries, io_error, list, remove, sync_folder, write_error, write_file};
 use crate::{
     AnyCid, BlobStore, Block, BlockError, Collected, MAX_BLOCK_BYTES, Pin, PinName, StoreError,
     Usage,
@@ -21,15 +25,6 @@ use crate::{
 
 /// How long an unpinned block is safe, unless an option says otherwise: ten minutes.
 pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(600);
-
-/// Version of the folder's layout.
-const VERSION: u32 = 1;
-
-/// How the version file is called while it is written.
-const NEW_PREFIX: &str = ".version-";
-
-/// Most bytes of the version file that are read.
-const MAX_VERSION_BYTES: u64 = 32;
 
 /// From this length on, in bytes, blocks are read into memory that is used again.
 const LONG_BLOCK: u64 = 64 << 10;
@@ -114,91 +109,6 @@ impl DiskStore {
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
-    }
-
-    fn check_version(&self) -> Result<(), StoreError> {
-        fs::create_dir_all(&self.folder).map_err(io_error("create", &self.folder))?;
-        let path = self.folder.join("version");
-        if !fs::exists(&path).map_err(io_error("look for", &path))? {
-            self.create_version(&path)?;
-        }
-        let mut found = String::new();
-        let file = File::open(&path).map_err(io_error("open", &path))?;
-        let read = file.take(MAX_VERSION_BYTES).read_to_string(&mut found);
-        read.map_err(io_error("read", &path))?;
-        if found.trim_end() == VERSION.to_string() {
-            return Ok(());
-        }
-        let expected = VERSION;
-        Err(StoreError::Foreign {
-            path,
-            expected,
-            found,
-        })
-    }
-
-    /// Makes an empty folder a store. Another process may be doing the same.
-    fn create_version(&self, path: &Path) -> Result<(), StoreError> {
-        for entry in list(&self.folder)? {
-            let name = entry?.file_name();
-            let name = name.to_string_lossy();
-            if name == "version" {
-                return Ok(());
-            }
-            if !name.starts_with(NEW_PREFIX) {
-                return Err(StoreError::Foreign {
-                    path: path.to_owned(),
-                    expected: VERSION,
-                    found: format!("{name} and no version file"),
-                });
-            }
-        }
-        let number = NEXT_TEMPORARY.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{NEW_PREFIX}{}-{number}", process::id());
-        let temporary = self.folder.join(name);
-        let file = write_file(&temporary, format!("{VERSION}\n").as_bytes())?;
-        file.sync_all().map_err(write_error(&temporary))?;
-        fs::rename(&temporary, path).map_err(write_error(path))?;
-        sync_folder(&self.folder)
-    }
-
-    /// Writers hold the lock shared, so nothing in `tmp` is in use when it can be had alone.
-    fn remove_leftovers(&self) -> Result<(), StoreError> {
-        let (path, lock) = self.lock_file()?;
-        match lock.try_lock() {
-            Ok(()) => self.clear_temporaries(),
-            Err(fs::TryLockError::WouldBlock) => Ok(()),
-            Err(fs::TryLockError::Error(error)) => Err(io_error("lock", &path)(error)),
-        }
-    }
-
-    fn clear_temporaries(&self) -> Result<(), StoreError> {
-        for entry in list(&self.folder.join("tmp"))? {
-            remove(&entry?.path())?;
-        }
-        Ok(())
-    }
-
-    fn lock_file(&self) -> Result<(PathBuf, File), StoreError> {
-        let path = self.folder.join("lock");
-        let mut options = File::options();
-        let file = options.create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(io_error("open", &path))?;
-        Ok((path, file))
-    }
-
-    /// Holds off the garbage collectors of all processes until dropped.
-    fn lock_shared(&self) -> Result<File, StoreError> {
-        let (path, file) = self.lock_file()?;
-        file.lock_shared().map_err(io_error("lock", &path))?;
-        Ok(file)
-    }
-
-    /// Waits until no process is writing; dropped, it lets them go on.
-    fn lock_exclusive(&self) -> Result<File, StoreError> {
-        let (path, file) = self.lock_file()?;
-        file.lock().map_err(io_error("lock", &path))?;
-        Ok(file)
     }
 
     fn block_path(&self, cid: &AnyCid) -> PathBuf {
@@ -540,84 +450,5 @@ fn total(stored: &[Stored]) -> Usage {
     Usage {
         blocks: stored.len() as u64,
         bytes: stored.iter().map(|file| file.bytes).sum(),
-    }
-}
-
-/// Temporary files, removed when dropped unless they have been renamed.
-#[derive(Default)]
-struct Temporaries(Vec<PathBuf>);
-
-impl Drop for Temporaries {
-    fn drop(&mut self) {
-        for path in &self.0 {
-            // Renamed files are gone; others are cleared when the store is opened next.
-            let _ = fs::remove_file(path);
-        }
-    }
-}
-
-fn write_file(path: &Path, content: &[u8]) -> Result<File, StoreError> {
-    let mut options = File::options();
-    let file = options.create_new(true).write(true).open(path);
-    let mut file = file.map_err(write_error(path))?;
-    file.write_all(content).map_err(write_error(path))?;
-    Ok(file)
-}
-
-fn sync_folder(path: &Path) -> Result<(), StoreError> {
-    let synced = File::open(path).and_then(|folder| folder.sync_all());
-    synced.map_err(write_error(path))
-}
-
-/// Removes a file and says whether it was there.
-fn remove(path: &Path) -> Result<bool, StoreError> {
-    match fs::remove_file(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(io_error("remove", path)(error)),
-    }
-}
-
-fn list(path: &Path) -> Result<impl Iterator<Item = Result<fs::DirEntry, StoreError>>, StoreError> {
-    let entries = fs::read_dir(path).map_err(io_error("list", path))?;
-    Ok(entries.map(move |entry| entry.map_err(io_error("list", path))))
-}
-
-fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> StoreError {
-    move |source| StoreError::Io {
-        action,
-        path: path.to_owned(),
-        source,
-    }
-}
-
-fn write_error(path: &Path) -> impl Fn(io::Error) -> StoreError {
-    move |source| {
-        let path = path.to_owned();
-        match source.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-                StoreError::DiskFull { path, source }
-            }
-            _ => StoreError::Io {
-                action: "write",
-                path,
-                source,
-            },
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn full_disk_is_told_from_other_faults() {
-        // Linux's device that is always full.
-        let path = Path::new("/dev/full");
-        let mut full = File::options().write(true).open(path).unwrap();
-        let error = full.write_all(b"x").map_err(write_error(path)).unwrap_err();
-        assert!(matches!(error, StoreError::DiskFull { .. }), "{error:?}");
-        assert!(error.to_string().contains("nothing stored before is lost"));
     }
 }

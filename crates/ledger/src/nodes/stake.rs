@@ -174,7 +174,9 @@ fn add(node: &mut Node, part: Unbonding) {
     if let Some(newest) = node.unbonding.last_mut() {
         *newest = Unbonding {
             amount: newest.amount.saturating_add(part.amount),
-            ..part
+            started_at: part.started_at,
+            // Unbonding may have got shorter since the newest began.
+            release_at: part.release_at.max(newest.release_at),
         };
     }
 }

@@ -1,13 +1,15 @@
-//! What a run keeps when it is finished, and for how long.
+//! What the ledger keeps of what is over, and for how long.
 
 use r3mes_ledger::training::{self, RUNS};
-use r3mes_ledger::{Genesis, Ledger};
+use r3mes_ledger::{Genesis, Ledger, governance};
+use r3mes_types::governance::Change;
+use r3mes_types::nodes::NodesParams;
 use r3mes_types::rewards::QueryVesting;
 use r3mes_types::training::{
     ObligationKind as Kind, Phase, QueryObligations, QueryRound, RunParams, RunStatus,
 };
 use r3mes_types::wire::List;
-use r3mes_types::{Millis, Time};
+use r3mes_types::{Amount, Millis, Time};
 
 use crate::chain::address;
 use crate::play::*;
@@ -174,4 +176,24 @@ fn runs_that_are_done_with_make_room_for_others() {
     assert!(last.open, "the run after 64 others trains");
     let owed = play.owed(MINERS[0]);
     assert_eq!(owed.first().map(|owed| owed.run), Some(65));
+}
+
+#[test]
+fn stake_taken_back_never_comes_sooner_for_what_is_taken_back_after_unbonding_got_shorter() {
+    let mut play = Play::found(&two_rounds());
+    for _ in 0..16 {
+        play.all_less(&[LEAVER]);
+    }
+    let newest = |play: &Play| *play.chain.node(LEAVER).unbonding.last().unwrap();
+    let due = newest(&play).release_at;
+    let params = governance::params(&play.chain.view()).unwrap().nodes;
+    play.propose(Change::Nodes(NodesParams {
+        unbonding: Millis::seconds(10),
+        appeal_window: Millis::seconds(10),
+        ..params
+    }));
+    // There is no room for another part: the newest takes it in.
+    play.all_less(&[LEAVER]);
+    assert_eq!(newest(&play).amount, Amount::new(2));
+    assert_eq!(newest(&play).release_at, due);
 }

@@ -328,7 +328,7 @@ impl Theatre {
 }
 
 proptest! {
-    #![proptest_config(config(16))]
+    #![proptest_config(config(12))]
 
     #[test]
     fn training_does_what_the_naive_model_does(

@@ -17,7 +17,7 @@ use r3mes_functions::{
     tls::ServerTls,
     tokens::{Token, Tokens},
 };
-use r3mes_functions_http::{Functions, HttpLimits, WebhookHosts};
+use r3mes_functions_http::{Functions, HttpLimits, Origins, WebhookHosts};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +35,8 @@ pub(crate) struct ServerHandle {
 impl ServerHandle {
     /// Listens at `HOST:PORT` and serves. `tokens` are `(token, user, groups)`; `token_required` says
     /// whether nobody may come without one, `tls` the files of a certificate and its key, `webhook_hosts`
-    /// who alone may be told that a call is over: all on the public Internet over https if it is absent.
+    /// who alone may be told that a call is over: all on the public Internet over https if it is absent;
+    /// `cors_origins` whose pages may call from a browser.
     #[new]
     fn new(
         py: Python<'_>,
@@ -44,11 +45,13 @@ impl ServerHandle {
         token_required: bool,
         tls: Option<(PathBuf, PathBuf)>,
         webhook_hosts: Option<Vec<String>>,
+        cors_origins: Vec<String>,
     ) -> PyResult<Self> {
         let tls = tls
             .map(|(certificate, key)| ServerTls::from_files(&certificate, &key))
             .transpose()
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let origins = Origins::listed(&cors_origins).map_err(PyValueError::new_err)?;
         let bound = wait(py, TcpListener::bind(address))?;
         let listener = bound.map_err(|error| {
             let words = format!(
@@ -77,6 +80,7 @@ impl ServerHandle {
         let serving = runtime()?.spawn(async move {
             let http = HttpLimits {
                 webhooks: webhook_hosts.map_or(WebhookHosts::Public, WebhookHosts::Only),
+                origins,
                 ..HttpLimits::default()
             };
             let api = Functions::new(hub, http, None);

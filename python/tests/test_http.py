@@ -202,3 +202,21 @@ def test_hosts_that_a_server_lists_are_told_that_a_call_is_over_and_no_others() 
                 assert answer.code == 400 and why in json.load(answer)["detail"]
     with pytest.raises(TypeError, match=r"give \['elsewhere'\]"):
         Server(webhook_hosts="elsewhere")
+
+
+def test_pages_of_listed_origins_alone_may_call() -> None:
+    page = {"Origin": "https://app.example.com", "Sec-Fetch-Site": "cross-site"}
+    with Server(port=0, cors_origins=["https://app.example.com"]) as server:
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            ask(f"{server.url}/api/fn/len", ["four"], **page)
+        with caught.value as answer:
+            assert (answer.code, answer.headers["Access-Control-Allow-Origin"]) == (404, "https://app.example.com")
+    with Server(port=0) as server:
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            ask(f"{server.url}/api/fn/len", ["four"], **page)
+        with caught.value as answer:
+            assert answer.code == 403 and "another origin" in json.load(answer)["detail"]
+    with pytest.raises(ValueError, match="write https://HOST"):
+        Server(port=0, cors_origins=["app.example.com"]).start()
+    with pytest.raises(TypeError, match="list of origins"):
+        Server(cors_origins="https://app.example.com")

@@ -19,6 +19,8 @@ class Server:
     :param token_required: whether nobody may come without a token.
     :param webhook_hosts: hosts, each `HOST` or `HOST:PORT`, that alone may be told that an asynchronous call is over,
         over http too; nobody if there are none. If not given, all may be that are on the public Internet, over https.
+    :param cors_origins: origins, each `https://HOST` or `http://HOST:PORT`, whose pages may call from a browser; `["*"]` for
+        all. Pages of the gateway itself always may.
     :param certificate: the file of a certificate (PEM) with which TLS is spoken. :param key: that of its key.
     """
 
@@ -30,6 +32,7 @@ class Server:
         tokens: Mapping[str, str | tuple[str, Iterable[str]]] | None = None,
         token_required: bool = False,
         webhook_hosts: Iterable[str] | None = None,
+        cors_origins: Iterable[str] = (),
         certificate: str | os.PathLike[str] | None = None,
         key: str | os.PathLike[str] | None = None,
     ) -> None:
@@ -45,6 +48,9 @@ class Server:
         if isinstance(webhook_hosts, str):
             raise TypeError(f"webhook_hosts is a list of hosts: give [{webhook_hosts!r}]")
         self._webhook_hosts = None if webhook_hosts is None else list(webhook_hosts)
+        if isinstance(cors_origins, str):
+            raise TypeError(f"cors_origins is a list of origins: give [{cors_origins!r}]")
+        self._cors_origins = list(cors_origins)
         self._handle: _native.ServerHandle | None = None
 
     @property
@@ -63,7 +69,12 @@ class Server:
         """Serves in the background."""
         if self._handle is None:
             self._handle = _native.ServerHandle(
-                self._address, self._tokens, self._token_required, self._tls, self._webhook_hosts
+                self._address,
+                self._tokens,
+                self._token_required,
+                self._tls,
+                self._webhook_hosts,
+                self._cors_origins,
             )
             _gateway.running_servers.append(self)
         return self

@@ -10,7 +10,7 @@ use crate::block::{Admitted, Lane};
 
 /// Transactions that wait for a block, as far as the next one to be checked has to know them.
 ///
-/// The mempool admits to it what [`Ledger::check_tx`] lets in, and begins a new one after each commit
+/// The mempool admits to it what [`Ledger::check_tx`](crate::Ledger::check_tx) lets in, and begins a new one after each commit
 /// or eviction, with what still waits, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Waiting {

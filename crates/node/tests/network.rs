@@ -1,7 +1,8 @@
 //! A real network on this machine, each part in its own process, one of its miners a liar. Every role
 //! and service is killed, one or more in each phase of a round; it is started again, the rounds close,
 //! the liar alone is excluded, and everybody is paid to the last uremes what the rules say. Then the
-//! network is used from the command line: rounds and answers recompute, and every command speaks JSON.
+//! network is used from the command line: rounds and answers recompute, and every command speaks JSON,
+//! or refuses what there is no cause for.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -161,6 +162,8 @@ impl Network {
         for (label, pid) in running {
             assert!(test_kill_process(pid).is_err(), "{label} runs on");
         }
+        let kept = self.dir.join("network");
+        assert!(kept.is_dir(), "--keep did not keep {}", kept.display());
     }
 }
 

@@ -27,8 +27,8 @@ impl Draw {
         least + self.word() as usize % (most - least + 1)
     }
 
-    /// Values of which most lie in [-1, 1), some are zeros of either sign, subnormal, near a half
-    /// of the quantizer's steps, or ten times as large.
+    /// Values of which most lie in [-1, 1), some are zeros of either sign, subnormal, up to ten
+    /// times as large, or near a half of the quantizer's steps in a row whose largest magnitude is 10.
     pub(super) fn values(&mut self, len: usize) -> Vec<f32> {
         let mut value = || {
             let unit = signed_unit(self.word());

@@ -93,3 +93,73 @@ pub(crate) fn dequantize(codes: &[i8], scale: f32, out: &mut [f32]) {
         *out = f32::from(*code) * scale;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows' largest magnitudes; beside each, values within a few units in the last place of a half of
+    /// a step, by their bits, and their codes. Dividing by the scale gives each another code.
+    const NEAR_HALVES: [(f32, [(u32, i8); 5]); 4] = [
+        (
+            0.7,
+            [
+                (0xBE75_84A2, -44),
+                (0xBEF9_C04E, -89),
+                (0x3E0A_47C3, 25),
+                (0x3F2A_0742, 121),
+                (0x3DE7_686B, 21),
+            ],
+        ),
+        (
+            1.0,
+            [
+                (0xBF50_A142, -103),
+                (0x3F30_60C1, 87),
+                (0xBF70_E1C3, -119),
+                (0x3D71_E3C7, 7),
+                (0xBD71_E3C7, -7),
+            ],
+        ),
+        (
+            3.0,
+            [
+                (0xBFF6_6CD9, -81),
+                (0x3F89_9326, 45),
+                (0x402B_972E, 113),
+                (0x4014_E9D4, 98),
+                (0xC014_E9D4, -98),
+            ],
+        ),
+        (
+            10.0,
+            [
+                (0x3E49_9327, 2),
+                (0x406F_5EBD, 47),
+                (0xBF92_2449, -14),
+                (0x40D2_64C9, 83),
+                (0xC0A7_8F1F, -66),
+            ],
+        ),
+    ];
+
+    #[test]
+    fn activations_are_multiplied_by_one_factor_and_not_divided_by_the_scale() {
+        for (most, halves) in NEAR_HALVES {
+            let values = halves.map(|(bits, _)| f32::from_bits(bits));
+            let mut row = values.to_vec();
+            row.push(most);
+            let mut codes = [0; 6];
+            let (scale, _) = activations(&row, &mut codes).unwrap();
+            assert_eq!(codes[..5], halves.map(|(_, code)| code), "of {most}");
+            assert_eq!(codes[5], 127);
+            for (value, code) in values.iter().zip(codes) {
+                assert_ne!(
+                    round_even(value / scale),
+                    i32::from(code),
+                    "{value} of {most}"
+                );
+            }
+        }
+    }
+}

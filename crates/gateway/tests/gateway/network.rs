@@ -200,6 +200,54 @@ async fn the_last_refusal_is_passed_on_when_no_node_takes_the_request() {
 }
 
 #[tokio::test]
+async fn requests_over_the_gateway_s_own_limit_are_told_to_come_back() {
+    let parrot = Arc::new(Parrot::held(&["parrot"]));
+    let running = serving(&parrot).await;
+    let limits = NetworkLimits {
+        concurrent_requests: 1,
+        ..NetworkLimits::default()
+    };
+    let gateway = gateway(Directory::of(&[&running]), limits).await;
+    let mut body = ask("parrot");
+    body["stream"] = json!(true);
+    let held = post(&gateway, "/v1/completions", &body).await;
+    let refused = post(&gateway, "/v1/completions", &body).await;
+    assert_eq!(refused.status(), 429);
+    assert_eq!(refused.headers()["retry-after"], "1");
+    assert_eq!(json_of(refused).await["error"]["type"], "rate_limit_error");
+    assert_eq!(
+        parrot.asked.load(Ordering::Relaxed),
+        1,
+        "the node was not asked"
+    );
+    // Once the first has ended there is room.
+    parrot.gate.add_permits(100);
+    assert!(held.text().await.unwrap().ends_with("data: [DONE]\n\n"));
+    while post(&gateway, "/v1/completions", &body).await.status() == 429 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_body_over_the_gateway_s_own_limit_reaches_no_node() {
+    let parrot = Arc::new(Parrot::new(&["parrot"]));
+    let running = serving(&parrot).await;
+    let limits = NetworkLimits {
+        body_bytes: 1000,
+        ..NetworkLimits::default()
+    };
+    let gateway = gateway(Directory::of(&[&running]), limits).await;
+    let mut body = ask("parrot");
+    body["prompt"] = "a".repeat(2000).into();
+    let refused = post(&gateway, "/v1/completions", &body).await;
+    assert_eq!(refused.status(), 413);
+    let error = json_of(refused).await;
+    let message = error["error"]["message"].as_str().unwrap();
+    assert!(message.contains("1000 bytes"), "{message}");
+    assert_eq!(parrot.asked.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
 async fn an_answer_that_breaks_off_is_not_begun_again_elsewhere() {
     let models = json!({ "data": [{ "id": "parrot" }] });
     let breaking = Router::new()

@@ -8,7 +8,10 @@ use super::{
 };
 use crate::{
     config::{Engine, Log},
-    demo::{self, figures::Figures},
+    demo::{
+        self,
+        figures::{Check, Figures},
+    },
     telemetry,
 };
 
@@ -43,8 +46,12 @@ pub(super) fn run(typed: &Demo, overrides: &Overrides, out: &Output) -> anyhow::
         })
         .await
     })?;
-    let failed: Vec<String> = figures
-        .checks
+    all_hold(&figures.checks)
+}
+
+/// Whether everything that was checked holds; what does not is named.
+fn all_hold(checks: &[Check]) -> anyhow::Result<()> {
+    let failed: Vec<String> = checks
         .iter()
         .filter(|check| !check.holds)
         .map(|check| format!("{} ({})", check.name, one_line(&check.found)))
@@ -95,4 +102,22 @@ fn text(figures: &Figures, check: bool) -> String {
 
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_that_does_not_hold_fails_the_command_and_is_named() {
+        let check = |name, holds| Check {
+            name,
+            holds,
+            found: "found\nthis".to_owned(),
+        };
+        all_hold(&[check("first", true)]).unwrap();
+        let checks = [check("first", true), check("second", false)];
+        let failure = all_hold(&checks).unwrap_err().to_string();
+        assert_eq!(failure, "does not hold: second (found this)");
+    }
 }

@@ -227,6 +227,21 @@ mod tests {
 
     const ACCEPTED: Option<Outcome> = Some(Outcome::Accepted);
 
+    #[test]
+    fn the_loss_has_to_fall_by_fifteen_in_a_hundred() {
+        let fell = |loss| {
+            fall(&Figures {
+                base_loss: 6.0,
+                loss,
+                ..Figures::default()
+            })
+        };
+        assert!(fell(5.09).holds);
+        assert!(!fell(5.11).holds);
+        assert_eq!(fell(5.11).found, "6.000 to 5.110, 14.8%");
+        assert!(!fell(6.5).holds, "it rose");
+    }
+
     /// Rounds in which two honest miners and a liar met these outcomes.
     fn rounds(outcomes: &[[Option<Outcome>; 3]]) -> Vec<RoundFigures> {
         let miners = [("miner-1", true), ("miner-2", true), ("liar", false)];

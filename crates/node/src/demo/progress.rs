@@ -133,3 +133,70 @@ fn line(figures: &Figures, round: &RoundFigures) -> String {
         round.paid_uremes as f64 / 1e6,
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures() -> Figures {
+        Figures {
+            base_sample: 6.0,
+            ..Figures::default()
+        }
+    }
+
+    fn round() -> RoundFigures {
+        RoundFigures {
+            round: 3,
+            held_out_sample: 5.1,
+            assigned: 4,
+            accepted: 3,
+            audited: 2,
+            uploaded_bytes: 25_000,
+            dense_bytes: 1_000_000,
+            verification_bytes: 2_000_000,
+            tokens: 8_192,
+            seconds: 2.0,
+            paid_uremes: 9_500_000,
+            ..RoundFigures::default()
+        }
+    }
+
+    #[test]
+    fn a_quiet_round_is_told_in_one_line_under_the_heading() {
+        let line = line(&figures(), &round());
+        for told in [
+            "    3  5.100 (-15.0%)",
+            "3 of  4",
+            "( 40x less)",
+            "4096",
+            "9.5 REMES",
+        ] {
+            assert!(line.contains(told), "no {told:?} in {line:?}");
+        }
+        assert!(
+            !line.contains("court") && !line.contains("slashed"),
+            "{line:?}"
+        );
+        assert!(line.len() <= usize::from(WHOLE_LINE), "{line:?}");
+    }
+
+    #[test]
+    fn a_round_with_a_liar_tells_of_the_court_and_the_slash() {
+        let round = RoundFigures {
+            disputed: 1,
+            slashed_uremes: 2_500_000,
+            ..round()
+        };
+        let line = line(&figures(), &round);
+        assert!(line.contains(", 1 in court"), "{line:?}");
+        assert!(line.ends_with(", 2.5 REMES slashed"), "{line:?}");
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_what_fits_it() {
+        let line = short_line(&figures(), &round());
+        assert_eq!(line, "    3  5.100 (-15.0%)    3 of  4     9.5");
+        assert!(line.len() <= SHORT_HEADING.len());
+    }
+}

@@ -94,7 +94,7 @@ impl Hub {
     pub async fn attend<R, W>(&self, read: R, write: W)
     where
         R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        W: AsyncWrite + Send + Unpin + 'static,
     {
         let outbox = Arc::new(Outbox::new(MAX_WAITING_BYTES));
         let mut nonce = [0; 32];
@@ -112,7 +112,7 @@ impl Hub {
     pub async fn attend_gateway<R, W>(&self, name: &str, read: R, write: W)
     where
         R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        W: AsyncWrite + Send + Unpin + 'static,
     {
         let outbox = Arc::new(Outbox::new(MAX_GATEWAY_BYTES));
         let opened: Result<_, Infallible> =
@@ -125,7 +125,7 @@ impl Hub {
     pub async fn attend_front<R, W>(&self, read: R, write: W)
     where
         R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        W: AsyncWrite + Send + Unpin + 'static,
     {
         let outbox = Arc::new(Outbox::new(MAX_GATEWAY_BYTES));
         let opened: Result<_, Infallible> =
@@ -138,7 +138,7 @@ impl Hub {
     pub async fn attend_remote<R, W>(&self, name: &str, read: R, write: W)
     where
         R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        W: AsyncWrite + Send + Unpin + 'static,
     {
         let outbox = Arc::new(Outbox::new(MAX_GATEWAY_BYTES));
         let opened: Result<_, Infallible> =
@@ -150,7 +150,7 @@ impl Hub {
     async fn move_frames<R, W>(&self, peer: PeerId, outbox: &Outbox, read: R, write: W)
     where
         R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        W: AsyncWrite + Send + Unpin + 'static,
     {
         tokio::select! {
             _ = outbox.write_to(write) => {}

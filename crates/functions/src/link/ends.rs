@@ -104,13 +104,18 @@ impl Outgoing {
                 body = parts.next().unwrap_or_default();
             }
             let flags = if body.is_empty() { last } else { Flags::NONE };
-            self.link.send(Frame {
+            let frame = Frame {
                 kind,
                 flags,
                 call: self.number,
                 head: std::mem::take(&mut head),
                 body: chunk,
-            });
+            };
+            if flags.ends_stream() {
+                self.link.send_last(frame);
+            } else {
+                self.link.send(frame);
+            }
             if body.is_empty() {
                 self.window
                     .ended

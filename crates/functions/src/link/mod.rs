@@ -93,7 +93,7 @@ impl Link {
     ) -> io::Result<()>
     where
         R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        W: AsyncWrite + Send + Unpin + 'static,
     {
         let result = tokio::select! {
             result = self.outbox.write_to(write) => result,
@@ -213,6 +213,16 @@ impl Link {
     /// Sends a frame of the connection itself.
     pub(crate) fn send(&self, frame: Frame) {
         self.outbox.push(frame);
+    }
+
+    /// Sends a frame after which its call waits for the other end: at once where it is the only call.
+    fn send_last(&self, frame: Frame) {
+        let alone = self.calls().len() <= 1;
+        if alone {
+            self.outbox.push_through(frame);
+        } else {
+            self.outbox.push(frame);
+        }
     }
 
     /// Ends the connection once everything is sent.

@@ -1,6 +1,10 @@
 //! Taking calls: each once for its idempotency key, and none that the queue has no room for.
 
-use async_nats::jetstream::{kv::CreateErrorKind, message::PublishMessage};
+use std::error::Error;
+
+use async_nats::jetstream::{
+    self, ErrorCode, context::PublishError, kv::CreateErrorKind, message::PublishMessage,
+};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -154,7 +158,11 @@ impl KeptCalls {
         let sent = sent.map_err(|error| nats("queue a call", error))?;
         match sent.await {
             Ok(_) => Ok(()),
-            Err(error) if error.to_string().contains("maximum messages") => Err(KeepError::Full),
+            Err(error) if not_stored(&error) => {
+                // So it also says that a disk fails, which the code does not tell apart.
+                tracing::warn!(queue, %error, "functions.federation.full");
+                Err(KeepError::Full)
+            }
             Err(error) => Err(nats("queue a call", error).into()),
         }
     }
@@ -167,4 +175,12 @@ impl KeptCalls {
         self.drop_value(&arguments_of(&record.id), record.arguments)
             .await;
     }
+}
+
+/// Whether the server has no room for a message: `JSStreamStoreFailedErr`, of a stream at its limits.
+fn not_stored(error: &PublishError) -> bool {
+    let told = error
+        .source()
+        .and_then(|source| source.downcast_ref::<jetstream::Error>());
+    told.is_some_and(|told| told.error_code() == ErrorCode::STREAM_STORE_FAILED)
 }

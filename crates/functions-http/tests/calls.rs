@@ -616,7 +616,22 @@ async fn what_there_is_can_be_read() {
         .send()
         .await
         .unwrap();
-    assert!(docs.text().await.unwrap().contains("swagger-ui"));
+    let docs = docs.text().await.unwrap();
+    let loaded = docs
+        .split(['"', '\''])
+        .filter_map(|part| part.strip_prefix("./"));
+    let loaded: Vec<&str> = loaded.collect();
+    assert!(loaded.contains(&"swagger-ui-bundle.js"), "{docs}");
+    let size = async |file: &str| {
+        let sent = network.http.get(network.url(&format!("/docs/{file}")));
+        let answer = sent.send().await.unwrap().error_for_status().unwrap();
+        answer.bytes().await.unwrap().len()
+    };
+    for file in loaded {
+        assert_ne!(size(file).await, 0, "{file}");
+    }
+    // What no page loads is left out: .cargo/config.toml.
+    assert_eq!(size("swagger-ui-bundle.js.map").await, 0);
     assert_eq!(network.get("/health").await["broker"]["nodes"], 1);
     let metrics = network.get("/api/metrics").await;
     assert_eq!(metrics["gateway"]["connected_nodes"], 1);

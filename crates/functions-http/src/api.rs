@@ -43,6 +43,8 @@ pub struct HttpLimits {
     pub webhooks: WebhookHosts,
     /// Pages of which origins may call from a browser.
     pub origins: Origins,
+    /// What a connection over HTTP is held to. How many there may be, frames included, the hub says.
+    pub connection: server::Limits,
 }
 
 impl Default for HttpLimits {
@@ -55,6 +57,7 @@ impl Default for HttpLimits {
             job_life: Duration::from_secs(3600),
             webhooks: WebhookHosts::default(),
             origins: Origins::default(),
+            connection: server::Limits::default(),
         }
     }
 }
@@ -148,12 +151,13 @@ impl Functions {
             }
         };
         let (router, stop) = (self.router(), shutdown.clone());
+        let limits = self.shared.limits.connection;
         let others = move |other: Other| {
             let router = match other.lacks_tls {
                 true => Router::new().fallback(problem::only_tls),
                 false => router.clone(),
             };
-            server::serve_connection(other.stream, other.client, router, stop.clone())
+            server::serve_connection(other.stream, other.client, router, limits, stop.clone())
         };
         let serving = hub.serve_beside(listener, tls, others, shutdown.clone());
         tokio::join!(serving, forget, running);

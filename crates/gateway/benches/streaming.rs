@@ -123,7 +123,8 @@ fn request() -> Request {
 async fn listen(router: Router, shutdown: &CancellationToken) -> Result<String, Failure> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);
-    tokio::spawn(server::serve(listener, router, shutdown.clone()));
+    let limits = server::Limits::default();
+    tokio::spawn(server::serve(listener, router, limits, shutdown.clone()));
     Ok(url)
 }
 

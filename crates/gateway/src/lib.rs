@@ -16,7 +16,8 @@
 //! let store = Arc::new(MemoryStore::new());
 //! let router = ipfs::router(store, ipfs::GatewayLimits::default());
 //! let listener = TcpListener::bind("127.0.0.1:8090").await?;
-//! server::serve(listener, router, CancellationToken::new()).await;
+//! let limits = server::Limits::default();
+//! server::serve(listener, router, limits, CancellationToken::new()).await;
 //! # Ok(())
 //! # }
 //! ```

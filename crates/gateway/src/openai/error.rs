@@ -59,6 +59,14 @@ impl ApiError {
         }
     }
 
+    /// Nodes that took the request and sent nothing.
+    pub(super) fn stalled(message: impl Into<String>) -> Self {
+        Self {
+            code: Some("serving_node_stalled"),
+            ..Self::new(StatusCode::GATEWAY_TIMEOUT, message)
+        }
+    }
+
     /// The JSON body.
     pub(super) fn body(&self) -> Value {
         let kind = match self.status {

@@ -10,6 +10,7 @@
 //!
 //! [`Engine`]: r3mes_inference::Engine
 
+mod answers;
 mod api;
 mod choice;
 mod client;

@@ -9,19 +9,20 @@ use std::{
 
 use axum::{
     Json, Router,
-    body::{Body, Bytes},
+    body::Bytes,
     extract::{DefaultBodyLimit, Path, State, rejection::BytesRejection},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use futures::{StreamExt, future, stream};
+use futures::future;
 use r3mes_http::metrics::Metrics;
 use reqwest::redirect::Policy;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
 use super::{
+    answers::{PASSED_OUT, first_byte, has_stalled, passed, read_bounded},
     api::{read_body, respond_counted},
     error::{self, ApiError},
     figures::{Figures, Open},
@@ -38,8 +39,9 @@ const MAX_MODELS_BYTES: usize = 1 << 20;
 /// Longest receipt passed on, in bytes.
 const MAX_RECEIPT_BYTES: usize = 16 << 20;
 
-/// Longest refusal of a node that is passed on, in bytes.
-const MAX_REFUSAL_BYTES: usize = 1 << 20;
+/// Nodes that may take a request and send nothing for as long as they may: a client is told after them, and
+/// no others are asked.
+const MAX_STALLED: usize = 2;
 
 /// Answers of which it is remembered who gave them.
 const MAX_REMEMBERED: usize = 16_384;
@@ -49,9 +51,6 @@ const MAX_ID_CHARS: usize = 128;
 
 /// Headers of a request that a serving node needs.
 const PASSED_IN: [&str; 2] = ["content-type", NONCE_HEADER];
-
-/// Headers of an answer that a client needs.
-const PASSED_OUT: [&str; 4] = ["content-type", "retry-after", "etag", RECEIPT_HEADER];
 
 /// Who serves, as the ledger has it. The call must not block: it is asked for every request.
 pub trait ServingDirectory: Send + Sync {
@@ -77,7 +76,7 @@ pub struct NetworkLimits {
     pub body_bytes: usize,
     /// Time to connect to a node, and for it to list its models.
     pub connect_timeout: Duration,
-    /// Longest pause within an answer.
+    /// Longest pause of a node before or within an answer.
     pub stall_timeout: Duration,
     /// Age at which the list of who serves what is made anew.
     pub list_age: Duration,
@@ -102,8 +101,9 @@ type Report = dyn Fn() -> Value + Send + Sync;
 /// The OpenAI API over the serving nodes of the network.
 ///
 /// A request goes to the node with the fewest open requests of those that have the model. When
-/// that node fails before the first byte of its answer, the next one is asked. A client that goes
-/// away closes the connection to the node, which stops the generation.
+/// that node fails before the first byte of its answer, the next one is asked, unless two have sent
+/// nothing for too long. A client that goes away closes the connection to the node, which stops the
+/// generation.
 #[derive(Clone)]
 pub struct Network {
     inner: Arc<Inner>,
@@ -300,7 +300,8 @@ impl Inner {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return Err(ApiError::busy("too many requests at once: try again later"));
         };
-        let mut refusal = None;
+        let patience = self.limits.stall_timeout;
+        let (mut refusal, mut stalled) = (None, 0);
         let candidates = self.candidates(&model).await?;
         for node in candidates {
             let held = Held::new(&node);
@@ -313,19 +314,30 @@ impl Inner {
                 Ok(begun) => {
                     self.remember(&begun.headers, &node.node);
                     open.begin(begun.status);
-                    return Ok(begun.respond((held, place, open)));
+                    return Ok(begun.respond(patience, (held, place, open)));
                 }
                 Err(error) => {
                     let address = &node.node.address;
                     tracing::warn!(%address, %error, "a serving node failed; asking the next");
+                    stalled += usize::from(has_stalled(&error));
                 }
+            }
+            if stalled == MAX_STALLED {
+                break;
             }
         }
         match refusal {
             // The last node's own words say more than ours would.
             Some(refusal) => {
                 open.begin(refusal.status);
-                Ok(refusal.respond((place, open)))
+                Ok(refusal.respond(patience, (place, open)))
+            }
+            None if stalled > 0 => {
+                let seconds = patience.as_secs_f64();
+                let message = format!(
+                    "the serving nodes that were asked sent nothing for {seconds} s: try again later, or ask for fewer tokens or a stream"
+                );
+                Err(ApiError::stalled(message))
             }
             None => {
                 let message = "every serving node with this model failed: try again later";
@@ -395,56 +407,6 @@ impl Inner {
     }
 }
 
-/// An answer of a node of which the status, and of a success the first bytes, have come.
-struct Begun {
-    status: StatusCode,
-    headers: HeaderMap,
-    first: Bytes,
-    rest: Option<reqwest::Response>,
-}
-
-impl Begun {
-    /// Passes the answer on; `held` is kept until its last byte, or until the client has gone.
-    fn respond(self, held: impl Send + 'static) -> Response {
-        let rest = stream::unfold((self.rest, held), |(rest, held)| async move {
-            let mut rest = rest?;
-            match rest.chunk().await {
-                Ok(chunk) => chunk.map(|chunk| (Ok(chunk), (Some(rest), held))),
-                // The status is sent already; a cut connection tells the client.
-                Err(error) => Some((Err(error), (None, held))),
-            }
-        });
-        let body = stream::iter([Ok(self.first)]).chain(rest);
-        let mut response = Body::from_stream(body).into_response();
-        *response.status_mut() = self.status;
-        let headers = passed(&self.headers, &PASSED_OUT);
-        response.headers_mut().extend(headers);
-        response
-    }
-}
-
-/// Sends a request and waits for the first bytes of the answer's body.
-async fn first_byte(request: reqwest::RequestBuilder) -> Result<Begun, reqwest::Error> {
-    let mut answer = request.send().await?;
-    let (status, headers) = (answer.status(), answer.headers().clone());
-    if !status.is_success() {
-        let first = read_bounded(answer, MAX_REFUSAL_BYTES).await;
-        return Ok(Begun {
-            status,
-            headers,
-            first: first.unwrap_or_default(),
-            rest: None,
-        });
-    }
-    let first = answer.chunk().await?.unwrap_or_default();
-    Ok(Begun {
-        status,
-        headers,
-        first,
-        rest: Some(answer),
-    })
-}
-
 /// Whether another node may do what this one would not.
 fn may_retry(status: StatusCode) -> bool {
     status.is_server_error()
@@ -467,26 +429,6 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-fn passed<'h>(
-    headers: &'h HeaderMap,
-    names: &'h [&'static str],
-) -> impl Iterator<Item = (HeaderName, HeaderValue)> + 'h {
-    let found = |name: &&'static str| Some((*name, headers.get(*name)?.clone()));
-    let found = names.iter().filter_map(found);
-    found.map(|(name, value)| (HeaderName::from_static(name), value))
-}
-
-async fn read_bounded(mut answer: reqwest::Response, limit: usize) -> Option<Bytes> {
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.ok()? {
-        if body.len() + chunk.len() > limit {
-            return None;
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Some(body.into())
 }
 
 /// Names of all models served, each once.

@@ -63,7 +63,8 @@ pub(super) async fn serve(chain: Chain, shutdown: &CancellationToken) -> [String
     for (router, address) in routers.into_iter().zip(&mut addresses) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         *address = listener.local_addr().unwrap().to_string();
-        tokio::spawn(server::serve(listener, router, shutdown.clone()));
+        let limits = server::Limits::default();
+        tokio::spawn(server::serve(listener, router, limits, shutdown.clone()));
     }
     addresses
 }

@@ -57,7 +57,8 @@ impl Proxy {
         };
         let shutdown = CancellationToken::new();
         let router = Router::new().route("/", post(pass)).with_state(between);
-        tokio::spawn(server::serve(listener, router, shutdown.clone()));
+        let limits = server::Limits::default();
+        tokio::spawn(server::serve(listener, router, limits, shutdown.clone()));
         Self { url, lie, shutdown }
     }
 

@@ -1,7 +1,11 @@
 //! The network gateway before several serving nodes.
 
 use std::{
-    sync::{Arc, Mutex, atomic::Ordering},
+    future,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -278,6 +282,90 @@ async fn an_answer_that_breaks_off_is_not_begun_again_elsewhere() {
         broken += usize::from(response.bytes().await.is_err());
     }
     assert_eq!((broken, well.asked.load(Ordering::Relaxed)), (1, 1));
+}
+
+/// As long as a node may pause in these tests: short, since all of it is waited for.
+const STALL: Duration = Duration::from_millis(300);
+
+fn impatient() -> NetworkLimits {
+    NetworkLimits {
+        concurrent_requests: 1,
+        stall_timeout: STALL,
+        ..NetworkLimits::default()
+    }
+}
+
+#[tokio::test]
+async fn a_stream_whose_node_stalls_ends_with_an_error_and_frees_its_place() {
+    let parrot = Arc::new(Parrot::held(&["parrot"]));
+    let running = serving(&parrot).await;
+    let gateway = gateway(Directory::of(&[&running]), impatient()).await;
+    let mut body = ask("parrot");
+    body["stream"] = json!(true);
+    let stalled = post(&gateway, "/v1/completions", &body).await;
+    assert_eq!(stalled.status(), 200);
+    let text = stalled.text().await.unwrap();
+    let mut events = text.trim_end().split("\n\n");
+    assert!(events.next().unwrap().contains("\"a \""), "{text}");
+    let last = events.last().unwrap().strip_prefix("data: ").unwrap();
+    let error: Value = serde_json::from_str(last).unwrap();
+    assert_eq!(error["error"]["code"], "serving_node_stalled", "{error}");
+    assert_eq!(error["error"]["type"], "server_error", "{error}");
+    let message = error["error"]["message"].as_str().unwrap();
+    assert!(message.contains("nothing for 0.3 s"), "{message}");
+    // The node generates for nobody no more, and the one place there is has become free.
+    let _cancelled = parrot.cancelled.acquire().await.unwrap();
+    let status = get_json(&gateway, "/v1/status").await;
+    assert_eq!(status["serving_nodes"][0]["open_requests"], 0, "{status}");
+    parrot.gate.add_permits(100);
+    let next = post(&gateway, "/v1/completions", &body).await;
+    assert_eq!(next.status(), 200);
+    assert!(next.text().await.unwrap().ends_with("data: [DONE]\n\n"));
+}
+
+#[tokio::test]
+async fn nodes_that_take_a_request_and_say_nothing_are_waited_for_twice_at_most() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let models = json!({ "data": [{ "id": "parrot" }] });
+    let silent = || {
+        let (models, asked) = (models.clone(), Arc::clone(&asked));
+        let router = Router::new()
+            .route(
+                "/v1/models",
+                routing::get(move || async move { axum::Json(models) }),
+            )
+            .route(
+                "/v1/completions",
+                routing::post(move || async move {
+                    asked.fetch_add(1, Ordering::Relaxed);
+                    future::pending::<()>().await;
+                }),
+            );
+        Running::start(router)
+    };
+    let nodes = [silent().await, silent().await, silent().await];
+    let well = Arc::new(Parrot::new(&["parrot"]));
+    let good = serving(&well).await;
+    // Whichever is asked first, the good one answers.
+    let both = gateway(Directory::of(&[&nodes[0], &good]), impatient()).await;
+    for _ in 0..2 {
+        let answer = post(&both, "/v1/completions", &ask("parrot")).await;
+        assert_eq!(answer.status(), 200);
+    }
+    assert_eq!(asked.swap(0, Ordering::Relaxed), 1);
+
+    let all = Directory::of(&[&nodes[0], &nodes[1], &nodes[2]]);
+    let gateway = gateway(all, impatient()).await;
+    let refused = post(&gateway, "/v1/completions", &ask("parrot")).await;
+    assert_eq!(refused.status(), 504);
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
+    let error = json_of(refused).await;
+    assert_eq!(error["error"]["code"], "serving_node_stalled", "{error}");
+    let message = error["error"]["message"].as_str().unwrap();
+    assert!(message.contains("nothing for 0.3 s"), "{message}");
+    // Its place is free again: the next one is not told to come back.
+    let refused = post(&gateway, "/v1/completions", &ask("parrot")).await;
+    assert_eq!(refused.status(), 504);
 }
 
 #[tokio::test]

@@ -112,7 +112,8 @@ impl Relayed {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let router = router(chain.clone());
-        let server = tokio::spawn(server::serve(listener, router, shutdown.clone()));
+        let limits = server::Limits::default();
+        let server = tokio::spawn(server::serve(listener, router, limits, shutdown.clone()));
         Self {
             chain,
             url,

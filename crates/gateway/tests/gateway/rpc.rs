@@ -108,6 +108,7 @@ impl Node {
             server: tokio::spawn(server::serve(
                 listener,
                 router(Chain::Local(service)),
+                server::Limits::default(),
                 shutdown.clone(),
             )),
             shutdown,

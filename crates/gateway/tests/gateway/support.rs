@@ -26,7 +26,8 @@ impl Running {
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone().drop_guard();
-        let task = tokio::spawn(server::serve(listener, router, shutdown));
+        let limits = server::Limits::default();
+        let task = tokio::spawn(server::serve(listener, router, limits, shutdown));
         Self {
             address,
             task,

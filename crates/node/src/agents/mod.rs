@@ -27,7 +27,7 @@ use anyhow::Context as _;
 use r3mes_blobs::{BlobStore, DiskOptions, DiskStore};
 use r3mes_exact::{Cpu, CpuOptions};
 use r3mes_gateway::ipfs;
-use r3mes_http::server::serve;
+use r3mes_http::server::{Limits, serve};
 use r3mes_types::Role;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -88,6 +88,7 @@ impl Agent<'_> {
                 listener,
                 public,
                 Arc::clone(&store),
+                config.http.limits(),
                 shutdown.clone(),
             ));
         }
@@ -108,6 +109,7 @@ impl Agent<'_> {
             node,
             depot: depot::Depot::new(home, config, store, client.clone())?,
             chain: client.clone(),
+            http: config.http.limits(),
             shutdown: shutdown.clone(),
         };
         let files = ModelFiles::of_role(home, role);
@@ -237,6 +239,7 @@ async fn serve_blobs(
     listener: TcpListener,
     public: String,
     store: Arc<dyn BlobStore>,
+    limits: Limits,
     shutdown: CancellationToken,
 ) {
     let mut router = ipfs::router(Arc::clone(&store), ipfs::GatewayLimits::default());
@@ -246,7 +249,7 @@ async fn serve_blobs(
             Err(error) => tracing::warn!("no delegated routing: {error}"),
         }
     }
-    serve(listener, router, shutdown).await;
+    serve(listener, router, limits, shutdown).await;
 }
 
 /// Listens on an address of the configuration.

@@ -64,7 +64,7 @@ pub(super) async fn run(
         ApiLimits::default(),
     )?;
     let router = api.router().merge(metrics.router());
-    let serving = tokio::spawn(serve(listener, router, agent.shutdown.clone()));
+    let serving = tokio::spawn(serve(listener, router, agent.http, agent.shutdown.clone()));
     let host = Host {
         agent,
         engine: engine.clone(),

@@ -6,6 +6,7 @@ mod checks;
 mod clashes;
 mod flight;
 mod functions;
+mod http;
 mod network;
 #[cfg(test)]
 mod page;
@@ -30,6 +31,7 @@ pub(crate) use self::{
 pub use self::{
     flight::Flight,
     functions::{Billing, Functions, Nats, Tls},
+    http::Http,
     network::{Light, LongTrust, Network, TrustError, TrustedHeader},
     roles::{BlobBackEnd, Blobs, RoleConfig, Roles},
     services::{Attach, CometBft, Engine, Gateway, Ledger, Services, StateSync},
@@ -63,6 +65,9 @@ pub struct Config {
     /// Arrow Flight between nodes that share a token.
     #[garde(dive)]
     pub flight: Flight,
+    /// What clients over HTTP are held to.
+    #[garde(dive)]
+    pub http: Http,
     /// Processor use.
     #[garde(dive)]
     pub compute: Compute,

@@ -11,7 +11,7 @@ use r3mes_gateway::{
     flight::{FlightLimits, Token, router},
     ipfs::Source,
 };
-use r3mes_http::server::serve;
+use r3mes_http::server::{Limits, serve};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -85,6 +85,7 @@ pub struct Service {
     store: Arc<dyn BlobStore>,
     catalogue: LedgerCatalogue,
     token: Token,
+    limits: Limits,
 }
 
 impl Service {
@@ -92,7 +93,7 @@ impl Service {
     pub async fn serve(self, shutdown: CancellationToken) {
         let catalogue = Arc::new(self.catalogue);
         let router = router(self.store, catalogue, self.token, FlightLimits::default());
-        serve(self.listener, router, shutdown).await;
+        serve(self.listener, router, self.limits, shutdown).await;
     }
 }
 
@@ -113,6 +114,7 @@ pub async fn open(
         catalogue: LedgerCatalogue::new(chain, Arc::clone(&store)),
         store,
         token,
+        limits: config.http.limits(),
     })
 }
 

@@ -75,6 +75,7 @@ pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> a
         },
         origins: Origins::listed(&settings.cors_origins)
             .map_err(|error| anyhow::anyhow!("services.functions.cors_origins: {error}"))?,
+        connection: config.http.limits(),
         ..HttpLimits::default()
     };
     let following = follow_certificate(settings.tls.as_ref(), tls.clone());

@@ -44,7 +44,8 @@ pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> a
     let network = openai::Network::new(directory, &metrics, limits)?.with_report(report);
     tracing::info!(address = %settings.listen, "the gateway is ready");
     process::announce_ready();
-    serve(listener, network.router().merge(metrics.router()), shutdown).await;
+    let router = network.router().merge(metrics.router());
+    serve(listener, router, config.http.limits(), shutdown).await;
     following.await?;
     Ok(())
 }

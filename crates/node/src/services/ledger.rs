@@ -63,6 +63,7 @@ pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> a
     let store = agents::open_store(&genesis::bootstrap_folder(home), BOOTSTRAP_STORAGE_MB, true)?;
     let rpc_listener = agents::listen(settings.rpc_listen, "services.ledger.rpc_listen").await?;
 
+    let limits = config.http.limits();
     let mut tasks = tokio::task::JoinSet::new();
     let node = cosmos::Node::new(chain.clone());
     if let Some(address) = settings.grpc_listen {
@@ -70,13 +71,15 @@ pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> a
         // A call of gRPC has two parts in its path and one of the RPC has one: whoever follows a ledger may
         // name either port.
         let router = cosmos::grpc_router(node.clone())?.merge(rpc::router(chain.clone()));
-        tasks.spawn(serve(listener, router, shutdown.clone()));
+        tasks.spawn(serve(listener, router, limits, shutdown.clone()));
     }
     if let Some(address) = settings.rest_listen {
         let listener = agents::listen(address, "services.ledger.rest_listen").await?;
-        tasks.spawn(serve(listener, cosmos::rest_router(node), shutdown.clone()));
+        let router = cosmos::rest_router(node);
+        tasks.spawn(serve(listener, router, limits, shutdown.clone()));
     }
-    tasks.spawn(serve(rpc_listener, rpc::router(chain), shutdown.clone()));
+    let router = rpc::router(chain);
+    tasks.spawn(serve(rpc_listener, router, limits, shutdown.clone()));
     if let Some(address) = settings.flight_listen {
         let place = (address, "services.ledger.flight_listen");
         let service = flight::open(home, config, place, Arc::clone(&store)).await?;
@@ -85,7 +88,7 @@ pub async fn run(home: &Home, config: &Config, shutdown: CancellationToken) -> a
     if let Some(address) = settings.blobs_listen {
         let listener = agents::listen(address, "services.ledger.blobs_listen").await?;
         let gateway = ipfs::router(store, ipfs::GatewayLimits::default());
-        tasks.spawn(serve(listener, gateway, shutdown.clone()));
+        tasks.spawn(serve(listener, gateway, limits, shutdown.clone()));
     }
     tracing::info!("the ledger is ready");
     process::announce_ready();

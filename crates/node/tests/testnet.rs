@@ -163,7 +163,7 @@ fn four_validators_agree_close_a_round_and_take_back_one_that_was_killed() {
     let config = fs::read_to_string(dir.join("node-4/config.yaml")).expect("it is there");
     let taken = config.split("rpc_listen: ").nth(1).expect("it listens");
     let taken = taken.lines().next().expect("an address");
-    let _held = TcpListener::bind(taken).expect("it is free again");
+    let held = TcpListener::bind(taken).expect("it is free again");
     let refused = check.output().expect("it starts");
     let why = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success(), "{why}");
@@ -183,6 +183,30 @@ fn four_validators_agree_close_a_round_and_take_back_one_that_was_killed() {
         let status = json(r3mes(&dir.join(format!("node-{node}"))).arg("status"));
         assert_eq!(status["running"], false, "{status}");
     }
+
+    // Once more, with a validator that signs nothing: it holds that it signed later blocks. Nothing can
+    // be signed then without the one that is killed.
+    drop(held);
+    let signed = dir.join("node-3/data/cometbft/data/priv_validator_state.json");
+    let later = r#"{"height":"1000000000","round":0,"step":3}"#;
+    fs::write(signed, later).expect("it can be written");
+    let refused = check.args(["--within", "15"]).output().expect("it starts");
+    let why = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success(), "{why}");
+    let name = "blocks go on while a validator is killed, and it comes back to them";
+    assert!(why.contains(&format!("does not hold: {name}")), "{why}");
+    let checks: Value = serde_json::from_slice(&refused.stdout).expect("the checks are told");
+    let (killed, round) = (&checks[0], &checks[1]);
+    assert_eq!(killed["holds"], false, "{checks}");
+    let found = killed["found"].as_str().expect("a text");
+    for said in [
+        "the others made no 3 blocks without node-4",
+        "two thirds of the power",
+        "after 15 s",
+    ] {
+        assert!(found.contains(said), "{said}: {found}");
+    }
+    assert_eq!(round["holds"], true, "{checks}");
 }
 
 #[test]

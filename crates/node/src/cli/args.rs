@@ -27,7 +27,7 @@ pub(super) use query::*;
 pub(super) use registry::{ChainRegistry, NetworkKind};
 pub(super) use tx::*;
 
-use crate::{config::TrustedHeader, process::Service};
+use crate::{config::TrustedHeader, plan, process::Service};
 
 /// R3MES: a network where machines train, serve and verify AI models, and where every result can
 /// be recomputed bit for bit.
@@ -418,6 +418,9 @@ pub struct Testnet {
     /// then leave: status 0 only if all of it holds
     #[arg(long, conflicts_with = "hosts")]
     pub check: bool,
+    /// Seconds in which blocks must come, and in which a round must close
+    #[arg(long, value_name = "SECONDS", default_value_t = plan::PATIENCE, requires = "check", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub within: u64,
     /// Port of the public API; 0 takes a free one
     #[arg(long, default_value_t = 8000)]
     pub port: u16,

@@ -32,11 +32,12 @@ pub(super) fn run(typed: &Typed, overrides: &Overrides, out: &Output) -> anyhow:
     };
     telemetry::start(&log)?;
     let options = options(typed, overrides)?;
+    // Before any home is made.
+    if !Testnet::is_in(&options.dir) {
+        ensure_enough(typed, options.validators)?;
+    }
     let (testnet, made) = Testnet::open_or_make(&options)?;
-    anyhow::ensure!(
-        !typed.check || testnet.nodes.len() >= FEWEST_CHECKED,
-        "--check kills a validator, and without one of fewer than {FEWEST_CHECKED} the others cannot go on; give --validators {FEWEST_CHECKED} or more"
-    );
+    ensure_enough(typed, testnet.nodes.len())?;
     if !options.hosts.is_empty() {
         anyhow::ensure!(
             made,
@@ -65,6 +66,16 @@ pub(super) fn run(typed: &Typed, overrides: &Overrides, out: &Output) -> anyhow:
     }
 }
 
+/// Whether one of so many validators may be killed.
+fn ensure_enough(typed: &Typed, validators: usize) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        !typed.check || validators >= FEWEST_CHECKED,
+        "--check kills a validator, and without one of fewer than {FEWEST_CHECKED} the others cannot go on; give --validators {FEWEST_CHECKED} or more, and a new folder with --dir where {} holds a network of {validators}",
+        typed.dir.display()
+    );
+    Ok(())
+}
+
 /// The network that was asked for.
 fn options(typed: &Typed, overrides: &Overrides) -> anyhow::Result<Options> {
     let hosts = match &typed.hosts {
@@ -86,6 +97,7 @@ fn options(typed: &Typed, overrides: &Overrides) -> anyhow::Result<Options> {
         block_interval: Duration::from_millis(typed.block_interval_ms),
         rounds: typed.rounds,
         authority: !typed.no_authority,
+        within: Duration::from_secs(typed.within),
         child_args: overrides.to_args_of_any_home(),
     })
 }

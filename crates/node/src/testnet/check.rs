@@ -13,7 +13,6 @@ use super::{Testnet, homes::Node};
 use crate::{
     agents, cli,
     demo::figures::Check,
-    plan::PATIENCE,
     process::{Service, Supervisor},
 };
 
@@ -21,21 +20,24 @@ use crate::{
 const RUN: u64 = 1;
 /// Blocks that the others go on by while one is away.
 const BLOCKS_WITHOUT: u64 = 3;
-/// For how long blocks are waited for.
-const BLOCKS: Duration = Duration::from_secs(120);
 /// Blocks that one call answers.
 const PAGE: u64 = 20;
 
-/// Checks everything.
-pub(super) async fn all(testnet: &Testnet, supervisor: &Supervisor) -> anyhow::Result<Vec<Check>> {
+/// Checks everything; blocks and a round are waited for `within` each.
+pub(super) async fn all(
+    testnet: &Testnet,
+    supervisor: &Supervisor,
+    within: Duration,
+) -> anyhow::Result<Vec<Check>> {
     let mut checks = vec![outcome(
         "blocks go on while a validator is killed, and it comes back to them",
-        kill(testnet, supervisor).await,
+        kill(testnet, supervisor, within).await,
     )];
-    let closed = timeout(Duration::from_secs(PATIENCE), round(testnet)).await;
+    let closed = timeout(within, round(testnet)).await;
     let closed = closed.unwrap_or_else(|_| {
         anyhow::bail!(
-            "no round closed within {PATIENCE} s: the logs of the miners and validators say why"
+            "no round closed within {} s: the logs of the miners and validators say why",
+            within.as_secs()
         )
     });
     checks.push(outcome("a training round closes with a package", closed));
@@ -56,14 +58,18 @@ fn outcome(name: &'static str, found: anyhow::Result<String>) -> Check {
 
 /// Kills a validator's ledger and its CometBFT without warning, and keeps them down for some blocks of
 /// the others.
-async fn kill(testnet: &Testnet, supervisor: &Supervisor) -> anyhow::Result<String> {
+async fn kill(
+    testnet: &Testnet,
+    supervisor: &Supervisor,
+    within: Duration,
+) -> anyhow::Result<String> {
     let (victim, others) = testnet
         .nodes
         .split_last()
         .context("there is no validator")?;
     let first = others.first().context("there is one validator only")?;
     let (there, here) = (client(victim)?, client(first)?);
-    let at = there.wait_height_for(0, BLOCKS).await?;
+    let at = there.wait_height_for(0, within).await?;
     let labels = [Service::Ledger, Service::CometBft].map(|service| victim.label(service));
     for label in &labels {
         supervisor.hold(label);
@@ -79,16 +85,18 @@ async fn kill(testnet: &Testnet, supervisor: &Supervisor) -> anyhow::Result<Stri
         )?;
     }
     let gone = here.status().await?.height;
-    let without = reach(&here, gone + BLOCKS_WITHOUT).await;
+    let without = reach(&here, gone + BLOCKS_WITHOUT, within).await;
     for label in &labels {
         supervisor.release(label);
     }
-    let without = without.context("the others made no blocks")?;
     // Retries while it starts; CometBFT itself takes a few tries to find the ledger again.
-    let there = there.retry_for(BLOCKS);
-    reach(&there, without + 1)
-        .await
-        .context("it did not come back")?;
+    let there = there.retry_for(within);
+    let back = reach(&there, *without.as_ref().unwrap_or(&gone) + 1, within).await;
+    let without = without.with_context(|| {
+        let name = &victim.name;
+        format!("the others made no {BLOCKS_WITHOUT} blocks without {name}: more than two thirds of the power must sign")
+    })?;
+    back.context("it did not come back")?;
     Ok(format!(
         "{} was killed at height {at}, away until {without}, and goes on",
         victim.name
@@ -96,10 +104,11 @@ async fn kill(testnet: &Testnet, supervisor: &Supervisor) -> anyhow::Result<Stri
 }
 
 /// Waits until a node is at a height, and gives the one it is at.
-async fn reach(client: &rpc::Client, height: u64) -> anyhow::Result<u64> {
-    let deadline = Instant::now() + BLOCKS;
+async fn reach(client: &rpc::Client, height: u64, within: Duration) -> anyhow::Result<u64> {
+    let deadline = Instant::now() + within;
     loop {
-        let newest = client.wait_height(height - 1).await?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let newest = client.wait_height_for(height - 1, left).await?;
         if newest >= height {
             return Ok(newest);
         }
@@ -107,7 +116,7 @@ async fn reach(client: &rpc::Client, height: u64) -> anyhow::Result<u64> {
             Instant::now() < deadline,
             "{} is at height {newest} and not at {height} after {} s",
             client.url(),
-            BLOCKS.as_secs()
+            within.as_secs()
         );
     }
 }

@@ -67,13 +67,18 @@ impl Node {
 }
 
 impl Testnet {
+    /// Whether a network is in the folder.
+    pub fn is_in(dir: &Path) -> bool {
+        dir.join(MARKER).is_file()
+    }
+
     /// Opens the network that is in the folder, or makes one there. Whether it was made.
     ///
     /// # Errors
     /// When the folder holds something else, or files cannot be written.
     pub fn open_or_make(options: &Options) -> anyhow::Result<(Self, bool)> {
         let dir = &options.dir;
-        if dir.join(MARKER).is_file() {
+        if Self::is_in(dir) {
             return Ok((Self::open(dir)?, false));
         }
         let empty = dir

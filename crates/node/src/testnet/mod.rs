@@ -46,6 +46,8 @@ pub struct Options {
     pub rounds: u32,
     /// Whether the first validator's account is the network's authority and decides alone.
     pub authority: bool,
+    /// For how long each check waits.
+    pub within: Duration,
     /// Kernel back end and threads for every process, as typed.
     pub child_args: Vec<String>,
 }
@@ -156,7 +158,7 @@ async fn play(
         api: gateways.next().map(|gateway| gateway.listen),
     })?;
     match check {
-        true => check::all(testnet, supervisor).await,
+        true => check::all(testnet, supervisor, options.within).await,
         false => Ok(Vec::new()),
     }
 }

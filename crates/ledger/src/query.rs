@@ -56,25 +56,40 @@ pub fn page_of<P: Key, K: Key, V: Value>(
     part: &P,
     request: &PageRequest,
 ) -> Result<Page<K, V>, LedgerError> {
-    let after = if request.after.is_empty() {
-        None
-    } else {
-        let mut rest = &*request.after;
-        let key = K::read(&mut rest).filter(|_| rest.is_empty());
-        Some(key.ok_or_else(|| malformed("the page begins at what is no key"))?)
-    };
+    let after = page_start(request)?;
     let size = request.size();
     let mut entries = map.range_of(view, part, after.as_ref(), size + 1)?;
-    let mut next = Blob::default();
-    if entries.len() > size {
-        entries.truncate(size);
-        let mut bytes = Vec::new();
-        if let Some((key, _)) = entries.last() {
-            key.write(&mut bytes);
-        }
-        next = Blob::new(bytes).map_err(malformed)?;
-    }
+    let more = entries.len() > size;
+    entries.truncate(size);
+    let last = entries.last().map(|(key, _)| key);
+    let next = next_page(last.filter(|_| more))?;
     Ok((entries, next))
+}
+
+/// The key after which a page begins; `None` for the first page.
+///
+/// # Errors
+/// [`QueryError::Malformed`] when it is no key.
+pub fn page_start<K: Key>(request: &PageRequest) -> Result<Option<K>, LedgerError> {
+    if request.after.is_empty() {
+        return Ok(None);
+    }
+    let mut rest = &*request.after;
+    let key = K::read(&mut rest).filter(|_| rest.is_empty());
+    let key = key.ok_or_else(|| malformed("the page begins at what is no key"))?;
+    Ok(Some(key))
+}
+
+/// Where the page begins that follows the entry with this key; nowhere (empty) after the end.
+///
+/// # Errors
+/// [`QueryError::Malformed`] when the key has more than [`MAX_PAGE_KEY`] bytes.
+pub fn next_page<K: Key>(last: Option<&K>) -> Result<Blob<MAX_PAGE_KEY>, LedgerError> {
+    let mut bytes = Vec::new();
+    if let Some(key) = last {
+        key.write(&mut bytes);
+    }
+    Blob::new(bytes).map_err(malformed)
 }
 
 /// The values of a page as a list of an answer.

@@ -1,8 +1,8 @@
 //! Auth: accounts, and keys that act for them.
 
-use crate::query::MAX_PAGE;
+use crate::query::{MAX_PAGE, MAX_PAGE_KEY, PageRequest};
 use crate::tx::MAX_TYPE_URL;
-use crate::wire::{List, Text};
+use crate::wire::{Blob, List, Text};
 use crate::{AccountKey, Address, Amount, Time, messages, queries, schema};
 
 /// Most message types of one grant.
@@ -117,11 +117,12 @@ schema! {
         1 => account: Option<Account>,
     }
 
-    /// Asks for the grants that an account has given.
-    #[derive(Copy)]
+    /// Asks for the grants that an account has given, ascending by grantee.
     pub struct QueryGrants {
         /// By whom.
         1 => granter: Address,
+        /// Which part.
+        2 => page: Option<PageRequest>,
     }
 
     /// One grant given by an account.
@@ -134,10 +135,12 @@ schema! {
         3 => fees: Option<FeeGrant>,
     }
 
-    /// The answer to [`QueryGrants`].
+    /// A page of the grants that an account has given.
     pub struct Grants {
         /// The grants, ascending by grantee.
         1 => grants: List<GrantEntry, MAX_PAGE>,
+        /// Where the next page begins; empty at the end.
+        2 => next: Blob<MAX_PAGE_KEY>,
     }
 }
 

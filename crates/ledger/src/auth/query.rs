@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use r3mes_types::Address;
 use r3mes_types::auth::{AccountAnswer, GrantEntry, Grants, QueryAccount, QueryGrants};
-use r3mes_types::query::{MAX_PAGE, Query};
+use r3mes_types::query::{PageRequest, Query};
 
 use super::state::{ACCOUNTS, FEE_GRANTS, GRANTS};
 use crate::error::LedgerError;
-use crate::query::{Answer, listed, reply};
+use crate::query::{Answer, listed, next_page, page_start, reply};
 use crate::store::View;
 
 /// Answers a question of this domain; `None` when the path is of another.
@@ -26,31 +26,42 @@ pub(crate) fn route(
             ))
         }),
         QueryGrants::PATH => reply(data, |query: QueryGrants| {
-            let grants = listed(grants_of(view, &query.granter)?)?;
-            Ok((Grants { grants }, None))
+            let request = query.page.unwrap_or_default();
+            Ok((grants_of(view, query.granter, &request)?, None))
         }),
         _ => return None,
     })
 }
 
-fn grants_of(view: &dyn View, granter: &Address) -> Result<Vec<GrantEntry>, LedgerError> {
-    let mut entries: BTreeMap<Address, GrantEntry> = BTreeMap::new();
-    let entry = |grantee| GrantEntry {
+/// A page of both tables together, by grantee.
+fn grants_of(
+    view: &dyn View,
+    granter: Address,
+    request: &PageRequest,
+) -> Result<Grants, LedgerError> {
+    let after: Option<(Address, Address)> = page_start(request)?;
+    let size = request.size();
+    let mut found: BTreeMap<Address, GrantEntry> = BTreeMap::new();
+    let empty = |grantee| GrantEntry {
         grantee,
         grant: None,
         fees: None,
     };
-    for ((_, grantee), grant) in GRANTS.range_of(view, granter, None, MAX_PAGE)? {
-        entries
-            .entry(grantee)
-            .or_insert_with(|| entry(grantee))
-            .grant = Some(grant);
+    // Whoever is among the first of both together is among the first of its own table.
+    for ((_, grantee), grant) in GRANTS.range_of(view, &granter, after.as_ref(), size + 1)? {
+        let entry = found.entry(grantee).or_insert_with(|| empty(grantee));
+        entry.grant = Some(grant);
     }
-    for ((_, grantee), fees) in FEE_GRANTS.range_of(view, granter, None, MAX_PAGE)? {
-        entries
-            .entry(grantee)
-            .or_insert_with(|| entry(grantee))
-            .fees = Some(fees);
+    for ((_, grantee), fees) in FEE_GRANTS.range_of(view, &granter, after.as_ref(), size + 1)? {
+        let entry = found.entry(grantee).or_insert_with(|| empty(grantee));
+        entry.fees = Some(fees);
     }
-    Ok(entries.into_values().take(MAX_PAGE).collect())
+    let more = found.len() > size;
+    let entries: Vec<GrantEntry> = found.into_values().take(size).collect();
+    let last = entries.last().filter(|_| more);
+    let next = next_page(last.map(|entry| (granter, entry.grantee)).as_ref())?;
+    Ok(Grants {
+        grants: listed(entries)?,
+        next,
+    })
 }

@@ -4,7 +4,7 @@ use r3mes_ledger::{Ledger, Waiting, auth, bank};
 use r3mes_types::auth::{MsgGrant, MsgGrantFees, MsgRevoke, MsgRevokeFees, QueryGrants};
 use r3mes_types::bank::{MsgFaucet, MsgSend};
 use r3mes_types::tx::{Fee, Signer, Tx, Unsigned};
-use r3mes_types::wire::{List, Text};
+use r3mes_types::wire::{Blob, List, Text};
 use r3mes_types::{Amount, Message, Millis, PageRequest};
 
 use crate::chain::{CHAIN_ID, Chain, FEE, GAS, START, address, key};
@@ -182,6 +182,7 @@ fn fee_grants_are_used_up_and_expire() {
     let entry = &chain
         .query(&QueryGrants {
             granter: address(1),
+            page: None,
         })
         .grants[0];
     assert_eq!(entry.grantee, address(9));
@@ -206,7 +207,8 @@ fn fee_grants_are_used_up_and_expire() {
     assert!(
         chain
             .query(&QueryGrants {
-                granter: address(1)
+                granter: address(1),
+                page: None,
             })
             .grants
             .is_empty()
@@ -223,6 +225,70 @@ fn fee_grants_are_used_up_and_expire() {
             .code,
         4
     );
+}
+
+#[test]
+fn grants_come_in_pages_whether_they_are_of_messages_or_of_fees() {
+    let mut chain = Chain::new();
+    let expires_at = chain.time.after(Millis::seconds(60));
+    // To some both, to some only one of them; and another's, which are never among them.
+    for grantee in 2..=9 {
+        if grantee % 3 != 0 {
+            let message = MsgGrant {
+                grantee: address(grantee),
+                ..grant(&chain, &[SEND], Millis::seconds(60))
+            };
+            chain.must(1, message);
+        }
+        if grantee % 2 != 0 {
+            for granter in [1, 3] {
+                let fees = MsgGrantFees {
+                    granter: address(granter),
+                    grantee: address(grantee + 20),
+                    limit: FEE,
+                    expires_at,
+                };
+                chain.must(granter, fees);
+            }
+            let fees = MsgGrantFees {
+                granter: address(1),
+                grantee: address(grantee),
+                limit: FEE,
+                expires_at,
+            };
+            chain.must(1, fees);
+        }
+    }
+    let granter = address(1);
+    let whole = chain.query(&QueryGrants {
+        granter,
+        page: None,
+    });
+    assert!(whole.next.is_empty());
+    assert_eq!(whole.grants.len(), 11);
+    let [grants, fees] = [
+        whole
+            .grants
+            .iter()
+            .filter(|one| one.grant.is_some())
+            .count(),
+        whole.grants.iter().filter(|one| one.fees.is_some()).count(),
+    ];
+    assert_eq!((grants, fees), (5, 8));
+    for limit in 1..=11 {
+        let (mut listed, mut after) = (Vec::new(), Blob::default());
+        loop {
+            let page = Some(PageRequest { after, limit });
+            let found = chain.query(&QueryGrants { granter, page });
+            listed.extend(found.grants.to_vec());
+            after = found.next;
+            if after.is_empty() {
+                break;
+            }
+            assert_eq!(listed.len() % limit as usize, 0, "a full page");
+        }
+        assert_eq!(listed, whole.grants.to_vec(), "{limit} a page");
+    }
 }
 
 #[test]

@@ -59,7 +59,8 @@ pub(super) async fn granted(
     config: &Config,
     granter: Address,
 ) -> anyhow::Result<bool> {
-    let grants = client.query(&QueryGrants { granter }).await?.grants;
+    let page = None;
+    let grants = client.list(QueryGrants { granter, page }).await?;
     let by_key: BTreeMap<Address, &GrantEntry> =
         grants.iter().map(|entry| (entry.grantee, entry)).collect();
     let keyring = Keyring::new(home);

@@ -167,7 +167,11 @@ pub(super) async fn require(
 ) -> anyhow::Result<()> {
     let known = client.query(&QueryNode { address: node }).await?.node;
     let has_role = known.is_some_and(|known| known.spec.roles.contains(role));
-    let grants = client.query(&QueryGrants { granter: node }).await?.grants;
+    let given = QueryGrants {
+        granter: node,
+        page: None,
+    };
+    let grants = client.list(given).await?;
     let granted = grants
         .iter()
         .any(|entry| entry.grantee == operator && entry.grant.is_some());

@@ -137,9 +137,10 @@ async fn answer(home: &Home, config: &Config, command: &QueryCommand) -> anyhow:
             };
             list(client, QuerySlashes { node, page: None }, shown).await
         }
-        QueryCommand::Grants { address } => {
+        QueryCommand::Grants { address, shown } => {
             let granter = or_own(address)?;
-            ask(client, QueryGrants { granter }).await
+            let page = None;
+            list(client, QueryGrants { granter, page }, shown).await
         }
         QueryCommand::Transaction { hash } => transaction(client, hash).await,
         QueryCommand::ChainRegistry(typed) => {

@@ -95,7 +95,7 @@ const PINNED: &[(&str, &str)] = &[
     ),
     (
         "auth.Grants",
-        "a79f88155873107851934b3c6ad2e7e3f004d8dfb701e87c26a18cf0af73e1eb",
+        "0cff2dcb737689af9cad2a144fc068a99d67d0a96208b82c0d9ffbe858389f4b",
     ),
     (
         "auth.AuthParams",

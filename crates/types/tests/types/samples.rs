@@ -329,6 +329,7 @@ fn account_records() -> Vec<(&'static str, Vec<u8>)> {
             "auth.Grants",
             Grants {
                 grants: list(vec![entry]),
+                next: Blob::new([7]).unwrap(),
             }
             .encode(),
         ),

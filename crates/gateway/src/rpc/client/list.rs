@@ -1,5 +1,6 @@
 //! Lists of the ledger, which it answers a page at a time.
 
+use r3mes_types::auth::{GrantEntry, QueryGrants};
 use r3mes_types::bank::{Balance, QueryBalances};
 use r3mes_types::data::{Dataset, QueryDatasets};
 use r3mes_types::escrow::{Escrow, QueryEscrows};
@@ -64,6 +65,7 @@ paged! {
     QueryBalances => balances: Balance,
     QueryDatasets => datasets: Dataset,
     QueryEscrows => escrows: Escrow,
+    QueryGrants => grants: GrantEntry,
     QueryModels => models: Model,
     QueryNodes => nodes: Node,
     QueryProposals => proposals: Proposal,

@@ -90,6 +90,9 @@ pub enum QueryCommand {
     Grants {
         /// The account, remes1...; this node's own when absent
         address: Option<Address>,
+        /// How much to show.
+        #[command(flatten)]
+        shown: UpTo,
     },
     /// A transaction by its hash
     Transaction {

@@ -48,7 +48,8 @@ impl Account<'_> {
             ],
             GrantCommand::Revoke { key } => {
                 let grantee = *key;
-                let grants = self.client.query(&QueryGrants { granter }).await?.grants;
+                let page = None;
+                let grants = self.client.list(QueryGrants { granter, page }).await?;
                 let found = grants.iter().find(|entry| entry.grantee == grantee);
                 let found = found.with_context(|| {
                     format!("{grantee} was granted nothing by {granter}; `r3mes query grants` lists who was")

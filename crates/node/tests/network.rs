@@ -473,6 +473,7 @@ fn decide(network: &Network, commands: &mut Commands) {
     let paused = commands.json(&home, "tx run pause", &["1"]);
     assert_eq!(paused["unchanged"], true, "{paused}");
     commands.refused(&home, "tx run resume", &["1", "--dry-run"], "is finished");
+    commands.refused(&home, "tx run end", &["1"], "is finished");
     let set = commands.json(&home, "tx proposal set", &["governance.voting=2d"]);
     assert_eq!(set["proposal"], 1, "{set}");
     let params = commands.json(&home, "query params", &[]);

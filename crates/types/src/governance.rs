@@ -63,6 +63,8 @@ wire_oneof! {
         10 => Run(RunParams),
         /// Pauses or resumes a training run.
         11 => RunSwitch(RunSwitch),
+        /// Finishes a training run before all its rounds are done.
+        12 => RunEnd(RunEnd),
     }
 }
 
@@ -83,6 +85,13 @@ schema! {
         1 => run: u64,
         /// Whether it opens no further rounds.
         2 => paused: bool,
+    }
+
+    /// Finishes a training run before all its rounds are done, for good; the open one closes as usual.
+    #[derive(Copy)]
+    pub struct RunEnd {
+        /// Which.
+        1 => run: u64,
     }
 
     /// Pays from the treasury.

@@ -42,6 +42,7 @@ pub(super) fn apply(ctx: &mut Context<'_>, change: &Change) -> Result<(), Ledger
         Change::Rewards(params) => new.rewards = *params,
         Change::Run(params) => return training::start(ctx, params.clone()).map(|_| ()),
         Change::RunSwitch(switch) => return training::switch(ctx, switch),
+        Change::RunEnd(end) => return training::end(ctx, end.run),
     }
     check_all(&new).map_err(|why| GovernanceError::Params { why })?;
     put(ctx, &new)

@@ -108,7 +108,7 @@ coded_errors! {
         /// Too many runs are under way.
         #[error(
             "{max} runs are under way, paused, or finished with rounds that are still kept in full: \
-             start another when one of them is done with"
+             end one that nobody needs, and start another once it keeps none"
         )]
         15 => TooManyRuns {
             /// Most runs.

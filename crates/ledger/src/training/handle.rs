@@ -16,6 +16,7 @@ pub(crate) fn execute(ctx: &mut Context<'_>, message: &TrainingMessage) -> Resul
         TrainingMessage::CreateRun(message) => runs::create(ctx, message),
         TrainingMessage::PauseRun(message) => runs::pause_by(ctx, message),
         TrainingMessage::ResumeRun(message) => runs::resume_by(ctx, message),
+        TrainingMessage::EndRun(message) => runs::end_by(ctx, message),
         TrainingMessage::CommitStates(message) => miner::commit(ctx, message),
         TrainingMessage::RevealPackage(message) => miner::reveal(ctx, message),
         TrainingMessage::AttestPackages(message) => validator::attest(ctx, message),
@@ -117,7 +118,10 @@ fn is_repeat(view: &dyn View, message: &TrainingMessage) -> Result<bool, LedgerE
                     proposal.proposer == actor && proposal.aggregate == m.aggregate
                 })
         }
-        Message::CreateRun(_) | Message::PauseRun(_) | Message::ResumeRun(_) => false,
+        Message::CreateRun(_)
+        | Message::PauseRun(_)
+        | Message::ResumeRun(_)
+        | Message::EndRun(_) => false,
     })
 }
 
@@ -126,7 +130,10 @@ fn answers(message: &TrainingMessage) -> Option<Question<'_>> {
     use ObligationKind as Kind;
     use TrainingMessage as Message;
     let (run, round, kind, subject) = match message {
-        Message::CreateRun(_) | Message::PauseRun(_) | Message::ResumeRun(_) => return None,
+        Message::CreateRun(_)
+        | Message::PauseRun(_)
+        | Message::ResumeRun(_)
+        | Message::EndRun(_) => return None,
         Message::CommitStates(m) => (m.run, m.round, Kind::Commit, None),
         Message::RevealPackage(m) => (m.run, m.round, Kind::Reveal, None),
         Message::AttestPackages(m) => (m.run, m.round, Kind::AttestPackages, None),

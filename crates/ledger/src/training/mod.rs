@@ -40,5 +40,5 @@ pub(crate) use query::route;
 pub(crate) use reaudit::begin_anew as begin_reaudits_anew;
 pub use reaudit::{MAX_LEAVERS, MAX_REAUDITS};
 pub use runs::start;
-pub(crate) use runs::switch;
+pub(crate) use runs::{end, switch};
 pub use state::{DUTIES, ENTRIES, MEMBERS, ROUNDS, RUNS, RoundId, SUMMARIES, VOTES};

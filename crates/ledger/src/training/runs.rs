@@ -1,7 +1,9 @@
-//! How runs are started, paused and resumed.
+//! How runs are started, paused, resumed and ended.
 
 use r3mes_types::governance::RunSwitch;
-use r3mes_types::training::{MsgCreateRun, MsgPauseRun, MsgResumeRun, Run, RunParams, RunStatus};
+use r3mes_types::training::{
+    MsgCreateRun, MsgEndRun, MsgPauseRun, MsgResumeRun, Run, RunParams, RunStatus,
+};
 use r3mes_types::wire::Text;
 use r3mes_types::{Address, Event};
 
@@ -109,6 +111,25 @@ fn resume(ctx: &mut Context<'_>, run: u64) -> Result<(), LedgerError> {
     run.paused_because = Text::default();
     RUNS.put(ctx, &run.id, &run)?;
     ctx.emit(Event::new("training.resume_run").with("run", run.id));
+    Ok(())
+}
+
+/// Finishes a run for the network's authority.
+pub(super) fn end_by(ctx: &mut Context<'_>, message: &MsgEndRun) -> Result<(), LedgerError> {
+    check_authority(ctx, message.authority)?;
+    end(ctx, message.run)
+}
+
+/// Finishes a run, whatever rounds are left: none opens any more, and the open one closes as usual.
+pub(crate) fn end(ctx: &mut Context<'_>, run: u64) -> Result<(), LedgerError> {
+    let mut run = find(ctx, run)?;
+    if run.status == RunStatus::Finished {
+        return Err(TrainingError::Finished { run: run.id }.into());
+    }
+    run.status = RunStatus::Finished;
+    run.paused_because = Text::default();
+    RUNS.put(ctx, &run.id, &run)?;
+    ctx.emit(Event::new("training.end_run").with("run", run.id));
     Ok(())
 }
 

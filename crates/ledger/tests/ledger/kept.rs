@@ -2,11 +2,12 @@
 
 use r3mes_ledger::training::{self, RUNS};
 use r3mes_ledger::{Genesis, Ledger, governance};
-use r3mes_types::governance::Change;
+use r3mes_types::governance::{Change, RunEnd};
 use r3mes_types::nodes::NodesParams;
 use r3mes_types::rewards::QueryVesting;
 use r3mes_types::training::{
-    ObligationKind as Kind, Phase, QueryObligations, QueryRound, RunParams, RunStatus,
+    MsgEndRun, MsgResumeRun, ObligationKind as Kind, Phase, QueryObligations, QueryRound,
+    RunParams, RunStatus,
 };
 use r3mes_types::wire::List;
 use r3mes_types::{Amount, Millis, Time};
@@ -176,6 +177,70 @@ fn runs_that_are_done_with_make_room_for_others() {
     assert!(last.open, "the run after 64 others trains");
     let owed = play.owed(MINERS[0]);
     assert_eq!(owed.first().map(|owed| owed.run), Some(65));
+}
+
+#[test]
+fn a_paused_run_holds_its_place_until_it_is_ended_and_its_open_round_closes_as_usual() {
+    let mut play = Play::new(RunParams {
+        rounds: 9,
+        ..params()
+    });
+    play.until("the first round", |play| play.run().open);
+    play.pause();
+    // The others wait for miners that never come.
+    let start = |play: &mut Play| {
+        let params = RunParams {
+            min_miners: 4,
+            ..params()
+        };
+        play.chain.act(|ctx| training::start(ctx, params))
+    };
+    for number in 2..=64 {
+        assert_eq!(start(&mut play).unwrap(), number);
+    }
+    // Paused for long, it is still there.
+    play.close(0);
+    play.chain.wait(WINDOWS);
+    assert_eq!(start(&mut play).unwrap_err().code(), Some(("training", 15)));
+    let end = |play: &mut Play, run: u64| {
+        let authority = address(0);
+        play.chain.send(0, MsgEndRun { authority, run })
+    };
+    assert_eq!(end(&mut play, 1).log, "");
+    assert_eq!(play.run().status, RunStatus::Finished);
+    assert_eq!(play.run().round, 1, "eight more rounds are left");
+    play.until("pruning", |play| play.run().oldest_kept == 1);
+    assert_eq!(start(&mut play).unwrap(), 65);
+    // For good: it neither ends twice nor goes on.
+    let again = end(&mut play, 1);
+    assert_eq!((again.codespace.as_str(), again.code), ("training", 14));
+    let resumed = MsgResumeRun {
+        authority: address(0),
+        run: 1,
+    };
+    assert_eq!(play.chain.send(0, resumed).code, 14);
+    assert_eq!(end(&mut play, 99).code, 1, "there is no such run");
+    let by_a_miner = MsgEndRun {
+        authority: address(MINERS[0]),
+        run: 2,
+    };
+    assert_eq!(play.chain.send(MINERS[0], by_a_miner).code, 12);
+}
+
+#[test]
+fn the_open_round_of_a_run_that_is_ended_closes_and_pays() {
+    let mut play = Play::new(params());
+    play.until("the first round", |play| play.run().open);
+    play.propose(Change::RunEnd(RunEnd { run: 1 }));
+    let run = play.run();
+    assert_eq!((run.status, run.open), (RunStatus::Finished, true));
+    play.close(0);
+    let record = play.chain.query(&QueryRound { run: 1, round: 0 });
+    assert_eq!(record.summary.unwrap().accepted, 2);
+    assert_eq!(play.run().adapter, aggregate(0));
+    play.until("pruning", |play| play.run().oldest_kept == 1);
+    assert!(!play.run().open);
+    assert!(!tables(&play).contains(&"live".to_owned()));
 }
 
 #[test]

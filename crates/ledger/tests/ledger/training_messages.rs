@@ -1,6 +1,6 @@
 //! The snapshots of training's messages: they answer each other, so a round with a liar is played.
 
-use r3mes_types::training::{MsgCreateRun, MsgPauseRun, MsgResumeRun, TrainingMessage};
+use r3mes_types::training::{MsgCreateRun, MsgEndRun, MsgPauseRun, MsgResumeRun, TrainingMessage};
 use r3mes_types::tx::Fee;
 use r3mes_types::wire::Text;
 use r3mes_types::{Message, Ppm};
@@ -62,6 +62,7 @@ pub(crate) const PINNED: &[(&str, &str)] = &[
         "/r3mes.training.v1.MsgCreateRun",
         "4657ac1a2f2d84108c1e46b67e517874c93744f62526e14ed59e4c8490554164",
     ),
+    ("/r3mes.training.v1.MsgEndRun", ""),
 ];
 
 /// Everybody answers what it owes, each in a block of its own, until the first round is closed.
@@ -113,5 +114,7 @@ fn every_training_message_gives_the_pinned_state() {
     }
     play_a_round(&mut play, &mut found);
     found.send(&mut play.chain, 0, create);
+    let end: TrainingMessage = MsgEndRun { authority, run: 2 }.into();
+    found.send(&mut play.chain, 0, end.into());
     must_be(&found, PINNED);
 }

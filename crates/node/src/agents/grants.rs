@@ -89,7 +89,7 @@ fn granted_types<const LENGTH: usize, const MAX: usize>() -> anyhow::Result<List
     let unjail = NodesMessage::TYPE_URLS
         .iter()
         .filter(|url| url.ends_with("MsgUnjail"));
-    let authority = ["MsgCreateRun", "MsgPauseRun", "MsgResumeRun"];
+    let authority = ["MsgCreateRun", "MsgPauseRun", "MsgResumeRun", "MsgEndRun"];
     let owed = TrainingMessage::TYPE_URLS
         .iter()
         .filter(|url| !authority.iter().any(|name| url.ends_with(name)));

@@ -14,6 +14,7 @@ messages! {
         "/r3mes.training.v1.MsgCreateRun" => CreateRun(MsgCreateRun) by authority,
         "/r3mes.training.v1.MsgPauseRun" => PauseRun(MsgPauseRun) by authority,
         "/r3mes.training.v1.MsgResumeRun" => ResumeRun(MsgResumeRun) by authority,
+        "/r3mes.training.v1.MsgEndRun" => EndRun(MsgEndRun) by authority,
         "/r3mes.training.v1.MsgCommitStates" => CommitStates(MsgCommitStates) by miner,
         "/r3mes.training.v1.MsgRevealPackage" => RevealPackage(MsgRevealPackage) by miner,
         "/r3mes.training.v1.MsgAttestPackages" => AttestPackages(MsgAttestPackages) by validator,
@@ -48,6 +49,15 @@ schema! {
 
     /// Lets a paused run open rounds again.
     pub struct MsgResumeRun {
+        /// Who.
+        1 => authority: Address,
+        /// Which.
+        2 => run: u64,
+    }
+
+    /// Finishes a run before all its rounds are done, for good; the open one closes as usual.
+    #[derive(Copy)]
+    pub struct MsgEndRun {
         /// Who.
         1 => authority: Address,
         /// Which.

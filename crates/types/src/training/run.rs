@@ -22,7 +22,7 @@ wire_enum! {
         Active = 1 => "active",
         /// Stopped by the authority, or because verdicts split by back end.
         Paused = 2 => "paused",
-        /// All rounds are done.
+        /// All rounds are done, or the authority ended it. An open round closes as usual.
         Finished = 3 => "finished",
     }
 }

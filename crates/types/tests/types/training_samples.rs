@@ -4,9 +4,9 @@
 use r3mes_types::task::{AdapterRef, F32Bits, HyperParameters, Targets};
 use r3mes_types::training::{
     Backend, MsgAttestAggregate, MsgAttestPackages, MsgCommitStates, MsgCommitVerdict,
-    MsgCreateRun, MsgOpenLeaves, MsgPauseRun, MsgProposeAggregate, MsgResumeRun, MsgRevealPackage,
-    MsgRevealVerdict, MsgServeStates, MsgVoteCourt, Opening, Package, Penalties, Preset, RunParams,
-    Served, ServedState, Split, StepVerdict, Verdict, Windows,
+    MsgCreateRun, MsgEndRun, MsgOpenLeaves, MsgPauseRun, MsgProposeAggregate, MsgResumeRun,
+    MsgRevealPackage, MsgRevealVerdict, MsgServeStates, MsgVoteCourt, Opening, Package, Penalties,
+    Preset, RunParams, Served, ServedState, Split, StepVerdict, Verdict, Windows,
 };
 use r3mes_types::wire::{List, Text};
 use r3mes_types::{Address, Amount, Cid, Hash, Message, Millis, Ppm};
@@ -145,6 +145,7 @@ pub(crate) fn training_messages() -> Vec<Message> {
         MsgCreateRun { authority: me, params: run_params() }.into(),
         MsgPauseRun { authority: me, run, reason: Text::new("a fault").unwrap() }.into(),
         MsgResumeRun { authority: me, run }.into(),
+        MsgEndRun { authority: me, run }.into(),
         MsgCommitStates { miner, run, round, root: hash("root"), feedback_lost: true }.into(),
         MsgRevealPackage { miner, run, round, package, start: opening(0), end: opening(17) }.into(),
         MsgAttestPackages { validator: me, run, round, held: List::new(vec![miner]).unwrap() }.into(),

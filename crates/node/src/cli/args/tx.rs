@@ -179,6 +179,14 @@ pub enum RunCommand {
         #[command(flatten)]
         submit: Submit,
     },
+    /// Finish a run for good, whatever rounds are left; the open one closes as usual
+    End {
+        /// Number of the run
+        run: u64,
+        /// How it is sent.
+        #[command(flatten)]
+        submit: Submit,
+    },
     /// Print a plan with every parameter, its default and what it means, to begin a run.yaml with
     Example,
 }

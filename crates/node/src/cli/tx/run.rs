@@ -4,8 +4,8 @@ use anyhow::Context;
 use r3mes_types::{
     Hash,
     data::{DataShard, Dataset, DatasetStatus, QueryDataset},
-    governance::{Change, RunSwitch},
-    training::{MsgCreateRun, MsgPauseRun, MsgResumeRun},
+    governance::{Change, RunEnd, RunSwitch},
+    training::{MsgCreateRun, MsgEndRun, MsgPauseRun, MsgResumeRun},
     wire::{Shown, Text},
 };
 
@@ -50,6 +50,15 @@ impl Account<'_> {
                     run: *run,
                 };
                 (switch(*run, false, alone.into()), submit)
+            }
+            RunCommand::End { run, submit } => {
+                let run = *run;
+                let decision = Decision {
+                    alone: MsgEndRun { authority, run }.into(),
+                    change: Change::RunEnd(RunEnd { run }),
+                    title: format!("end run {run}"),
+                };
+                (decision, submit)
             }
             RunCommand::Example => anyhow::bail!("the example needs no account"),
         };

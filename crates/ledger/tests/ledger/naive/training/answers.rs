@@ -32,7 +32,10 @@ impl Naive {
             Message::VoteCourt(m) => (m.run, m.round),
             Message::ProposeAggregate(m) => (m.run, m.round),
             Message::AttestAggregate(m) => (m.run, m.round),
-            Message::CreateRun(_) | Message::PauseRun(_) | Message::ResumeRun(_) => {
+            Message::CreateRun(_)
+            | Message::PauseRun(_)
+            | Message::ResumeRun(_)
+            | Message::EndRun(_) => {
                 unreachable!("nobody owes these")
             }
         };
@@ -248,7 +251,10 @@ impl Round {
                 is_reachable(&m.aggregate)?;
                 self.duties.get_mut(&m.validator)?.aggregate = Some(m.aggregate.clone());
             }
-            Message::CreateRun(_) | Message::PauseRun(_) | Message::ResumeRun(_) => return None,
+            Message::CreateRun(_)
+            | Message::PauseRun(_)
+            | Message::ResumeRun(_)
+            | Message::EndRun(_) => return None,
         }
         Some(self.phase == Phase::Aggregate)
     }

@@ -317,10 +317,10 @@ impl Theatre {
                     true
                 });
             }
-            Step::Switch { who, paused } => {
-                let message = sent::switch(*who, *paused);
+            Step::Switch { who, to } => {
+                let message = sent::switch(*who, *to);
                 self.block(vec![(*who, message)], |naive, _| {
-                    *who == 0 && naive.switch(*paused)
+                    *who == 0 && naive.switch(*to)
                 });
             }
         }

@@ -88,13 +88,13 @@ impl Naive {
         self.note(who, Deed::Broken);
     }
 
-    /// Keeps the run from opening rounds, or lets it again; whether that can be done.
-    pub(super) fn switch(&mut self, paused: bool) -> bool {
-        match (self.status, paused) {
-            (RunStatus::Finished, false) => return false,
-            (RunStatus::Finished, true) => {}
-            (_, true) => self.status = RunStatus::Paused,
-            (_, false) => self.status = RunStatus::Active,
+    /// Keeps the run from opening rounds, for a while or for good, or lets it again; whether that can be
+    /// done.
+    pub(super) fn switch(&mut self, to: RunStatus) -> bool {
+        match (self.status, to) {
+            (RunStatus::Finished, RunStatus::Paused) => {}
+            (RunStatus::Finished, _) => return false,
+            (_, to) => self.status = to,
         }
         true
     }

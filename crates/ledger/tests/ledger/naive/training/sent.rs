@@ -4,8 +4,8 @@ use r3mes_types::governance::{Change, MsgPropose, SlashDecision};
 use r3mes_types::nodes::{MsgAppeal, MsgLeave, MsgRegister, MsgUnjail, MsgUpdate, NodesParams};
 use r3mes_types::rewards::RewardsParams;
 use r3mes_types::training::{
-    Backend, MsgPauseRun, MsgResumeRun, MsgServeStates, Obligation, Served, TrainingMessage,
-    Verdict,
+    Backend, MsgEndRun, MsgPauseRun, MsgResumeRun, MsgServeStates, Obligation, RunStatus, Served,
+    TrainingMessage, Verdict,
 };
 use r3mes_types::wire::{List, Text, Value};
 use r3mes_types::{Amount, Cid, Hash, Message, Millis, Role};
@@ -104,19 +104,20 @@ pub(super) fn serves_nothing(who: u8, round: u32) -> TrainingMessage {
     .into()
 }
 
-pub(super) fn switch(who: u8, paused: bool) -> Message {
-    let authority = address(who);
-    let message: TrainingMessage = if paused {
-        let reason = Text::new("test").unwrap();
-        MsgPauseRun {
-            authority,
-            run: RUN,
-            reason,
+pub(super) fn switch(who: u8, to: RunStatus) -> Message {
+    let (authority, run) = (address(who), RUN);
+    let message: TrainingMessage = match to {
+        RunStatus::Paused => {
+            let reason = Text::new("test").unwrap();
+            MsgPauseRun {
+                authority,
+                run,
+                reason,
+            }
+            .into()
         }
-        .into()
-    } else {
-        let run = RUN;
-        MsgResumeRun { authority, run }.into()
+        RunStatus::Active => MsgResumeRun { authority, run }.into(),
+        RunStatus::Finished => MsgEndRun { authority, run }.into(),
     };
     message.into()
 }

@@ -1,6 +1,7 @@
 //! What nodes and the authority do, as the test generates it.
 
 use proptest::prelude::*;
+use r3mes_types::training::RunStatus;
 use r3mes_types::{Amount, Millis, Ppm};
 
 use super::stakes::{SECOND, Times};
@@ -82,10 +83,10 @@ pub(super) enum Step {
         room: u64,
         vesting: Millis,
     },
-    /// Somebody pauses the run, or resumes it.
+    /// Somebody pauses the run, resumes it, or ends it for good.
     Switch {
         who: u8,
-        paused: bool,
+        to: RunStatus,
     },
 }
 
@@ -153,7 +154,12 @@ fn mood() -> impl Strategy<Value = Step> {
 }
 
 fn switch_run() -> impl Strategy<Value = Step> {
-    (0..2u8, any::<bool>()).prop_map(|(who, paused)| Step::Switch { who, paused })
+    let to = prop_oneof![
+        4 => Just(RunStatus::Paused),
+        4 => Just(RunStatus::Active),
+        1 => Just(RunStatus::Finished),
+    ];
+    (0..2u8, to).prop_map(|(who, to)| Step::Switch { who, to })
 }
 
 /// A node's own stake, more or less of it, or nearly nothing.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 mod draw;
+mod halves;
 mod pinned;
 
 use draw::Draw;
@@ -73,6 +74,8 @@ pub fn transcript<D: Device>(device: &D, seed: u64) -> Result<Vec<Golden>, NotFi
         attention_gradients(device, &mut draw),
         gates(device, &mut draw),
         optimizer(device, &mut draw),
+        halves::quantizers(device, &mut draw)?,
+        halves::sums(device, &mut draw)?,
     ])
 }
 

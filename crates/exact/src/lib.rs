@@ -20,6 +20,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#![expect(
+    unsafe_code,
+    reason = "instructions of the processor, memory that threads share, and files in memory"
+)]
+
 #[cfg(all(target_arch = "x86", not(target_feature = "sse2")))]
 compile_error!("x87 arithmetic rounds differently: build for a processor with SSE2");
 #[cfg(target_arch = "arm")]

@@ -165,16 +165,12 @@ struct Candidates<'a> {
 
 impl<'a> Candidates<'a> {
     fn new(isa: Isa, logits: &'a [f32], highest: f32, inverse_temperature: f32) -> Self {
-        let (tokens, mut exponents) = weighty(logits, highest, inverse_temperature);
-        let classes = exponents.iter().map(|x| class(*x)).collect();
-        kernels::exponentials(isa, &mut exponents, 0.0, &mut [0.0; LANES]);
-        // The products are exact, and at most 2^22.
-        let weight = |e: &f32| round_even(WEIGHT_ONE * *e).cast_unsigned();
+        let (tokens, exponents) = weighty(logits, highest, inverse_temperature);
         let mut found = Self {
             logits,
             tokens,
-            weights: exponents.iter().map(weight).collect(),
-            classes,
+            classes: exponents.iter().map(|x| class(*x)).collect(),
+            weights: weigh(isa, exponents),
             sums: [0; CLASSES],
         };
         found.add_up();
@@ -285,6 +281,14 @@ fn weighty(logits: &[f32], highest: f32, inverse_temperature: f32) -> (Vec<u32>,
         exponents.extend_from_slice(&kept[..count]);
     }
     (tokens, exponents)
+}
+
+/// The weights `rne(2^22 e^x)` of exponents, none of which is positive.
+pub(crate) fn weigh(isa: Isa, mut exponents: Vec<f32>) -> Vec<u32> {
+    kernels::exponentials(isa, &mut exponents, 0.0, &mut [0.0; LANES]);
+    // The products are exact, and at most 2^22.
+    let weight = |e: &f32| round_even(WEIGHT_ONE * *e).cast_unsigned();
+    exponents.iter().map(weight).collect()
 }
 
 /// The class of an exponent that is not below [`LEAST_EXPONENT`]: at most 240.

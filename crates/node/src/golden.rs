@@ -11,7 +11,7 @@ use r3mes_inference::{
     exact::{self, Limits, Parts},
 };
 use r3mes_model::{ChatTemplate, Model, PLAIN_TEMPLATE, PackedModel, Tokenizer};
-use r3mes_training::golden::{ROUND, STEP, round_hash, step_hash};
+use r3mes_training::golden::{PACKAGE, ROUND, STEP, package_hash, round_hash, step_hash};
 use r3mes_types::{Role, SecretKey};
 
 use crate::assets;
@@ -31,6 +31,7 @@ const MAX_SHOWN: usize = 3;
 /// Names of what is more than one family of kernels.
 const STEP_NAME: &str = "training step";
 const ROUND_NAME: &str = "training round";
+const PACKAGE_NAME: &str = "packages and aggregates";
 const GENERATION_NAME: &str = "generation";
 
 /// Hashes in hexadecimal, by the name of what is hashed.
@@ -76,6 +77,7 @@ pub fn pinned() -> Hashes {
     let whole = [
         (STEP_NAME, STEP),
         (ROUND_NAME, ROUND),
+        (PACKAGE_NAME, PACKAGE),
         (GENERATION_NAME, GENERATION),
     ];
     GOLDEN.into_iter().chain(whole).map(named).collect()
@@ -93,29 +95,30 @@ pub fn hashes(device: &Cpu) -> Result<Hashes, Unfit> {
             ROUND_NAME.to_owned(),
             round_hash(device.clone()).to_string(),
         ),
+        (PACKAGE_NAME.to_owned(), package_hash().to_string()),
         (GENERATION_NAME.to_owned(), generation(device)?),
     ]);
     Ok(all)
 }
 
-/// Compares what a role is about to do with `pinned`: every family of kernels, then with them a
-/// training step, or a generation where the role serves.
+/// Compares what a role is about to do with `pinned`: every family of kernels, then a training step
+/// with them and packages, or a generation where the role serves.
 ///
 /// # Errors
 /// When a hash differs, or the machine cannot compute them at all.
 pub fn require(device: &Cpu, role: Role, pinned: &Hashes) -> Result<(), Unfit> {
     compare(device.isa(), &kernels(device)?, pinned)?;
     let whole = match role {
-        Role::Serving => (GENERATION_NAME, generation(device)?),
-        Role::Miner | Role::Validator | Role::Proposer => {
-            (STEP_NAME, step_hash(device.clone()).to_string())
-        }
+        Role::Serving => vec![(GENERATION_NAME, generation(device)?)],
+        Role::Miner | Role::Validator | Role::Proposer => vec![
+            (STEP_NAME, step_hash(device.clone()).to_string()),
+            (PACKAGE_NAME, package_hash().to_string()),
+        ],
     };
-    compare(
-        device.isa(),
-        &Hashes::from([(whole.0.to_owned(), whole.1)]),
-        pinned,
-    )
+    let whole = whole
+        .into_iter()
+        .map(|(name, hash)| (name.to_owned(), hash));
+    compare(device.isa(), &whole.collect(), pinned)
 }
 
 /// Compares hashes that this machine computed with the `pinned` ones of the same names.
@@ -240,7 +243,7 @@ mod tests {
         assert!(said.contains("instead of 00. "), "{said}");
         assert!(said.contains("R3MES_KERNELS=scalar"), "{said}");
         let all = compare(Isa::Avx2, &pinned(), &Hashes::new()).unwrap_err();
-        assert!(all.to_string().contains("and 13 more differ"), "{all}");
+        assert!(all.to_string().contains("and 16 more differ"), "{all}");
         let plain = refusal(Isa::Scalar);
         assert!(!plain.contains("R3MES_KERNELS"), "{plain}");
     }

@@ -3,6 +3,14 @@
 //! `cargo bench -p r3mes-exact --bench integer_table [-- scalar|avx2|avx512|amx|neon]`. One thread.
 //! With `counts` besides: how many instructions they take, by valgrind.
 
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(
+        unsafe_code,
+        reason = "the prototype, and the processor's instructions alone"
+    )
+)]
+
 mod case;
 mod counts;
 mod measure;

@@ -5,7 +5,10 @@
     reason = "a perplexity is reported, not computed exactly"
 )]
 
-use r3mes_exact::Cpu;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use r3mes_exact::{Cpu, CpuOptions, Isa};
 use r3mes_model::{
     AdvanceError, Batch, InferenceWorkspace, LinearSet, LoadedAdapter, LogitRows, LoraConfig,
     MemoryLimit, Model, Segment, TrainingWorkspace,
@@ -96,70 +99,126 @@ fn a_token_of_a_bitnet_gives_the_same_bits_in_any_chunking() {
     both_ways(BITNET);
 }
 
-#[test]
-fn a_token_gives_the_same_bits_with_any_kernels_and_any_number_of_threads() {
-    let packed = PLAIN.packed(11);
-    let tokens = tokens(1, 90, PLAIN.vocab);
-    let reference = Model::load(scalar(), &packed);
-    let expected = in_chunks(
-        &reference,
-        Some(&loaded(&reference, LORA, 5)),
-        &tokens,
-        &[90],
-    );
-    for threads in [1, 2, 5] {
-        let model = PLAIN.model(11, threads);
-        let adapter = loaded(&model, LORA, 5);
-        assert!(
-            in_chunks(&model, Some(&adapter), &tokens, &[40]) == expected,
-            "{threads}"
-        );
+/// What the computation of some sequences may look like.
+#[derive(Clone, Debug)]
+struct Arrangement {
+    shape: Shape,
+    seed: u64,
+    adapted: bool,
+    /// Tokens of each sequence.
+    lengths: Vec<usize>,
+    /// How many tokens of each sequence a call has at most, call after call and then again.
+    calls: Vec<Vec<usize>>,
+    threads: usize,
+}
+
+fn any_shape() -> impl Strategy<Value = Shape> {
+    let heads = (1usize..=2, 1usize..=3, select(vec![4, 12, 16, 20]));
+    let sizes = (1usize..=90, 1usize..=2, 3usize..=120);
+    let forms = any::<[bool; 4]>();
+    (heads, sizes, forms).prop_map(|(heads, sizes, [relu2, sub_norm, interleaved, tied])| {
+        let ((kv_heads, group, head_dim), (ffn, layers, vocab)) = (heads, sizes);
+        Shape {
+            hidden: kv_heads * group * head_dim,
+            ffn,
+            layers,
+            heads: kv_heads * group,
+            kv_heads,
+            vocab,
+            context: 160,
+            relu2,
+            sub_norm,
+            interleaved,
+            tied,
+        }
+    })
+}
+
+prop_compose! {
+    fn any_arrangement()(sequences in 1usize..=4)(
+        shape in any_shape(),
+        seed in 0u64..1_000,
+        adapted in any::<bool>(),
+        lengths in vec(prop_oneof![1usize..=8, 1usize..=160], sequences),
+        calls in vec(vec(prop_oneof![Just(0), Just(1), 2usize..=160], sequences), 1..6),
+        threads in 1usize..=5,
+    ) -> Arrangement {
+        Arrangement { shape, seed, adapted, lengths, calls, threads }
     }
 }
 
-#[test]
-fn a_token_gives_the_same_bits_alone_and_in_a_ragged_batch() {
-    let model = PLAIN.model(11, 2);
-    let adapter = loaded(&model, LORA, 5);
-    let prompts: Vec<Vec<u32>> = [3, 70, 1, 65, 20]
-        .iter()
-        .zip(10..)
-        .map(|(&len, seed)| tokens(seed, len + 4, PLAIN.vocab))
-        .collect();
-    let alone: Vec<Vec<Outcome>> = prompts
-        .iter()
-        .map(|tokens| in_chunks(&model, Some(&adapter), tokens, &[tokens.len()]))
-        .collect();
-
+/// Results of every position of all sequences, computed together.
+fn together(
+    model: &Model<Cpu>,
+    adapter: Option<&LoadedAdapter<Cpu>>,
+    sequences: &[Vec<u32>],
+    calls: &[Vec<usize>],
+) -> Vec<Vec<Outcome>> {
     let mut workspace = InferenceWorkspace::new();
-    let mut caches: Vec<_> = prompts.iter().map(|_| model.cache()).collect();
-    // First all but four tokens of each, which differ in number; then one token of each at a time.
-    for step in 0..5 {
-        let range = |prompt: &Vec<u32>| match step {
-            0 => 0..prompt.len() - 4,
-            _ => prompt.len() - 5 + step..prompt.len() - 4 + step,
-        };
-        let mut segments: Vec<_> = prompts
+    let mut caches: Vec<_> = sequences.iter().map(|_| model.cache()).collect();
+    let mut outcomes = vec![Vec::new(); sequences.len()];
+    for call in calls.iter().cycle() {
+        let rest = sequences.iter().zip(&outcomes);
+        let rest: Vec<&[u32]> = rest.map(|(all, done)| &all[done.len()..]).collect();
+        let mut counts: Vec<usize> = rest
             .iter()
-            .zip(&mut caches)
-            .map(|(prompt, cache)| Segment {
-                tokens: &prompt[range(prompt)],
+            .zip(call)
+            .map(|(r, n)| r.len().min(*n))
+            .collect();
+        if counts.iter().all(|count| *count == 0) {
+            let Some(next) = rest.iter().position(|rest| !rest.is_empty()) else {
+                return outcomes;
+            };
+            counts[next] = 1;
+        }
+        let parts = rest.iter().zip(&counts).zip(&mut caches);
+        let mut segments: Vec<_> = parts
+            .filter(|((_, count), _)| **count > 0)
+            .map(|((rest, count), cache)| Segment {
+                tokens: &rest[..*count],
                 cache,
-                logits: LogitRows::Last,
+                logits: LogitRows::All,
             })
             .collect();
         model
-            .advance(Some(&adapter), &mut segments, &mut workspace)
+            .advance(adapter, &mut segments, &mut workspace)
             .unwrap();
-        assert_eq!(workspace.logit_rows(), prompts.len());
-        let mut row = 0;
-        for (index, prompt) in prompts.iter().enumerate() {
-            row += range(prompt).len();
-            let last = range(prompt).end - 1;
-            assert!(
-                outcome(&workspace, row - 1, index) == alone[index][last],
-                "{index} {step}"
+        let mut rows = 0..counts.iter().sum::<usize>();
+        for (outcomes, count) in outcomes.iter_mut().zip(counts) {
+            outcomes.extend(
+                rows.by_ref()
+                    .take(count)
+                    .map(|row| outcome(&workspace, row, row)),
             );
+        }
+    }
+    outcomes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn a_token_gives_the_same_bits_in_any_arrangement(arrangement in any_arrangement()) {
+        let Arrangement { shape, seed, adapted, lengths, calls, threads } = arrangement;
+        let packed = shape.packed(seed);
+        let sequences: Vec<Vec<u32>> = lengths
+            .iter()
+            .zip(seed..)
+            .map(|(len, seed)| tokens(seed, *len, shape.vocab))
+            .collect();
+        let definition = Model::load(scalar(), &packed);
+        let adapter = adapted.then(|| loaded(&definition, LORA, seed));
+        let alone: Vec<Vec<Outcome>> = sequences
+            .iter()
+            .map(|tokens| in_chunks(&definition, adapter.as_ref(), tokens, &[tokens.len()]))
+            .collect();
+        for isa in Isa::available() {
+            let device = Cpu::new(CpuOptions { isa: Some(isa), threads }).unwrap();
+            let model = Model::load(device, &packed);
+            let adapter = adapted.then(|| loaded(&model, LORA, seed));
+            let found = together(&model, adapter.as_ref(), &sequences, &calls);
+            prop_assert!(found == alone, "{} with {} threads", isa, threads);
         }
     }
 }

@@ -6,11 +6,21 @@ use r3mes_sim::network::Network;
 use r3mes_sim::world::World;
 use r3mes_types::{Ppm, Role};
 
-/// All liars lie in the same rounds.
-const ROUNDS: u32 = 1_000;
+/// Rounds of each run, in all of which all liars lie: a thousand of both runs together.
+const ROUNDS: u32 = 500;
 
 #[test]
 fn partial_liars_are_caught_as_often_as_the_formula_says_and_end_poorer() {
+    lie_beside(0);
+}
+
+#[test]
+fn partial_liars_with_an_accomplice_are_caught_as_often_as_the_formula_says_and_end_poorer() {
+    lie_beside(1);
+}
+
+/// Lets partial liars work beside four validators, of whom so many cover for them.
+fn lie_beside(accomplices: u32) {
     // Each with the number of steps that it falsifies.
     let liars = [
         (B::FalsifiedSteps(1), 1),
@@ -22,6 +32,9 @@ fn partial_liars_are_caught_as_often_as_the_formula_says_and_end_poorer() {
     for (miner, (liar, _)) in network.miners.iter_mut().zip(liars) {
         *miner = liar;
     }
+    network.validators[..accomplices as usize].fill(B::Accomplice);
+    // An accomplice must not be all there is of a back end: the run would pause.
+    network.one_backend = true;
     network.rounds = ROUNDS;
     network.audited = Ppm::percent(50);
     network.panel = 1;
@@ -30,7 +43,7 @@ fn partial_liars_are_caught_as_often_as_the_formula_says_and_end_poorer() {
     let detection = Detection {
         audited: 0.5,
         validators: 4,
-        accomplices: 0,
+        accomplices,
         panel: 1,
         steps: 8,
         drawn: 1,

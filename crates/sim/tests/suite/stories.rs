@@ -354,6 +354,21 @@ fn a_wrong_aggregate_is_slashed_and_what_the_validators_computed_stands() {
 }
 
 #[test]
+fn a_proposer_of_wrong_aggregates_ends_poorer_than_its_honest_twin() {
+    let mut network = network(&[], &[]);
+    network.proposers = vec![B::WrongAggregate, B::Honest, B::Honest];
+    network.rounds = 10;
+    let report = World::new(&network).unwrap().run().unwrap();
+    assert_eq!(report.rounds, 10);
+    let liar = report.of(B::WrongAggregate).next().unwrap();
+    assert!(liar.tally.slashed > 0, "it was never drawn");
+    let twin = report.honest_twin(Role::Proposer).unwrap();
+    // Both had a turn, and only true aggregates are paid.
+    assert!(twin.wealth > Amount::new(2 * STAKE.uremes()));
+    assert!(liar.wealth < twin.wealth, "a wrong aggregate pays");
+}
+
+#[test]
 fn a_court_without_quorum_excludes_the_package_and_slashes_nobody() {
     let story = tell(&network(
         &[B::FalsifiedSteps(8)],

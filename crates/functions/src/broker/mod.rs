@@ -32,6 +32,9 @@ type CallId = u64;
 
 /// Bytes that either side of a call may send before the other grants more.
 pub const WINDOW_BYTES: u32 = 64 << 10;
+/// Most bytes that may be granted and not sent yet; who grants more grants this. It bounds what a call whose
+/// receiver stops reading leaves at the broker, and what it puts before other calls on its connections.
+pub const WIDE_WINDOW_BYTES: u32 = 1 << 20;
 /// What a frame costs of a window besides its body, so that empty items are bounded too.
 pub const FRAME_COST: u32 = 16;
 

@@ -442,6 +442,40 @@ fn who_sends_more_than_was_granted_loses_the_call_only() {
 }
 
 #[test]
+fn a_grant_without_end_grants_a_wide_window() {
+    let mut bench = Bench::new();
+    let node = bench.node("a", vec![function("upload")]);
+    let client = bench.client();
+    let open = Frame {
+        flags: Flags::NONE,
+        ..call(1, &CallHead::new("upload"))
+    };
+    let begun = FRAME_COST + open.body.len() as u32;
+    bench.receive(client, open);
+    let given = bench.given(node);
+    let much = Credit { bytes: u32::MAX };
+    let ways = [
+        (client, 1, node, given.call, 0),
+        (node, given.call, client, 1, begun),
+    ];
+    for (from, number, to, far, sent) in ways {
+        let grant = |bench: &mut Bench| {
+            bench.receive(from, with_head(Kind::Credit, number, &much));
+            let passed_on = bench.sent(to);
+            let heads = passed_on
+                .iter()
+                .map(|frame| Credit::decode(&frame.head).unwrap());
+            heads.map(|credit| credit.bytes).collect::<Vec<u32>>()
+        };
+        assert_eq!(grant(&mut bench), [WIDE_WINDOW_BYTES - WINDOW_BYTES + sent]);
+        assert_eq!(grant(&mut bench), [0; 0]);
+        bench.receive(to, data(far, 1000, Flags::NONE));
+        assert_eq!(kinds(&bench.sent(from)), [Kind::Data]);
+        assert_eq!(grant(&mut bench), [1000 + FRAME_COST]);
+    }
+}
+
+#[test]
 fn silent_peers_are_asked_and_then_given_up() {
     let mut bench = Bench::new();
     let node = bench.node("a", vec![function("f")]);

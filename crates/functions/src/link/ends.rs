@@ -7,15 +7,12 @@ use tokio::sync::mpsc;
 
 use super::{Link, window::Window};
 use crate::{
-    broker::{FRAME_COST, WINDOW_BYTES},
+    broker::{FRAME_COST, WIDE_WINDOW_BYTES, WINDOW_BYTES},
     wire::{
         Flags, Frame, Kind, MAX_BODY_BYTES,
         messages::{Credit, Head},
     },
 };
-
-/// What a receiver of much lets the sender be ahead by.
-const WIDE_WINDOW_BYTES: u32 = 1 << 20;
 
 /// Nobody reads what is sent any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

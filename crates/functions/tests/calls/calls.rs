@@ -127,7 +127,7 @@ async fn a_reader_that_stops_reading_stops_nobody_else() {
 #[tokio::test]
 async fn a_reader_that_grants_much_and_reads_nothing_is_cut_off() {
     let network = Network::open().await;
-    let _node = network.started("a").await;
+    let _nodes = (network.started("a").await, network.started("b").await);
     let (mut theirs, ours) = tokio::io::duplex(64 << 10);
     let hub = Arc::clone(&network.hub);
     let attended = tokio::spawn(async move {
@@ -140,24 +140,23 @@ async fn a_reader_that_grants_much_and_reads_nothing_is_cut_off() {
         token: None,
         node: None,
     };
-    let call = Frame {
-        head: CallHead::new("count").encode().unwrap(),
-        body: "2000000".into(),
-        flags: Flags::LAST,
-        ..Frame::bare(Kind::Call, 1)
-    };
-    let much = Credit { bytes: u32::MAX };
-    let frames = [
-        Frame {
-            head: hello.encode().unwrap(),
-            ..Frame::bare(Kind::Hello, 0)
-        },
-        call,
-        Frame {
+    let mut frames = vec![Frame {
+        head: hello.encode().unwrap(),
+        ..Frame::bare(Kind::Hello, 0)
+    }];
+    // Each call has one MiB at most on its way, whatever was granted.
+    for call in 1..=80 {
+        frames.push(Frame {
+            head: CallHead::new("flood").encode().unwrap(),
+            flags: Flags::LAST,
+            ..Frame::bare(Kind::Call, call)
+        });
+        let much = Credit { bytes: u32::MAX };
+        frames.push(Frame {
             head: much.encode().unwrap(),
-            ..Frame::bare(Kind::Credit, 1)
-        },
-    ];
+            ..Frame::bare(Kind::Credit, call)
+        });
+    }
     for frame in frames {
         let mut bytes = BytesMut::new();
         frame.encode_head(&mut bytes);

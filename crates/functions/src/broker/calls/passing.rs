@@ -1,9 +1,11 @@
 //! What either end of a call sends is passed on to the other.
 
+use bytes::Bytes;
+
 use super::{Place, cost};
 use crate::{
     Moment,
-    broker::{Broker, CallId, PeerId},
+    broker::{Broker, CallId, PeerId, WIDE_WINDOW_BYTES},
     failure::{Failure, Reason},
     wire::{
         Frame, Kind,
@@ -49,12 +51,9 @@ impl Broker {
                 call.complete |= frame.flags.ends_stream();
                 call.keep(&frame);
             }
-            Kind::Credit => match Credit::decode(&frame.head) {
-                Ok(credit) => {
-                    call.windows.node += i64::from(credit.bytes);
-                    frame.head = credit.encode().unwrap_or_default();
-                }
-                Err(_) => return,
+            Kind::Credit => match widened(&mut call.windows.node, &frame) {
+                Some(head) => frame.head = head,
+                None => return,
             },
             Kind::Cancel => {
                 let words = "the caller cancelled";
@@ -103,9 +102,9 @@ impl Broker {
                 }
                 ended = frame.flags.ends_stream();
             }
-            Kind::Credit => match Credit::decode(&frame.head) {
-                Ok(credit) => call.windows.client += i64::from(credit.bytes),
-                Err(_) => return,
+            Kind::Credit => match widened(&mut call.windows.client, &frame) {
+                Some(head) => frame.head = head,
+                None => return,
             },
             Kind::Progress if now.micros_after(call.progress_at) >= PROGRESS_US => {
                 call.progress_at = now;
@@ -135,4 +134,15 @@ impl Broker {
             }
         }
     }
+}
+
+/// Widens a window by what a frame grants, up to [`WIDE_WINDOW_BYTES`]; the head that grants as much, if there is
+/// anything to grant.
+fn widened(window: &mut i64, frame: &Frame) -> Option<Bytes> {
+    let credit = Credit::decode(&frame.head).ok()?;
+    let room = u32::try_from(i64::from(WIDE_WINDOW_BYTES) - *window).ok()?;
+    let bytes = credit.bytes.min(room);
+    *window += i64::from(bytes);
+    let head = Credit { bytes }.encode().ok()?;
+    (bytes > 0).then_some(head)
 }

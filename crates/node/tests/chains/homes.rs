@@ -1,7 +1,7 @@
 //! Homes with ports of their own, and what runs in them.
 
 use std::{
-    fs,
+    fs::{self, File},
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -21,16 +21,55 @@ pub(crate) struct Home {
     pub(crate) rpc: String,
 }
 
-/// `r3mes start`, stopped with the test.
-pub(crate) struct Running(Child);
+/// `r3mes start --json`, stopped with the test. What it and its services have logged is checked then.
+pub(crate) struct Running {
+    child: Child,
+    home: PathBuf,
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let pid = rustix::process::Pid::from_raw(self.0.id().try_into().unwrap()).unwrap();
+        let pid = rustix::process::Pid::from_raw(self.child.id().try_into().unwrap()).unwrap();
         // It may have ended by itself.
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let _ = self.0.wait();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let said = fs::read_to_string(self.home.join(START_LOG)).unwrap_or_default();
+            eprintln!("{} said:\n{said}", self.home.display());
+        } else {
+            assert_logs_are_json(&self.home);
+        }
     }
+}
+
+/// Where the homes here keep what `r3mes start` itself says.
+const START_LOG: &str = "start.log";
+
+/// Every line that a home has logged is one JSON object of the documented fields.
+fn assert_logs_are_json(home: &Path) {
+    let services = fs::read_dir(home.join("logs")).unwrap();
+    let services = services.map(|entry| entry.unwrap().path());
+    // CometBFT is another program, with a form of its own.
+    let ours = services.filter(|path| !path.ends_with("cometbft.log"));
+    let mut lines = 0;
+    for path in ours.chain([home.join(START_LOG)]) {
+        for line in fs::read_to_string(&path).unwrap().lines() {
+            let place = format!("{}: {line}", path.display());
+            let entry: Value = serde_json::from_str(line).expect(&place);
+            for field in ["timestamp", "level", "target"] {
+                assert!(entry[field].is_string(), "{place}");
+            }
+            let levels = ["ERROR", "WARN", "INFO", "DEBUG", "TRACE"];
+            let level = entry["level"].as_str();
+            assert!(
+                level.is_some_and(|level| levels.contains(&level)),
+                "{place}"
+            );
+            assert!(entry["fields"]["message"].is_string(), "{place}");
+            lines += 1;
+        }
+    }
+    assert!(lines > 0, "{} has logged nothing", home.display());
 }
 
 fn r3mes(home: &Path, arguments: &[&str]) -> Output {
@@ -124,7 +163,7 @@ impl Home {
         let mut running = self.spawn(&[&["--services", "node"], more].concat());
         let began = Instant::now();
         while json(&self.dir, &["status"])["network"].is_null() {
-            assert!(running.0.try_wait().unwrap().is_none(), "it ended");
+            assert!(running.child.try_wait().unwrap().is_none(), "it ended");
             assert!(began.elapsed() < PATIENCE, "it does not answer");
             std::thread::sleep(POLL);
         }
@@ -133,13 +172,23 @@ impl Home {
 
     /// Starts what the arguments name.
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Running {
-        Running(self.starting(arguments).spawn().unwrap())
+        self.running(self.starting(arguments))
     }
 
     /// As [`Home::spawn`], by the ledger that `R3MES_BLOCKCHAIN_URL` names.
     pub(crate) fn spawn_by(&self, ledger: &str, arguments: &[&str]) -> Running {
         let mut command = self.starting(arguments);
-        Running(command.env("R3MES_BLOCKCHAIN_URL", ledger).spawn().unwrap())
+        command.env("R3MES_BLOCKCHAIN_URL", ledger);
+        self.running(command)
+    }
+
+    fn running(&self, mut command: Command) -> Running {
+        let path = self.dir.join(START_LOG);
+        let log = File::options().create(true).append(true).open(path);
+        Running {
+            child: command.stderr(log.unwrap()).spawn().unwrap(),
+            home: self.dir.clone(),
+        }
     }
 
     /// What `r3mes start` complains of when `R3MES_BLOCKCHAIN_URL` names this ledger.
@@ -155,6 +204,7 @@ impl Home {
 
     fn starting(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_r3mes"));
+        command.arg("--json");
         command.arg("--home").arg(&self.dir).arg("start");
         command.args(arguments).stdout(Stdio::null());
         command

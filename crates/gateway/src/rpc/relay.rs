@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use futures::{SinkExt, StreamExt};
 use r3mes_consensus::application::QueryResult;
 use r3mes_consensus::cometbft::CometHandle;
 use r3mes_consensus::genesis::Genesis;
@@ -12,12 +13,13 @@ use reqwest::{RequestBuilder, Url};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixSocket};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config, tungstenite};
 
 use crate::rpc::methods::{self, Signature, patience};
-use crate::rpc::request::{Params, RpcError};
+use crate::rpc::request::{JsonBytes, Params, RpcError};
 use crate::rpc::serve::RpcLimits;
 use crate::rpc::shapes;
 
@@ -134,6 +136,7 @@ impl Relay {
             }
             "wait_height" => self.wait_height(params).await,
             "wait_tx" => self.wait_tx(params).await,
+            "broadcast_tx_commit" => self.commit(params).await,
             _ => self.pass_on(method, params).await,
         }
     }
@@ -166,21 +169,52 @@ impl Relay {
         }
     }
 
+    /// Brings a transaction into a block. CometBFT waits for that by a subscription, and gives one
+    /// subscriber no more than five at once; so every call comes from an address of its own.
+    async fn commit(&self, params: &Params) -> Result<Value, RpcError> {
+        let tx = shapes::base64(&params.bytes("tx", JsonBytes::Base64)?);
+        let params = json!({"tx": tx});
+        let call =
+            json!({"jsonrpc": "2.0", "id": 1, "method": "broadcast_tx_commit", "params": params});
+        let away = |why: String| {
+            RpcError::unavailable(format!("CometBFT does not answer: see its log ({why})"))
+        };
+        let deadline = Instant::now() + self.limits.longest_wait;
+        let mut socket = loop {
+            match self.socket().await {
+                Ok(socket) => break socket,
+                Err(error) if Instant::now() + RETRY_PAUSE > deadline => {
+                    return Err(away(error.to_string()));
+                }
+                Err(_) => tokio::time::sleep(RETRY_PAUSE).await,
+            }
+        };
+        let asked = async {
+            socket.send(Message::text(call.to_string())).await?;
+            loop {
+                match socket.next().await {
+                    Some(Ok(Message::Text(text))) => return Ok(text),
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return Err(error),
+                    None => return Err(tungstenite::Error::ConnectionClosed),
+                }
+            }
+        };
+        let answer = timeout(self.limits.timeout, asked).await;
+        let answer = answer.map_err(|_| away("it takes too long".to_owned()))?;
+        let answer = answer.map_err(|error| away(error.to_string()))?;
+        result(
+            "broadcast_tx_commit",
+            serde_json::from_str(&answer).unwrap_or_default(),
+        )
+    }
+
     async fn pass_on(&self, method: &str, params: &Params) -> Result<Value, RpcError> {
         let changes_nothing = !method.starts_with("broadcast_");
         let deadline = Instant::now() + self.limits.longest_wait;
         loop {
             let error = match self.send(self.request(method, params)).await {
-                Ok(mut answer) => {
-                    if !answer["error"].is_null() {
-                        return Err(RpcError::relayed(&answer["error"]));
-                    }
-                    let result = answer.get_mut("result").map(Value::take);
-                    return result.ok_or_else(|| {
-                        let what = format!("CometBFT's answer to {method} is not one of JSON-RPC");
-                        RpcError::internal(what)
-                    });
-                }
+                Ok(answer) => return result(method, answer),
                 Err(Failed::Answer(what)) => {
                     let what = format!("CometBFT's answer to {method} {what}");
                     return Err(RpcError::internal(what));
@@ -223,6 +257,18 @@ impl Relay {
         }
         serde_json::from_slice(&body).map_err(|_| Failed::Answer("is no JSON"))
     }
+}
+
+/// What an answer of CometBFT says.
+fn result(method: &str, mut answer: Value) -> Result<Value, RpcError> {
+    if !answer["error"].is_null() {
+        return Err(RpcError::relayed(&answer["error"]));
+    }
+    let result = answer.get_mut("result").map(Value::take);
+    result.ok_or_else(|| {
+        let what = format!("CometBFT's answer to {method} is not one of JSON-RPC");
+        RpcError::internal(what)
+    })
 }
 
 enum Failed {

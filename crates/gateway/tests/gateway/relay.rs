@@ -1,6 +1,7 @@
 //! The RPC under engine `cometbft`, with the real program: what CometBFT answers, what we add, and what
 //! a client sees while CometBFT is away.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -24,13 +25,14 @@ use r3mes_http::server;
 use r3mes_ledger::genesis::{DEVELOPMENT_CHAIN, DEVELOPMENT_SECRET};
 use r3mes_state::Storage;
 use r3mes_types::Amount;
+use r3mes_types::auth::QueryAccount;
 use r3mes_types::bank::QueryBalance;
 use r3mes_types::beacon::HashChains;
 use r3mes_types::tx::{Fee, Signer, Unsigned};
 use r3mes_types::wire::Wire;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::cosmos;
@@ -213,6 +215,8 @@ async fn clients_work_unchanged_over_cometbft_and_wait_while_it_is_away() {
     let now = client.status().await.unwrap().height;
     while height(&socket.next(2).await) <= now + 1 {}
 
+    commit_many_at_once(&client).await;
+
     // What only CometBFT has, by both ways of asking.
     let query = format!("tx.height={}", outcome.height);
     let found = client.raw("tx_search", json!({"query": query, "prove": true}));
@@ -261,6 +265,43 @@ async fn clients_work_unchanged_over_cometbft_and_wait_while_it_is_away() {
 
     drop(comet);
     relayed.stop().await;
+}
+
+/// More at once than CometBFT lets one subscriber wait for; each gets its own answer.
+async fn commit_many_at_once(client: &Client) {
+    let senders: Vec<u8> = (40..50).collect();
+    let purse = TxClient::new(client.clone(), key(3));
+    let coins = senders
+        .iter()
+        .flat_map(|sender| send(&key(3), &key(*sender), Amount::remes(9)));
+    purse.send(coins.collect()).await.unwrap();
+    let mut asked = JoinSet::new();
+    for sender in senders.clone() {
+        let client = client.clone();
+        asked.spawn(async move {
+            let address = key(sender).address();
+            let account = client.query(&QueryAccount { address }).await.unwrap();
+            let signer = Signer {
+                chain_id: "rpc-1",
+                account_number: account.account.unwrap().number,
+                sequence: 0,
+            };
+            let tx = Unsigned::new(send(&key(sender), &key(2), Amount::new(1)))
+                .with_fee(Fee::of(Amount::remes(1), 1_000_000))
+                .sign(&key(sender), &signer)
+                .unwrap();
+            let tx = json!({"tx": STANDARD.encode(&tx)});
+            client.raw("broadcast_tx_commit", tx).await
+        });
+    }
+    let mut hashes = BTreeSet::new();
+    while let Some(answer) = asked.join_next().await {
+        let answer = answer.unwrap().unwrap();
+        assert_eq!(answer["tx_result"]["code"], 0, "{answer}");
+        assert!(answer["height"].as_str().unwrap().parse::<u64>().unwrap() > 1);
+        hashes.insert(answer["hash"].to_string());
+    }
+    assert_eq!(hashes.len(), senders.len());
 }
 
 #[tokio::test]

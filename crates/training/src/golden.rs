@@ -180,7 +180,7 @@ mod tests {
             let (odd, even): (Vec<f64>, Vec<f64>) =
                 halves.partition(|steps| *steps as u32 % 2 == 1);
             assert!(
-                odd.len() > 4 && even.len() > 4,
+                odd.len() > 2 && even.len() > 2,
                 "{exponent}: {odd:?} {even:?}"
             );
             let beside = chunk.iter().map(steps).filter(|steps| {

@@ -203,11 +203,16 @@ impl Mempool {
         let mut any = false;
         let mut add = |offered: Result<Offered, AddError>| {
             let offered = offered?;
+            let hash = offered.hash;
+            let _checking =
+                tracing::debug_span!("consensus.tx.check", hash = hex::encode_upper(hash))
+                    .entered();
             if !offered.verified {
                 // Whoever reads the queue does not wait for this check either.
                 queue = None;
                 let checked = self.read().check(app, time, &offered.tx)?;
                 if checked.admitted.is_none() {
+                    tracing::debug!(code = checked.result.code, "consensus.tx.refused");
                     return Ok(Added {
                         hash: offered.hash,
                         check: checked.result,

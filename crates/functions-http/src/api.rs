@@ -11,7 +11,7 @@ use axum::{
 use r3mes_functions::{
     client::Client, federation::KeptCalls, listen::Other, serve::Hub, tls::ServerTls,
 };
-use r3mes_http::{metrics::Metrics, server};
+use r3mes_http::{metrics::Metrics, requests, server};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use utoipa_swagger_ui::{Config, SwaggerUi};
@@ -150,7 +150,7 @@ impl Functions {
                 kept.run(&hub, shutdown.clone()).await;
             }
         };
-        let (router, stop) = (self.router(), shutdown.clone());
+        let (router, stop) = (requests::named(self.router()), shutdown.clone());
         let limits = self.shared.limits.connection;
         let others = move |other: Other| {
             let router = match other.lacks_tls {

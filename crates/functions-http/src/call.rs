@@ -12,10 +12,11 @@ use bytes::Bytes;
 use r3mes_functions::{
     registry::{Requirements, Strategy},
     webhook::Webhook,
-    wire::messages::{CallHead, Caller},
+    wire::messages::{CallHead, Caller, logged_call},
 };
 use serde::Deserialize;
 use serde_json::Value;
+use tracing::Instrument;
 
 use super::{
     CALL_HEADER, Shared,
@@ -122,28 +123,29 @@ async fn call(
         ));
     }
     let arguments = arguments::read(request).await?;
-    if !asynchronous && key.is_none() {
-        let reply = shared.client.call(&head, arguments).await?;
-        let reply = reply.bounded(shared.limits.body_bytes);
-        let mut response = answer::stream(reply, form).await?;
-        response.headers_mut().insert(CALL_HEADER, value_of(&id));
-        return Ok(response);
-    }
-    let (job, replayed) = begin(shared, &who, key, head, arguments, webhook).await?;
-    let mut response = match asynchronous {
-        true => {
-            let location = value_of(&format!("/api/calls/{}", job.id()));
-            let body = Json(job.view().await?);
-            (StatusCode::ACCEPTED, [(header::LOCATION, location)], body).into_response()
+    let span = tracing::debug_span!(
+        "functions.call.answer",
+        call = logged_call(&id),
+        node = head.node,
+        function = head.function,
+    );
+    let answering = async {
+        if !asynchronous && key.is_none() {
+            let reply = shared.client.call(&head, arguments).await?;
+            let reply = reply.bounded(shared.limits.body_bytes);
+            let mut response = answer::stream(reply, form).await?;
+            response.headers_mut().insert(CALL_HEADER, value_of(&id));
+            return Ok(response);
         }
-        false => answer::whole(&job.ended().await?, form)?,
+        let (job, replayed) = begin(shared, &who, key, head, arguments, webhook).await?;
+        let mut response = job.answer(form, asynchronous).await?;
+        if replayed {
+            let replayed = HeaderValue::from_static("true");
+            response.headers_mut().insert(REPLAYED, replayed);
+        }
+        Ok(response)
     };
-    let headers = response.headers_mut();
-    headers.insert(CALL_HEADER, value_of(job.id()));
-    if replayed {
-        headers.insert(REPLAYED, HeaderValue::from_static("true"));
-    }
-    Ok(response)
+    answering.instrument(span).await
 }
 
 /// A call whose result is kept.
@@ -178,6 +180,21 @@ impl Job {
             Self::Here(job) => Ok(job.ended().await?),
             Self::Everywhere(call) => call.ended().await,
         }
+    }
+
+    /// Its result in this form, once it has one; where it is asynchronous, what it is now.
+    async fn answer(&self, form: Form, asynchronous: bool) -> Result<Response, Problem> {
+        let mut response = match asynchronous {
+            true => {
+                let location = value_of(&format!("/api/calls/{}", self.id()));
+                let body = Json(self.view().await?);
+                (StatusCode::ACCEPTED, [(header::LOCATION, location)], body).into_response()
+            }
+            false => answer::whole(&self.ended().await?, form)?,
+        };
+        let id = value_of(self.id());
+        response.headers_mut().insert(CALL_HEADER, id);
+        Ok(response)
     }
 }
 

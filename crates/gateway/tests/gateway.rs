@@ -14,6 +14,7 @@ mod gateway {
     mod light;
     mod light_client;
     mod likeness;
+    mod logs;
     mod network;
     mod openai;
     mod outside;

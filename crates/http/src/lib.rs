@@ -1,6 +1,7 @@
 //! What every surface over HTTP stands on: [`server`] runs a router with limits and a clean end,
-//! [`metrics`] counts.
+//! [`requests`] names each request in the log, [`metrics`] counts.
 
 mod body;
 pub mod metrics;
+pub mod requests;
 pub mod server;

@@ -29,7 +29,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::body::{Late, Timely};
+use crate::{
+    body::{Late, Timely},
+    requests,
+};
 
 /// Requests at once on one HTTP/2 connection.
 pub const MAX_STREAMS: u32 = 64;
@@ -69,13 +72,15 @@ impl Default for Limits {
 
 /// Serves `router` on `listener` until `shutdown`, then lets open requests end.
 ///
-/// Handlers find the client's address as [`ConnectInfo<SocketAddr>`].
+/// Handlers find the client's address as [`ConnectInfo<SocketAddr>`], and run in a span of their
+/// request: see [`requests`].
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     limits: Limits,
     shutdown: CancellationToken,
 ) {
+    let router = requests::named(router);
     let places = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
     loop {
@@ -118,7 +123,7 @@ async fn accept(
 /// Serves HTTP on one connection until it ends; after `shutdown`, open requests end.
 ///
 /// Handlers find the client's address as [`ConnectInfo<SocketAddr>`]. Of the limits, those on headers and
-/// bodies hold here.
+/// bodies hold here. Requests have a span in the log where the router is [`named`](requests::named).
 pub async fn serve_connection<S>(
     stream: S,
     client: SocketAddr,

@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use tendermint_proto::v0_38::abci::{Request, ResponseException, response};
+use tendermint_proto::v0_38::abci::{Request, ResponseException, request, response};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -143,10 +143,12 @@ fn answer(driver: &Driver, requests: Vec<Request>) -> (Vec<response::Value>, Opt
     let mut answers = Vec::with_capacity(requests.len());
     for request in requests {
         let request = request.value.ok_or(Malformed("an empty request"));
-        match request
-            .map_err(EngineError::from)
-            .and_then(|request| driver.answer(request))
-        {
+        let answered = request.map_err(EngineError::from).and_then(|request| {
+            let _answering =
+                tracing::debug_span!("consensus.abci.answer", request = name(&request)).entered();
+            driver.answer(request)
+        });
+        match answered {
             Ok(answer) => answers.push(answer),
             Err(error) => {
                 answers.push(response::Value::Exception(ResponseException {
@@ -157,6 +159,29 @@ fn answer(driver: &Driver, requests: Vec<Request>) -> (Vec<response::Value>, Opt
         }
     }
     (answers, None)
+}
+
+/// A request's name in ABCI.
+fn name(request: &request::Value) -> &'static str {
+    use request::Value as Ask;
+    match request {
+        Ask::Echo(_) => "Echo",
+        Ask::Flush(_) => "Flush",
+        Ask::Info(_) => "Info",
+        Ask::InitChain(_) => "InitChain",
+        Ask::Query(_) => "Query",
+        Ask::CheckTx(_) => "CheckTx",
+        Ask::Commit(_) => "Commit",
+        Ask::ListSnapshots(_) => "ListSnapshots",
+        Ask::OfferSnapshot(_) => "OfferSnapshot",
+        Ask::LoadSnapshotChunk(_) => "LoadSnapshotChunk",
+        Ask::ApplySnapshotChunk(_) => "ApplySnapshotChunk",
+        Ask::PrepareProposal(_) => "PrepareProposal",
+        Ask::ProcessProposal(_) => "ProcessProposal",
+        Ask::ExtendVote(_) => "ExtendVote",
+        Ask::VerifyVoteExtension(_) => "VerifyVoteExtension",
+        Ask::FinalizeBlock(_) => "FinalizeBlock",
+    }
 }
 
 impl std::fmt::Debug for Engine {

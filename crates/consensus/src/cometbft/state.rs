@@ -88,11 +88,13 @@ impl Driver {
             Ask::PrepareProposal(request) => Answer::PrepareProposal(self.prepare(&request)?),
             Ask::ProcessProposal(request) => {
                 let block = convert::proposed(request)?;
+                let (height, proposer) = (block.height, block.proposer);
+                let _judging =
+                    tracing::info_span!("consensus.proposal.check", height, %proposer).entered();
                 let status = match self.shared.app.process(&block)? {
                     Ok(()) => ProposalStatus::Accept,
                     Err(reason) => {
-                        let (height, proposer) = (block.height, block.proposer);
-                        tracing::warn!(height, %proposer, reason, "a proposal is refused");
+                        tracing::warn!(reason, "a proposal is refused");
                         ProposalStatus::Reject
                     }
                 };
@@ -102,6 +104,8 @@ impl Driver {
             }
             Ask::FinalizeBlock(request) => {
                 let block = convert::decided(request)?;
+                let _executing =
+                    tracing::info_span!("consensus.block.execute", height = block.height).entered();
                 let mut executed = self.executed();
                 let output = self.shared.app.finalize(&block)?;
                 let answer = results::to_abci(&output);
@@ -265,6 +269,7 @@ impl Driver {
             txs,
             output,
         } = executed;
+        let _committing = tracing::info_span!("consensus.block.commit", height).entered();
         let shared = &self.shared;
         shared.app.commit()?;
         shared.app.sync()?;

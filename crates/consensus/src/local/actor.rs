@@ -113,6 +113,9 @@ impl Engine {
             .deadline
             .is_some_and(|deadline| deadline <= now);
         let made = blocking(move || {
+            let _making =
+                tracing::info_span!("consensus.block.make", height = chain.tip.height + 1)
+                    .entered();
             let (signed, included) = make_block(&mut chain, &shared, now)?;
             let newest = latest(&chain)?;
             published.send_replace(newest);

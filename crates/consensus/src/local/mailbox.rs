@@ -420,9 +420,9 @@ impl ConsensusHandle {
             .acquire_owned()
             .await
             .map_err(|_| ReadError::Stopped)?;
-        let shared = self.shared.clone();
+        let (shared, span) = (self.shared.clone(), tracing::Span::current());
         tokio::task::spawn_blocking(move || {
-            let done = work(&shared);
+            let done = span.in_scope(|| work(&shared));
             drop(permit);
             done
         })

@@ -59,7 +59,8 @@ impl Chain {
             });
         }
         for height in committed.height + 1..=stored {
-            tracing::info!(height, "executing a block again");
+            let _executing = tracing::info_span!("consensus.block.execute", height).entered();
+            tracing::info!("executing a block again");
             let signed = stored_block(&store, height)?;
             if signed.block.header.app_hash.as_bytes() != committed.app_hash {
                 return Err(EngineError::Diverged { height });

@@ -17,6 +17,7 @@ use prometheus_client::metrics::counter::Counter;
 use r3mes_functions::{
     tls::{self, TlsError},
     webhook::{Attempt, Place, Shares, Webhook},
+    wire::messages::logged_call,
 };
 use r3mes_http::metrics::Metrics;
 use tokio::{
@@ -107,7 +108,7 @@ impl Sender {
         match &attempt {
             Attempt::Delivered => self.delivered.inc(),
             Attempt::Failed(error) | Attempt::Refused(error) => {
-                tracing::debug!(call = id, error, "functions.webhook");
+                tracing::debug!(call = logged_call(id), error, "functions.webhook");
                 self.failed.inc()
             }
         };

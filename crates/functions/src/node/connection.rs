@@ -8,6 +8,7 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::{Input, Invocation, Node, NodeError, Output};
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
         Frame, Kind,
         messages::{
             CallHead, Challenge, Head, Hello, Load, NodeHello, PROTOCOL, Register, Welcome,
-            node_proof,
+            logged_call, node_proof,
         },
     },
 };
@@ -195,9 +196,15 @@ impl Node {
             outgoing.tell(Kind::Failed, &Failure::new(Reason::NotFound, words));
             return link.leave(number);
         };
-        let cancelled = CancellationToken::new();
+        let (cancelled, caller) = (CancellationToken::new(), head.caller.unwrap_or_default());
+        let span = tracing::debug_span!(
+            "functions.call.run",
+            node = self.config.id,
+            function = head.function,
+            call = logged_call(&caller.call),
+        );
         let invocation = Invocation {
-            caller: head.caller.unwrap_or_default(),
+            caller,
             input: Input::new(frame, incoming, cancelled.clone()),
             output: Output {
                 link: outgoing.again(),
@@ -205,7 +212,7 @@ impl Node {
             },
         };
         let (handler, link) = (Arc::clone(handler), Arc::clone(link));
-        calls.spawn(async move {
+        let running = async move {
             let running = AssertUnwindSafe(async move { handler(invocation).await }).catch_unwind();
             let watched = async {
                 outgoing.unread().await;
@@ -229,7 +236,8 @@ impl Node {
                 outgoing.tell(Kind::Failed, &failure);
             }
             link.leave(number);
-        });
+        };
+        calls.spawn(running.instrument(span));
     }
 }
 

@@ -20,6 +20,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task,
 };
+use tracing::Span;
 
 use super::{
     choice::{Choice, ChoiceEvent},
@@ -144,8 +145,9 @@ impl Api {
             return Err(ApiError::busy("too many requests at once: try again later"));
         };
         // A long prompt is tokenized where others do not wait for it.
-        let api = self.clone();
-        let submitted = task::spawn_blocking(move || api.submit(asked, nonce, place, open));
+        let (api, span) = (self.clone(), Span::current());
+        let submitted =
+            task::spawn_blocking(move || span.in_scope(|| api.submit(asked, nonce, place, open)));
         let answer = submitted.await.map_err(|_| {
             let message = "the request could not be prepared: see the node's log";
             ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message)

@@ -23,6 +23,7 @@ use r3mes_model::{
 use r3mes_types::{Hash, SecretKey};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tracing::{Dispatch, dispatcher};
 
 use super::support::{Running, client};
 
@@ -36,7 +37,10 @@ fn asset(name: &str) -> PathBuf {
         .join(name)
 }
 
-fn engine() -> (Arc<ExactEngine<Cpu>>, std::thread::JoinHandle<()>) {
+/// An engine that works on a thread of its own, which logs to `dispatch` if there is one.
+pub(super) fn engine(
+    dispatch: Option<Dispatch>,
+) -> (Arc<ExactEngine<Cpu>>, std::thread::JoinHandle<()>) {
     let options = CpuOptions {
         isa: None,
         threads: 1,
@@ -50,7 +54,11 @@ fn engine() -> (Arc<ExactEngine<Cpu>>, std::thread::JoinHandle<()>) {
         key: SecretKey::from_bytes(&[7; 32]).unwrap(),
         limits: Limits::default(),
     });
-    (Arc::new(engine), std::thread::spawn(move || worker.run()))
+    let working = std::thread::spawn(move || {
+        let _logging = dispatch.as_ref().map(dispatcher::set_default);
+        worker.run();
+    });
+    (Arc::new(engine), working)
 }
 
 fn adapter(layout: &AdapterLayout, seed: u64) -> Adapter {
@@ -117,7 +125,7 @@ impl Seen {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn adapters_swapped_under_streamed_chats_drop_none_and_every_receipt_recomputes() {
-    let (engine, worker) = engine();
+    let (engine, worker) = engine(None);
     let model = Arc::clone(engine.model());
     let layout = AdapterLayout::new(model.config(), LoraConfig::DEFAULT).unwrap();
     let adapters: Vec<Adapter> = (1..=3).map(|seed| adapter(&layout, seed)).collect();

@@ -10,6 +10,7 @@ use r3mes_model::{
 };
 use r3mes_types::Hash;
 use tokio::sync::mpsc::Sender;
+use tracing::Span;
 
 use super::{Limits, MAX_SLOTS, Parts, Worker};
 use crate::answer::Terms;
@@ -78,6 +79,8 @@ pub(super) struct Job<D: Device> {
     pub(super) ignore_eos: bool,
     pub(super) nonce: Hash,
     pub(super) events: Sender<Event>,
+    /// The request in the log, from its acceptance to its end.
+    pub(super) span: Span,
 }
 
 /// Why an adapter cannot be served.
@@ -358,12 +361,19 @@ impl<D: Device> Engine for ExactEngine<D> {
         let terms = self.terms(&request)?;
         // Room for every event that a request can cause: a slow reader never stops the worker.
         let (events, generation) = Generation::channel(terms.prompt.len(), terms.max_tokens + 2);
+        let span = tracing::info_span!(
+            "inference.request.answer",
+            model = variant.name,
+            prompt_tokens = terms.prompt.len(),
+            max_tokens = terms.max_tokens,
+        );
         let job = Job {
             variant,
             terms,
             ignore_eos: request.ignore_eos,
             nonce: Hash::from(request.nonce),
             events,
+            span,
         };
         let waiting = &self.shared.counters.waiting;
         waiting.fetch_add(1, Ordering::Relaxed);

@@ -10,6 +10,7 @@ use r3mes_model::{AdvanceError, Cache, InferenceWorkspace, LogitRows, Model, Seg
 use r3mes_types::wire::{Blob, List};
 use r3mes_types::{Hash, SecretKey};
 use tokio::sync::mpsc::Sender;
+use tracing::Span;
 
 use super::handle::{Command, Job, Shared, Variant};
 use super::{EXACT_VERSION, Limits};
@@ -38,6 +39,7 @@ struct Slot<'a, D: Device> {
     ignore_eos: bool,
     nonce: Hash,
     events: Sender<Event>,
+    span: Span,
     done: bool,
 }
 
@@ -224,6 +226,7 @@ impl<'a, D: Device> Slot<'a, D> {
             ignore_eos,
             nonce,
             events,
+            span,
         } = job;
         let adapter = variant.adapter.as_ref().map(|adapter| &adapter.terms.hash);
         let reserved = terms.positions();
@@ -237,6 +240,7 @@ impl<'a, D: Device> Slot<'a, D> {
             ignore_eos,
             nonce,
             events,
+            span,
             done: false,
         }
     }
@@ -267,7 +271,8 @@ impl<'a, D: Device> Slot<'a, D> {
     }
 
     fn fail(&mut self, error: &(dyn std::error::Error + 'static)) {
-        tracing::warn!(error, "an answer could not be computed");
+        self.span
+            .in_scope(|| tracing::warn!(error, "an answer could not be computed"));
         let reason = error.to_string();
         let _ = self
             .events
@@ -287,6 +292,13 @@ impl<'a, D: Device> Slot<'a, D> {
             completion_tokens: self.growing.output().len(),
             receipt: Some(receipt),
         };
+        self.span.in_scope(|| {
+            tracing::debug!(
+                completion_tokens = completion.completion_tokens,
+                ?finish,
+                "inference.request.answered"
+            );
+        });
         let _ = self.events.try_send(Event::Finished(Box::new(completion)));
         self.done = true;
     }

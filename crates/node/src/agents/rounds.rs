@@ -5,8 +5,12 @@ use r3mes_types::{
     Role,
     training::{Obligation, ObligationKind, QueryObligations},
 };
+use tracing::Instrument;
 
-use super::{turns, workshop::Workshop};
+use super::{
+    turns::{self, Failed},
+    workshop::Workshop,
+};
 
 /// Answers what the node owes in one role until shutdown. The ledger is asked before each plan, so
 /// nothing is sent twice.
@@ -25,28 +29,38 @@ async fn turn(
     facts: &mut Facts,
     role: Role,
     height: &mut u64,
-) -> anyhow::Result<()> {
+) -> Result<(), Failed> {
+    let owed = owed(workshop, facts, role).await;
+    let actions = plan(facts, &owed.map_err(|error| turns::tell(&error))?);
+    if actions.is_empty() {
+        let waited = workshop.agent.chain.wait_height(*height).await;
+        *height = waited.map_err(|error| turns::tell(&error.into()))?;
+        return Ok(());
+    }
+    let mut outcome = Ok(());
+    for action in actions {
+        let (name, about) = (name(&action), action.round());
+        let (run, round) = (about.map(|it| it.run), about.map(|it| it.round.into()));
+        let acting = async {
+            let done = workshop.execute(facts, action).await;
+            done.map_err(|error| turns::tell(&error.context(format!("cannot {name}"))))
+        };
+        let done = acting
+            .instrument(turns::action(role, name, run, round))
+            .await;
+        outcome = outcome.and(done);
+    }
+    outcome
+}
+
+/// What the node owes in a role.
+async fn owed(workshop: &Workshop, facts: &Facts, role: Role) -> anyhow::Result<Vec<Obligation>> {
     let question = QueryObligations {
         address: facts.address,
     };
     let all = workshop.agent.chain.query(&question).await?.obligations;
-    let ours: Vec<Obligation> = all
-        .into_iter()
-        .filter(|owed| owed_by(owed.kind) == role)
-        .collect();
-    let actions = plan(facts, &ours);
-    if actions.is_empty() {
-        *height = workshop.agent.chain.wait_height(*height).await?;
-        return Ok(());
-    }
-    let mut failed = None;
-    for action in actions {
-        let name = name(&action);
-        if let Err(error) = workshop.execute(facts, action).await {
-            failed = Some(error.context(format!("cannot {name}")));
-        }
-    }
-    failed.map_or(Ok(()), Err)
+    let ours = all.into_iter().filter(|owed| owed_by(owed.kind) == role);
+    Ok(ours.collect())
 }
 
 /// The role that owes an answer of a kind.

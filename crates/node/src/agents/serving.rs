@@ -13,17 +13,19 @@ use r3mes_inference::{
 use r3mes_model::{Adapter, AdapterError, LoraConfig, Model, Tokenizer};
 use r3mes_training::job::adapter_layout;
 use r3mes_types::{
-    Hash, SecretKey,
+    Hash, Role, SecretKey,
     models::{ModelSpec, QueryModel, Version},
     training::{QueryRun, Run},
 };
+use tracing::{Instrument, Span};
 
 use super::{
     bench::MAX_ADAPTER_BYTES,
     context::Context,
     listen,
     models::{self, ModelFiles},
-    ready, turns,
+    ready,
+    turns::{self, Failed},
 };
 use crate::config::RoleConfig;
 
@@ -128,14 +130,21 @@ impl Host {
     }
 
     /// Asks, plans and acts once; waits for a block when there is nothing to do.
-    async fn turn(&mut self, facts: &mut Facts, height: &mut u64) -> anyhow::Result<()> {
+    async fn turn(&mut self, facts: &mut Facts, height: &mut u64) -> Result<(), Failed> {
         let question = QueryModel { id: self.spec.id };
-        let seen = self.agent.chain.query(&question).await?;
-        match plan(facts, &seen) {
-            Some(action) => self.execute(facts, action).await?,
-            None => *height = self.agent.chain.wait_height(*height).await?,
-        }
-        Ok(())
+        let seen = self.agent.chain.query(&question).await;
+        let seen = seen.map_err(|error| turns::tell(&error.into()))?;
+        let Some(action) = plan(facts, &seen) else {
+            let waited = self.agent.chain.wait_height(*height).await;
+            *height = waited.map_err(|error| turns::tell(&error.into()))?;
+            return Ok(());
+        };
+        let span = span(&action);
+        let acting = async {
+            let done = self.execute(facts, action).await;
+            done.map_err(|error| turns::tell(&error))
+        };
+        acting.instrument(span).await
     }
 
     /// Does one action and keeps its outcome in `facts`.
@@ -207,6 +216,18 @@ impl Host {
             false => Err(Unusable::Hash { found, recorded }),
         }
     }
+}
+
+/// An action in the log.
+fn span(action: &Action) -> Span {
+    let (name, about) = match action {
+        Action::Fetch(version) => ("fetch", Some(version)),
+        Action::Serve(version) => ("serve", Some(version)),
+        Action::GiveUp(version) => ("give up", Some(version)),
+        Action::Announce => ("announce", None),
+    };
+    let (run, round) = (about.map(|it| it.run), about.map(|it| it.round));
+    turns::action(Role::Serving, name, run, round)
 }
 
 /// Why an adapter that is here can never be served.

@@ -1,19 +1,42 @@
-//! The loop of every agent.
+//! The loop of every agent, and how what it does stands in the log.
 
 use std::time::Duration;
 
+use r3mes_types::Role;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 /// First pause after something failed; doubles with each failure in a row.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Longest pause after something failed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Takes turns until shutdown, which also breaks one off. What fails is told, and planned again after a
+/// A turn failed, of which [`tell`] told.
+#[derive(Debug)]
+pub(super) struct Failed;
+
+/// Tells of what failed, once and with all its causes. Whoever knows the span that it failed in calls
+/// this there.
+pub(super) fn tell(error: &anyhow::Error) -> Failed {
+    tracing::warn!("will try again: {error:#}");
+    Failed
+}
+
+/// The span of one action of a role, in a round of a run if it is about one.
+pub(super) fn action(
+    role: Role,
+    action: &'static str,
+    run: Option<u64>,
+    round: Option<u64>,
+) -> Span {
+    tracing::info_span!("node.role.act", %role, action, run, round)
+}
+
+/// Takes turns until shutdown, which also breaks one off. One that failed is planned again after a
 /// pause.
 pub(super) async fn repeat(
     shutdown: &CancellationToken,
-    mut turn: impl AsyncFnMut() -> anyhow::Result<()>,
+    mut turn: impl AsyncFnMut() -> Result<(), Failed>,
 ) {
     let mut pause = FIRST_PAUSE;
     loop {
@@ -22,11 +45,10 @@ pub(super) async fn repeat(
             () = shutdown.cancelled() => return,
             outcome = turn() => outcome,
         };
-        let Err(error) = outcome else {
+        let Err(Failed) = outcome else {
             pause = FIRST_PAUSE;
             continue;
         };
-        tracing::warn!("will try again: {error:#}");
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
@@ -51,7 +73,7 @@ mod tests {
                     shutdown.cancel();
                     std::future::pending().await
                 }
-                _ => anyhow::bail!("no answer"),
+                _ => Err(Failed),
             }
         })
         .await;

@@ -63,6 +63,45 @@ pub enum Action {
     Aggregate(Box<Obligation>),
 }
 
+impl Action {
+    /// The round that it is about. Agents send no messages that are about none.
+    #[must_use]
+    pub fn round(&self) -> Option<RoundKey> {
+        Some(match self {
+            Self::Send(message) => return round_of(message),
+            Self::Train(task) => RoundKey {
+                run: task.run,
+                round: task.round,
+            },
+            Self::GiveUp { round } | Self::Publish { round, .. } | Self::Fetch { round, .. } => {
+                *round
+            }
+            Self::Audit(owed) | Self::Replay(owed) | Self::Aggregate(owed) => RoundKey::of(owed),
+        })
+    }
+}
+
+/// The round that a message is about, if it is about one.
+fn round_of(message: &TrainingMessage) -> Option<RoundKey> {
+    use TrainingMessage as Said;
+    let (run, round) = match message {
+        Said::CommitStates(said) => (said.run, said.round),
+        Said::RevealPackage(said) => (said.run, said.round),
+        Said::AttestPackages(said) => (said.run, said.round),
+        Said::ServeStates(said) => (said.run, said.round),
+        Said::CommitVerdict(said) => (said.run, said.round),
+        Said::RevealVerdict(said) => (said.run, said.round),
+        Said::OpenLeaves(said) => (said.run, said.round),
+        Said::VoteCourt(said) => (said.run, said.round),
+        Said::ProposeAggregate(said) => (said.run, said.round),
+        Said::AttestAggregate(said) => (said.run, said.round),
+        Said::CreateRun(_) | Said::PauseRun(_) | Said::ResumeRun(_) | Said::EndRun(_) => {
+            return None;
+        }
+    };
+    Some(RoundKey { run, round })
+}
+
 /// What to do about everything that is owed, most urgent first. At most one action for each obligation.
 #[must_use]
 pub fn plan(facts: &Facts, obligations: &[Obligation]) -> Vec<Action> {

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::{Head, HeadError, MAX_HEAD_BYTES, invalid};
 use crate::registry::{Requirements, Strategy};
 
+/// Digits of a call's id that logs have.
+const LOGGED_DIGITS: usize = 8;
+
 /// A client's call.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CallHead {
@@ -78,6 +81,12 @@ pub struct Caller {
     pub groups: Vec<String>,
     /// The broker's id of the call, 16 hexadecimal digits.
     pub call: String,
+}
+
+/// The beginning of a call's id, which is all that logs have of it: whoever knows the whole may ask a
+/// gateway for the result.
+pub fn logged_call(id: &str) -> &str {
+    id.get(..LOGGED_DIGITS).unwrap_or(id)
 }
 
 /// Further bytes that may be sent.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::{
-    call::{Cached, CallHead, Caller, Credit, Progress, Queued, Started},
+    call::{Cached, CallHead, Caller, Credit, Progress, Queued, Started, logged_call},
     gateway::{NodeState, OfferedNode, Used, Withdraw},
     greeting::{Challenge, Goodbye, Hello, Load, NodeHello, Register, Welcome, node_proof},
     question::{Ask, Question},

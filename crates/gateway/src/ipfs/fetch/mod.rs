@@ -14,6 +14,7 @@ use r3mes_blobs::{
 };
 use reqwest::{StatusCode, redirect::Policy};
 use tokio::{sync::Semaphore, task, time};
+use tracing::Instrument;
 
 pub use self::error::{Attempt, FetchError};
 
@@ -136,7 +137,8 @@ impl Fetcher {
             fetched: Fetched::default(),
             wanted: HashSet::new(),
         };
-        job.run().await?;
+        let span = tracing::info_span!("gateway.blob.fetch", cid = %root);
+        job.run().instrument(span).await?;
         Ok(job.fetched)
     }
 
@@ -356,7 +358,8 @@ impl Asking<'_> {
                     continue;
                 }
                 let place = self.fetcher.places.acquire().await;
-                let asked = self.fetcher.ask(source, &cid).await;
+                let span = tracing::debug_span!("gateway.block.fetch", %cid, %source);
+                let asked = self.fetcher.ask(source, &cid).instrument(span).await;
                 drop(place);
                 match asked {
                     Ok(block) => return Ok(block),

@@ -1,5 +1,7 @@
 //! Addresses of nodes as people type them.
 
+use std::net::{IpAddr, SocketAddr};
+
 use crate::config::is_http_url;
 
 /// The port of a node's RPC where none is typed.
@@ -40,6 +42,30 @@ pub(super) fn node_url(typed: &str) -> Result<String, String> {
     }
 }
 
+/// An address of this machine to listen on.
+///
+/// # Errors
+/// Says what to write instead.
+pub(super) fn listen(typed: &str) -> Result<SocketAddr, String> {
+    typed.trim().parse().map_err(|_| {
+        "write an address of this machine in numbers and a port, such as 127.0.0.1:8080 for this machine alone, [::1]:8080, or 0.0.0.0:8080 to let others in".to_owned()
+    })
+}
+
+/// The name or the address of a machine, without a port.
+///
+/// # Errors
+/// Says what to write instead.
+pub(super) fn host(typed: &str) -> Result<String, String> {
+    let typed = typed.trim();
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(known);
+    match typed.parse::<IpAddr>().is_ok() || typed.split('.').all(label) {
+        true => Ok(typed.to_owned()),
+        false => Err("write the name or the address of a machine alone, without a scheme, a port or spaces, such as gw.example.com or 10.0.0.7".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +98,42 @@ mod tests {
         ] {
             let refusal = node_url(typed).unwrap_err();
             assert!(refusal.contains("26657"), "{typed}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn an_address_to_listen_on_is_in_numbers() {
+        for typed in ["127.0.0.1:1", " 0.0.0.0:8080", "[::1]:8080"] {
+            listen(typed).unwrap();
+        }
+        for typed in [
+            "localhost:1",
+            "8080",
+            "127.0.0.1",
+            ":8080",
+            "http://127.0.0.1:1",
+        ] {
+            let refusal = listen(typed).unwrap_err();
+            assert!(refusal.contains("127.0.0.1:8080"), "{typed}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_alone() {
+        for typed in ["gw.example.com", "10.0.0.7", "::1", "raspberry_pi"] {
+            assert_eq!(host(typed).unwrap(), typed);
+        }
+        for typed in [
+            "https://gw",
+            "gw:8080",
+            "a b",
+            "",
+            "a..b",
+            "*.example.com",
+            "10.0.0.7/8",
+        ] {
+            let refusal = host(typed).unwrap_err();
+            assert!(refusal.contains("gw.example.com"), "{typed}: {refusal}");
         }
     }
 }

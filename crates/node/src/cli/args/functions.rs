@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args, Subcommand};
 use r3mes_types::Amount;
 
+use super::address;
+
 /// `r3mes functions`
 #[derive(Debug, Args)]
 pub struct Functions {
@@ -34,7 +36,7 @@ pub enum FunctionsCommand {
 #[derive(Debug, Args)]
 pub struct Serve {
     /// Address to listen on, over services.functions.listen; 0.0.0.0:8080 lets other machines in
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address::listen)]
     pub listen: Option<SocketAddr>,
     /// Meet other gateways at these NATS servers, over services.functions.nats
     #[arg(long, value_delimiter = ',', value_name = "URL,...")]
@@ -94,7 +96,7 @@ pub enum CaCommand {
 #[derive(Clone, Debug, Args)]
 pub struct ForServer {
     /// Names and addresses by which the gateway is reached; localhost, 127.0.0.1 and ::1 are added
-    #[arg(long = "host", value_delimiter = ',', value_name = "HOST,...")]
+    #[arg(long = "host", value_delimiter = ',', value_name = "HOST,...", value_parser = address::host)]
     pub hosts: Vec<String>,
     /// Days until the certificate expires
     #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]

@@ -24,6 +24,7 @@ pub(super) fn run(typed: &Demo, overrides: &Overrides, out: &Output) -> anyhow::
             .clone()
             .unwrap_or_else(|| "error".to_owned()),
         json: out.json,
+        ..Log::default()
     };
     telemetry::start(&log)?;
     let options = demo::Options {

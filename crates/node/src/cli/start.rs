@@ -45,7 +45,8 @@ pub(super) fn run(
     super::runtime()?.block_on(async {
         let shutdown = CancellationToken::new();
         super::cancel_on_signal(shutdown.clone())?;
-        let mut supervisor = Supervisor::new(shutdown.clone());
+        let supervisor = Supervisor::new(shutdown.clone());
+        let mut supervisor = supervisor.rotating(config.log.rotation());
         let published = process::publish_board(&supervisor, lock, "");
         let started = tokio::select! {
             started = start_all(&mut supervisor, home, &config, &overrides) => started,

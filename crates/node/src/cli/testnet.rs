@@ -29,6 +29,7 @@ pub(super) fn run(typed: &Typed, overrides: &Overrides, out: &Output) -> anyhow:
             .clone()
             .unwrap_or_else(|| "error".to_owned()),
         json: out.json,
+        ..Log::default()
     };
     telemetry::start(&log)?;
     let options = options(typed, overrides)?;

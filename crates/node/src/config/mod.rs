@@ -36,7 +36,7 @@ pub use self::{
     roles::{BlobBackEnd, Blobs, RoleConfig, Roles},
     services::{Attach, CometBft, Engine, Gateway, Ledger, Services, StateSync},
 };
-use crate::{home::Home, keyring::Keyring, yaml};
+use crate::{home::Home, keyring::Keyring, process::Rotation, yaml};
 
 /// Most bytes a configuration file may have.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -121,6 +121,22 @@ pub struct Log {
     /// One JSON object a line instead of text.
     #[garde(skip)]
     pub json: bool,
+    /// MiB from which on the log of a service is set aside, and begun anew.
+    #[garde(range(min = 1, max = 1 << 20))]
+    pub max_mb: u32,
+    /// How many of those are kept of each service: LOG.1 is the newest.
+    #[garde(range(max = 1000))]
+    pub kept: u32,
+}
+
+impl Log {
+    /// When logs are set aside.
+    pub const fn rotation(&self) -> Rotation {
+        Rotation {
+            bytes: (self.max_mb as u64) << 20,
+            kept: self.kept,
+        }
+    }
 }
 
 impl Default for Log {
@@ -128,6 +144,8 @@ impl Default for Log {
         Self {
             level: "info".into(),
             json: false,
+            max_mb: 16,
+            kept: 4,
         }
     }
 }

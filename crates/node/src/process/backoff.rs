@@ -47,9 +47,15 @@ impl Backoff {
             }
             None => self.failed_starts += 1,
         }
+        let pause = self.longer();
+        (self.failed_starts < MAX_FAILED_STARTS).then_some(pause)
+    }
+
+    /// The next pause, after an end that says nothing of the child: however often, it is not given up.
+    pub(super) fn longer(&mut self) -> Duration {
         let pause = self.next;
         self.next = (pause * 2).min(LONGEST);
-        (self.failed_starts < MAX_FAILED_STARTS).then_some(pause)
+        pause
     }
 }
 
@@ -85,6 +91,18 @@ mod tests {
         assert_eq!(millis(backoff.after(SHORT)), Some(4_000));
         for pause in [8_000, 16_000, 30_000, 30_000] {
             assert_eq!(millis(backoff.after(None)), Some(pause));
+        }
+        assert_eq!(backoff.after(None), None);
+    }
+
+    #[test]
+    fn ends_that_say_nothing_of_the_child_are_not_counted() {
+        let mut backoff = Backoff::default();
+        let pauses = [(); 9].map(|()| backoff.longer().as_millis());
+        assert_eq!(pauses[..3], [250, 500, 1_000]);
+        assert_eq!(pauses[8], 30_000);
+        for _ in 0..MAX_FAILED_STARTS - 1 {
+            assert_eq!(millis(backoff.after(None)), Some(30_000));
         }
         assert_eq!(backoff.after(None), None);
     }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io,
+    io::{self, ErrorKind},
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -76,7 +76,15 @@ impl HomeLock {
             std::thread::sleep(GLANCE / 20);
         }
         file.set_len(0).map_err(io_error)?;
-        fs::write(&path, std::process::id().to_string()).map_err(io_error)?;
+        match fs::write(&path, std::process::id().to_string()) {
+            // The number is for words only: the home is this process's all the same.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+                ) => {}
+            written => written.map_err(io_error)?,
+        }
         Ok(Self {
             _file: file,
             status: status_file(home),

@@ -7,9 +7,12 @@
 mod backoff;
 mod child;
 mod lock;
+mod logs;
+mod space;
 mod supervisor;
 
 pub use lock::{HomeLock, LockError, last_board, read_board};
+pub use logs::Rotation;
 pub use supervisor::{Board, Phase, ServiceStatus, SuperviseError, Supervisor, publish_board};
 
 use std::path::PathBuf;

@@ -2,8 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File},
-    io::{self, Read, Seek, SeekFrom},
+    io,
     path::{Path, PathBuf},
     process::ExitStatus,
     time::{Duration, Instant},
@@ -16,21 +15,24 @@ use tokio::{
     process::{Child, Command},
     sync::watch,
     task::{JoinHandle, JoinSet},
+    time::MissedTickBehavior,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ERROR, HomeLock, READY_LINE, Readiness, Spec, UNFIT,
+    HomeLock, READY_LINE, Readiness, Rotation, Spec, UNFIT,
     backoff::{Backoff, MAX_FAILED_STARTS},
     child,
+    logs::ChildLog,
+    space,
 };
 
 /// How often a socket is tried that a child is to listen on.
 const SOCKET_POLL: Duration = Duration::from_millis(50);
 /// When the status file is tried again that could not be written.
 const REPUBLISH: Duration = Duration::from_secs(5);
-/// How much of a failed child's log a message quotes.
-const QUOTED_LOG_BYTES: u64 = 2000;
+/// How often it is looked how large a log is.
+const LOOK_AT_LOGS: Duration = Duration::from_secs(10);
 
 /// Where a child stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +108,10 @@ struct Conduct {
     backoff: Backoff,
     /// How long a child has to end after it was asked to, before it is killed.
     grace: Duration,
+    /// When logs are set aside.
+    rotation: Rotation,
+    /// How often that is looked at.
+    look: Duration,
 }
 
 impl Default for Conduct {
@@ -114,6 +120,8 @@ impl Default for Conduct {
             command: child::command,
             backoff: Backoff::default(),
             grace: Duration::from_secs(10),
+            rotation: Rotation::default(),
+            look: LOOK_AT_LOGS,
         }
     }
 }
@@ -139,6 +147,13 @@ impl Supervisor {
         }
     }
 
+    /// The same, in which logs are set aside like this.
+    #[must_use]
+    pub const fn rotating(mut self, rotation: Rotation) -> Self {
+        self.conduct.rotation = rotation;
+        self
+    }
+
     /// A view of the board that can be waited on.
     pub fn board(&self) -> watch::Receiver<Board> {
         self.board.subscribe()
@@ -158,10 +173,10 @@ impl Supervisor {
         });
         let keeper = Keeper {
             conduct: self.conduct,
+            log: ChildLog::new(spec.home.log(&spec.service.to_string())),
             spec,
             board: self.board.clone(),
             held: self.held.subscribe(),
-            logged: 0,
         };
         self.children.spawn(keeper.run(self.shutdown.clone()));
     }
@@ -259,8 +274,7 @@ struct Keeper {
     spec: Spec,
     board: watch::Sender<Board>,
     held: watch::Receiver<BTreeSet<String>>,
-    /// Bytes that the log had when this life of the child began.
-    logged: u64,
+    log: ChildLog,
 }
 
 /// How one life of a child ended.
@@ -270,6 +284,8 @@ enum Ended {
         was_ready: bool,
         lived: Duration,
     },
+    /// Its disk is full: nothing is wrong with it.
+    NoSpace,
     /// It would end likewise if it were started again.
     Unfit,
 }
@@ -278,21 +294,28 @@ impl Keeper {
     async fn run(mut self, shutdown: CancellationToken) -> Result<(), SuperviseError> {
         let mut backoff = self.conduct.backoff;
         loop {
-            self.logged = fs::metadata(self.log()).map_or(0, |log| log.len());
+            self.log.begin_life();
             let child = (self.conduct.command)(&self.spec)
-                .and_then(|command| child::spawn(&self.spec, command))
-                .map_err(|source| SuperviseError::Spawn {
-                    label: self.spec.label.clone(),
-                    source,
-                })?;
-            let pause_for = match self.live(child, &shutdown).await {
+                .and_then(|command| child::spawn(&self.spec, command));
+            let ended = match child {
+                Ok(child) => self.live(child, &shutdown).await,
+                Err(error) if space::is_used_up(self.spec.home.root(), &error.to_string()) => {
+                    self.no_space(&error.to_string())
+                }
+                Err(source) => {
+                    let label = self.spec.label.clone();
+                    return Err(SuperviseError::Spawn { label, source });
+                }
+            };
+            let pause_for = match ended {
                 Ended::Asked => return Ok(()),
                 Ended::Unasked { was_ready, lived } => backoff.after(was_ready.then_some(lived)),
+                Ended::NoSpace => Some(backoff.longer()),
                 Ended::Unfit => {
                     self.set(|status| status.phase = Phase::Stopped);
                     return Err(SuperviseError::Unfit {
                         label: self.spec.label.clone(),
-                        failure: self.last_words().unwrap_or_default(),
+                        failure: self.log.last_words().unwrap_or_default(),
                     });
                 }
             };
@@ -318,13 +341,16 @@ impl Keeper {
         }
     }
 
-    async fn live(&self, mut child: Child, shutdown: &CancellationToken) -> Ended {
+    async fn live(&mut self, mut child: Child, shutdown: &CancellationToken) -> Ended {
         let born = Instant::now();
         self.set(|status| status.pid = child.id());
         let mut lines = child.stdout.take().map(|out| BufReader::new(out).lines());
         let mut was_ready = false;
-        let answers = answers(&self.spec.readiness);
+        let readiness = self.spec.readiness.clone();
+        let answers = answers(&readiness);
         tokio::pin!(answers);
+        let mut look = tokio::time::interval(self.conduct.look);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => {
@@ -346,6 +372,11 @@ impl Keeper {
                     Some(_) => {}
                     None => lines = None,
                 },
+                _ = look.tick() => {
+                    if let Err(error) = self.log.rotate(self.conduct.rotation) {
+                        tracing::warn!(label = self.spec.label, %error, "a log is large and cannot be set aside");
+                    }
+                }
                 exit = child.wait() => {
                     return self.unasked(exit, was_ready, born.elapsed());
                 }
@@ -358,8 +389,11 @@ impl Keeper {
             .as_ref()
             .is_ok_and(|status| status.code() == Some(i32::from(UNFIT)));
         let exit = exit.map_or_else(|error| error.to_string(), |status| status.to_string());
-        let failure = self.last_words().unwrap_or_else(|| exit.clone());
-        let log = self.log().display().to_string();
+        if !unfit && space::is_used_up(self.spec.home.root(), &self.log.tail()) {
+            return self.no_space(&self.log.last_words().unwrap_or(exit));
+        }
+        let failure = self.log.last_words().unwrap_or_else(|| exit.clone());
+        let log = self.log.path().display().to_string();
         tracing::warn!(
             label = self.spec.label,
             exit,
@@ -377,15 +411,18 @@ impl Keeper {
         }
     }
 
-    /// The error that the log of the child's last life ends with, if it does.
-    fn last_words(&self) -> Option<String> {
-        let tail = self.log_tail();
-        let at = tail
-            .match_indices(ERROR)
-            .map(|(at, _)| at)
-            .filter(|&at| at == 0 || tail[..at].ends_with('\n'))
-            .last()?;
-        Some(tail[at + ERROR.len()..].trim_end().to_owned())
+    /// Says that the disk is full, and what the child said.
+    fn no_space(&self, said: &str) -> Ended {
+        let home = self.spec.home.root().display();
+        let failure = format!(
+            "the disk of {home} is full, and it is started again until there is room: remove what is not needed. It said: {said}"
+        );
+        tracing::warn!(label = self.spec.label, failure, "a child needs space");
+        self.set(|status| {
+            status.pid = None;
+            status.failure = Some(failure);
+        });
+        Ended::NoSpace
     }
 
     fn set_ready(&self) {
@@ -406,26 +443,9 @@ impl Keeper {
     fn never_ready(&self) -> SuperviseError {
         SuperviseError::NeverReady {
             label: self.spec.label.clone(),
-            tail: self.log_tail(),
-            log: self.log(),
+            tail: self.log.tail(),
+            log: self.log.path().to_owned(),
         }
-    }
-
-    fn log(&self) -> PathBuf {
-        self.spec.home.log(&self.spec.service.to_string())
-    }
-
-    /// What the child logged last in this life, as far as a message quotes it.
-    fn log_tail(&self) -> String {
-        let mut tail = Vec::new();
-        // A log that cannot be read has no end to show.
-        let _ = File::open(self.log()).and_then(|mut log| {
-            let length = log.metadata()?.len();
-            let from = self.logged.max(length.saturating_sub(QUOTED_LOG_BYTES));
-            log.seek(SeekFrom::Start(from))?;
-            log.take(QUOTED_LOG_BYTES).read_to_end(&mut tail)
-        });
-        String::from_utf8_lossy(&tail).into_owned()
     }
 }
 

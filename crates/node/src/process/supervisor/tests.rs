@@ -1,5 +1,7 @@
 //! Children are small programs of the shell.
 
+use std::fs;
+
 use rustix::process::{Pid, test_kill_process};
 use tokio::time::timeout;
 
@@ -22,6 +24,7 @@ fn supervisor(grace: Duration) -> (Supervisor, CancellationToken) {
         },
         backoff: Backoff::from(Duration::from_millis(1)),
         grace,
+        ..Conduct::default()
     };
     (supervisor, shutdown)
 }
@@ -49,7 +52,7 @@ async fn a_child_that_is_never_ready_is_given_up_with_the_end_of_its_log_and_the
     supervisor.add(script(other.path(), well).labelled("well"));
     supervisor.all_ready().await.unwrap();
     let broken = "echo start >> starts
-        echo 'error: the disk is full' >&2; exit 1";
+        echo 'error: no such model' >&2; exit 1";
     supervisor.add(script(folder.path(), broken).labelled("broken"));
     let board = supervisor.board();
     let error = timeout(PATIENCE, supervisor.run())
@@ -59,7 +62,7 @@ async fn a_child_that_is_never_ready_is_given_up_with_the_end_of_its_log_and_the
     let said = error.to_string();
     assert!(said.contains("broken ended 5 times"), "{said}");
     // What earlier lives said is not repeated.
-    assert_eq!(said.matches("the disk is full").count(), 1, "{said}");
+    assert_eq!(said.matches("no such model").count(), 1, "{said}");
     let log = folder.path().join("logs/gateway.log");
     assert!(said.contains(&log.display().to_string()), "{said}");
     assert_eq!(written(folder.path(), "starts").lines().count(), 5);
@@ -173,4 +176,53 @@ async fn a_child_that_is_of_no_use_on_this_machine_is_started_once_and_its_last_
     let board = board.borrow();
     assert_eq!(board["gateway"].phase, Phase::Stopped);
     assert_eq!(board["gateway"].failure.as_deref(), Some(words));
+}
+
+#[tokio::test]
+async fn a_child_whose_disk_is_full_is_started_again_as_often_as_it_takes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut supervisor, shutdown) = supervisor(PATIENCE);
+    // More than what is said until then.
+    supervisor.conduct.rotation = Rotation {
+        bytes: 2000,
+        kept: 1,
+    };
+    supervisor.conduct.look = Duration::from_millis(1);
+    // There is room at the tenth start.
+    let text = "echo start >> starts
+        [ $(wc -l < starts) -ge 10 ] || {
+            echo 'error: cannot write x' >&2
+            echo '  because: No space left on device (os error 28)' >&2
+            exit 1
+        }
+        head -c 3000 /dev/zero >&2
+        echo ready
+        exec sleep 1000";
+    supervisor.add(script(folder.path(), text).labelled("full"));
+    let mut board = supervisor.board();
+    let told = board.wait_for(|board| board["full"].failure.is_some());
+    let failure = timeout(PATIENCE, told).await.unwrap().unwrap()["full"]
+        .failure
+        .clone()
+        .unwrap();
+    let home = folder.path().display().to_string();
+    for said in ["is full", "remove what", "os error 28", &home] {
+        assert!(failure.contains(said), "{said}: {failure}");
+    }
+    timeout(PATIENCE, supervisor.all_ready())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(board.borrow()["full"].restarts, 9);
+    assert_eq!(board.borrow()["full"].failure, None);
+    // Its log is set aside while it runs.
+    let logs = folder.path().join("logs");
+    let began = Instant::now();
+    while !fs::read(logs.join("gateway.log")).unwrap().is_empty() {
+        assert!(began.elapsed() < PATIENCE, "the log stays");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(logs.join("gateway.log.1").is_file());
+    shutdown.cancel();
+    timeout(PATIENCE, supervisor.run()).await.unwrap().unwrap();
 }

@@ -1,5 +1,10 @@
 //! Memory of Python objects lent to Rust, and of Rust lent to Python, without copies.
 
+#![expect(
+    unsafe_code,
+    reason = "a loan of memory is a pointer, and what it promises is written at each"
+)]
+
 use std::{
     ffi::{c_int, c_void},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},

@@ -62,7 +62,10 @@ pub(crate) const PINNED: &[(&str, &str)] = &[
         "/r3mes.training.v1.MsgCreateRun",
         "4657ac1a2f2d84108c1e46b67e517874c93744f62526e14ed59e4c8490554164",
     ),
-    ("/r3mes.training.v1.MsgEndRun", ""),
+    (
+        "/r3mes.training.v1.MsgEndRun",
+        "c04a6820fbd423486bafb4dfd07120f6aaca84e6c8a0421f8a20fc014f241f24",
+    ),
 ];
 
 /// Everybody answers what it owes, each in a block of its own, until the first round is closed.

@@ -215,9 +215,13 @@ fn calls_with_a_price_are_paid_out_of_an_escrow_to_the_last_coin() {
         voucher_key: None,
     };
     let sender = TxClient::new(Client::new(&founder.rpc).unwrap(), key);
+    let before = balance(&payer, &payer_account);
     let sent = runtime.block_on(sender.send(vec![short.into()])).unwrap();
     assert_eq!(sent.code, 0, "{}", sent.log);
-    let with_short_open = balance(&payer, &payer_account);
+    // A home sees a block's state once the next block proves it.
+    let with_short_open = until("the deposit is taken", || {
+        Some(balance(&payer, &payer_account)).filter(|balance| *balance < before)
+    });
     let soon = [&agreed[..], &["--timeout", "2"]].concat();
     until("the short escrow pays for a call", || {
         gateway.call(token, &soon).ok()

@@ -60,7 +60,9 @@ impl ChildLog {
         if fs::metadata(&self.path)?.len() < rotation.bytes {
             return Ok(());
         }
-        for number in (1..rotation.kept).rev() {
+        // Only as far as the first gap: a copy that failed has left one, and is not paid for twice.
+        let gap = (1..rotation.kept).find(|&number| !self.aside(number).exists());
+        for number in (1..gap.unwrap_or(rotation.kept)).rev() {
             match fs::rename(self.aside(number), self.aside(number + 1)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
